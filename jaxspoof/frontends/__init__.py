@@ -1,0 +1,1 @@
+"""Front ends: waveforms `[B, T]` in, features `[B, frames, features]` out."""

@@ -1,0 +1,36 @@
+"""Models by name, and the published variants of each."""
+
+from jaxspoof.models.aasist import Aasist, AasistConfig
+
+MODELS = {'aasist': (AasistConfig, Aasist)}
+
+VARIANTS = {
+  'aasist': ('aasist', AasistConfig()),
+  'aasist_l': (
+    'aasist',
+    AasistConfig(
+      channels=(32, 32, 24, 24, 24, 24),
+      gat_dims=(24, 32),
+      pool_ratios=(0.4, 0.5, 0.7),
+    ),
+  ),
+}
+
+
+def variant(name: str, **changes):
+  """The (config, model class) of a published variant.
+
+  Args:
+    name: a key of `VARIANTS`: 'aasist' (297,866 parameters) or 'aasist_l'
+      (85,306).
+    **changes: fields of the config to replace.
+
+  Raises:
+    ValueError: the name is not known.
+  """
+  if name not in VARIANTS:
+    raise ValueError(
+      f'model {name!r} is not known; choose one of {", ".join(VARIANTS)}'
+    )
+  model, config = VARIANTS[name]
+  return type(config)(**{**vars(config), **changes}), MODELS[model][1]

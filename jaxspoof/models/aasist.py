@@ -1,0 +1,363 @@
+"""AASIST: a spoofing countermeasure on raw waveforms.
+
+Jung, Heo, Tak, Shim, Chung, Lee, Yu, Evans 2022, "AASIST: Audio Anti-Spoofing
+Using Integrated Spectro-Temporal Graph Attention Networks", arXiv 2110.01200.
+
+A sinc filter bank makes an image of frequency by time, six residual blocks
+make features of it, one graph over frequency and one over time attend to
+them, and two branches with a master node join the graphs.
+
+Letters in names: B batch, T samples, H frequency bands, W frames, C channels,
+N nodes, D features of a node.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxspoof.frontends import sinc
+from jaxspoof.models import graph, layers
+
+_POOL = 3  # of the front end and of each residual block
+FRONTENDS = ('sinc', 'learnable_sinc')
+DTYPES = ('float32', 'bfloat16', 'float64')
+
+
+@dataclasses.dataclass(frozen=True)
+class AasistConfig:
+  """What defines an AASIST. The defaults are the published model.
+
+  Attributes:
+    frontend: 'sinc' (fixed mel-spaced bank) or 'learnable_sinc'.
+    sinc_filters: filters of the bank; three make one frequency band.
+    sinc_taps: filter length in samples, made odd (128 means 129).
+    sample_rate: Hz.
+    channels: output channels of each residual block.
+    gat_dims: node sizes of the first and of the second graph layers.
+    pool_ratios: share of nodes kept in the spectral, temporal and
+      heterogeneous graphs. (The published configuration lists a fourth value
+      that its code does not read.)
+    temperatures: of the softmax in the same three.
+    input_dropout: rate before each graph attention.
+    pool_dropout: rate before the scores of each graph pooling.
+    way_dropout: rate on the outputs of the two branches.
+    output_dropout: rate before the last layer.
+    freq_mask: silence a random band of filters in each training batch.
+    freq_mask_limit: widest such band plus one, in filters.
+    dtype: of the residual encoder, where the time and the memory go; front
+      end, graphs and statistics are at least float32.
+    param_dtype: of parameters and statistics.
+    remat: recompute the residual blocks in the backward pass, to save memory.
+  """
+
+  frontend: str = 'sinc'
+  sinc_filters: int = 70
+  sinc_taps: int = 128
+  sample_rate: int = 16_000
+  channels: tuple[int, ...] = (32, 32, 64, 64, 64, 64)
+  gat_dims: tuple[int, int] = (64, 32)
+  pool_ratios: tuple[float, float, float] = (0.5, 0.7, 0.5)
+  temperatures: tuple[float, float, float] = (2.0, 2.0, 100.0)
+  input_dropout: float = 0.2
+  pool_dropout: float = 0.3
+  way_dropout: float = 0.2
+  output_dropout: float = 0.5
+  freq_mask: bool = False
+  freq_mask_limit: int = 20
+  dtype: str = 'float32'
+  param_dtype: str = 'float32'
+  remat: bool = False
+
+  def __post_init__(self):
+    """Makes tuples of lists and refuses what cannot work."""
+    for name in ('channels', 'gat_dims', 'pool_ratios', 'temperatures'):
+      object.__setattr__(self, name, tuple(getattr(self, name)))
+    self._choice('frontend', FRONTENDS)
+    self._choice('dtype', DTYPES)
+    self._choice('param_dtype', ('float32', 'float64'))
+    self._length('gat_dims', 2)
+    self._length('pool_ratios', 3)
+    self._length('temperatures', 3)
+    for name in ('input', 'pool', 'way', 'output'):
+      self._between(f'{name}_dropout', 0, 1)
+    if self.bands < 2:
+      raise ValueError(
+        f'sinc_filters={self.sinc_filters} makes {self.bands} frequency '
+        'bands; at least 6 filters are needed'
+      )
+    if not self.channels:
+      raise ValueError('channels is empty: name at least one residual block')
+    self._between('freq_mask_limit', 1, self.sinc_filters + 1)
+
+  @property
+  def bands(self) -> int:
+    """Height of the image that the front end makes."""
+    return self.sinc_filters // _POOL
+
+  @property
+  def min_samples(self) -> int:
+    """Shortest wave that leaves one frame after all pooling."""
+    frames = _POOL ** len(self.channels)
+    return sinc.samples_needed(self.sinc_taps, _POOL, frames)
+
+  def frames(self, samples: int) -> tuple[int, ...]:
+    """Width of the image before each residual block and after the last."""
+    width = sinc.frames_made(samples, self.sinc_taps, _POOL)
+    return tuple(width // _POOL**i for i in range(len(self.channels) + 1))
+
+  def _choice(self, name: str, known: tuple[str, ...]):
+    if getattr(self, name) not in known:
+      raise ValueError(
+        f'{name}={getattr(self, name)!r} is not one of {", ".join(known)}'
+      )
+
+  def _length(self, name: str, length: int):
+    if len(getattr(self, name)) != length:
+      raise ValueError(f'{name}={getattr(self, name)} needs {length} values')
+
+  def _between(self, name: str, low: float, high: float):
+    if not low <= getattr(self, name) < high:
+      raise ValueError(
+        f'{name}={getattr(self, name)} is not in [{low}, {high})'
+      )
+
+
+class ResidualBlock(nnx.Module):
+  """Two convolutions, a shortcut and max-pooling over time."""
+
+  def __init__(self, inputs: int, outputs: int, config, rngs: nnx.Rngs):
+    """Args are the numbers of channels and an `AasistConfig`."""
+    options = dict(param_dtype=config.param_dtype, rngs=rngs)
+    # The first convolution adds a band and the second takes it away.
+    self.conv1 = layers.Conv2d(
+      inputs, outputs, (2, 3), padding=((1, 1), (1, 1)), **options
+    )
+    self.norm2 = layers.BatchNorm(outputs, param_dtype=config.param_dtype)
+    self.conv2 = layers.Conv2d(
+      outputs, outputs, (2, 3), padding=((0, 0), (1, 1)), **options
+    )
+    if inputs != outputs:
+      self.shortcut = layers.Conv2d(
+        inputs, outputs, (1, 3), padding=((0, 0), (1, 1)), **options
+      )
+    else:
+      self.shortcut = None
+    if inputs != 1:
+      self.norm1 = layers.UnusedBatchNorm(
+        inputs, param_dtype=config.param_dtype
+      )
+
+  def __call__(self, x_BxHxWxC: jax.Array) -> jax.Array:
+    """Returns `[B, H, W // 3, outputs]`."""
+    h = jax.nn.selu(self.norm2(self.conv1(x_BxHxWxC)))
+    h = self.conv2(h)
+    h = h + (x_BxHxWxC if self.shortcut is None else self.shortcut(x_BxHxWxC))
+    return layers.max_pool_time(h, _POOL)
+
+
+class Encoder(nnx.Module):
+  """A chain of residual blocks, `block0` first."""
+
+  def __init__(self, config: AasistConfig, rngs: nnx.Rngs):
+    """Makes one block per entry of `config.channels`."""
+    self.length, self.remat = len(config.channels), config.remat
+    inputs = (1, *config.channels)
+    for i, (c_in, c_out) in enumerate(
+      zip(inputs, config.channels, strict=False)
+    ):
+      # Named attributes: integer keys of nnx.List do not survive checkpoints.
+      setattr(self, f'block{i}', ResidualBlock(c_in, c_out, config, rngs))
+
+  def __call__(self, x_BxHxWxC: jax.Array) -> jax.Array:
+    """Returns `[B, H, W // 3**blocks, channels[-1]]`."""
+    apply = nnx.remat(ResidualBlock.__call__) if self.remat else None
+    for i in range(self.length):
+      block = getattr(self, f'block{i}')
+      x_BxHxWxC = apply(block, x_BxHxWxC) if apply else block(x_BxHxWxC)
+    return x_BxHxWxC
+
+
+class Branch(nnx.Module):
+  """Two heterogeneous attentions with pooling between them (section 2.3)."""
+
+  def __init__(self, config: AasistConfig, rngs: nnx.Rngs):
+    """Takes the third temperature and pooling ratio of the config."""
+    attention = dict(
+      temperature=config.temperatures[2],
+      dropout=config.input_dropout,
+      param_dtype=config.param_dtype,
+      rngs=rngs,
+    )
+    pool = dict(
+      ratio=config.pool_ratios[2],
+      dropout=config.pool_dropout,
+      param_dtype=config.param_dtype,
+      rngs=rngs,
+    )
+    first, second = config.gat_dims
+    self.attention1 = graph.HeterogeneousAttention(first, second, **attention)
+    self.pool_temporal = graph.GraphPool(second, **pool)
+    self.pool_spectral = graph.GraphPool(second, **pool)
+    self.attention2 = graph.HeterogeneousAttention(second, second, **attention)
+
+  def __call__(self, temporal, spectral, master, rngs=None):
+    """Maps the three node sets `[B, N, D]` to smaller ones of size gat[1]."""
+    t, s, m = self.attention1(temporal, spectral, master, rngs)
+    t, s = self.pool_temporal(t, rngs), self.pool_spectral(s, rngs)
+    t2, s2, m2 = self.attention2(t, s, m, rngs)
+    return t + t2, s + s2, m + m2
+
+
+class Aasist(nnx.Module):
+  """The countermeasure: waves in, a bona fide and a spoof logit out.
+
+  Works for any number of samples from `config.min_samples` (2,315 for the
+  published model, 0.14 s; it was trained on 64,600). A new module is in
+  training mode: dropout, batch statistics. For evaluation take
+  `nnx.view(model, deterministic=True, use_running_average=True)`.
+  """
+
+  def __init__(self, config: AasistConfig, rngs: nnx.Rngs):
+    """Draws the parameters as the original does.
+
+    Args:
+      config: sizes and rates.
+      rngs: stream `params`.
+    """
+    self.config = config
+    first, second = config.gat_dims
+    channels = config.channels[-1]
+    options = dict(param_dtype=config.param_dtype, rngs=rngs)
+    self.frontend = _frontend(config)
+    self.first_norm = layers.BatchNorm(1, param_dtype=config.param_dtype)
+    self.encoder = Encoder(config, rngs)
+    for i, axis in enumerate(('spectral', 'temporal')):
+      attention = graph.GraphAttention(
+        channels,
+        first,
+        temperature=config.temperatures[i],
+        dropout=config.input_dropout,
+        **options,
+      )
+      pool = graph.GraphPool(
+        first,
+        ratio=config.pool_ratios[i],
+        dropout=config.pool_dropout,
+        **options,
+      )
+      setattr(self, f'attention_{axis}', attention)
+      setattr(self, f'pool_{axis}', pool)
+    self.position = _normal((1, config.bands, channels), config, rngs)
+    self.master1 = _normal((1, 1, first), config, rngs)
+    self.master2 = _normal((1, 1, first), config, rngs)
+    self.branch1, self.branch2 = Branch(config, rngs), Branch(config, rngs)
+    self.way_dropout = nnx.Dropout(config.way_dropout)
+    self.output_dropout = nnx.Dropout(config.output_dropout)
+    self.output = layers.linear(5 * second, 2, **options)
+
+  def __call__(
+    self, wave_BxT: jax.Array, rngs: nnx.Rngs | None = None
+  ) -> jax.Array:
+    """Scores waves.
+
+    Args:
+      wave_BxT: floating-point waves in [-1, 1) at `config.sample_rate`.
+      rngs: stream `dropout` (and `mask` where masking is on); needed in
+        training mode only.
+
+    Returns:
+      float32 logits `[B, 2]` (float64 where the parameters are): spoof, bona
+      fide. The difference, bona fide minus spoof, is the score.
+
+    Raises:
+      ValueError: not `[B, T]`, not floating point, or too short.
+    """
+    hidden_BxD = self.embed(wave_BxT, rngs)
+    return self.output(self.output_dropout(hidden_BxD, rngs=rngs))
+
+  def embed(
+    self, wave_BxT: jax.Array, rngs: nnx.Rngs | None = None
+  ) -> jax.Array:
+    """The embedding before the output dropout, `[B, 5 * gat_dims[1]]`.
+
+    Maximum and mean of the temporal nodes, maximum and mean of the spectral
+    nodes, master node. Arguments as in `__call__`.
+    """
+    h_BxHxWxC = self.encode(wave_BxT, rngs)
+    spectral, temporal = self.attend(h_BxHxWxC, rngs)
+    spectral = self.pool_spectral(spectral, rngs)
+    temporal = self.pool_temporal(temporal, rngs)
+    ways = [
+      self._branch(branch, master, temporal, spectral, rngs)
+      for branch, master in (
+        (self.branch1, self.master1),
+        (self.branch2, self.master2),
+      )
+    ]
+    t, s, m = (jnp.maximum(*way) for way in zip(*ways, strict=True))
+    return jnp.concatenate(
+      [jnp.abs(t).max(1), t.mean(1), jnp.abs(s).max(1), s.mean(1), m[:, 0]],
+      axis=1,
+    )
+
+  def encode(
+    self, wave_BxT: jax.Array, rngs: nnx.Rngs | None = None
+  ) -> jax.Array:
+    """The output of the residual encoder, `[B, bands, frames, channels]`."""
+    self._check(wave_BxT)
+    dtype = jnp.dtype(self.config.dtype)
+    # Bands are differences of neighbouring samples: too fine for bfloat16.
+    wave_BxT = wave_BxT.astype(jnp.promote_types(dtype, jnp.float32))
+    h_BxWxH = self.frontend(wave_BxT, rngs)
+    h_BxHxWxC = h_BxWxH.mT[..., None]
+    h_BxHxWxC = jax.nn.selu(self.first_norm(h_BxHxWxC))
+    return self.encoder(h_BxHxWxC.astype(dtype))
+
+  def attend(
+    self, h_BxHxWxC: jax.Array, rngs: nnx.Rngs | None = None
+  ) -> tuple[jax.Array, jax.Array]:
+    """Spectral `[B, H, D]` and temporal `[B, W, D]` nodes before pooling."""
+    h = jnp.abs(h_BxHxWxC)
+    h_BxHxC, h_BxWxC = (
+      v.astype(jnp.promote_types(v.dtype, jnp.float32))
+      for v in (h.max(2), h.max(1))
+    )
+    spectral = self.attention_spectral(h_BxHxC + self.position[...], rngs)
+    return spectral, self.attention_temporal(h_BxWxC, rngs)
+
+  def _branch(self, branch, master, temporal, spectral, rngs):
+    shape = (temporal.shape[0], *master.shape[1:])
+    master = jnp.broadcast_to(master[...], shape)
+    nodes = branch(temporal, spectral, master, rngs)
+    return [self.way_dropout(n, rngs=rngs) for n in nodes]
+
+  def _check(self, wave_BxT: jax.Array):
+    if wave_BxT.ndim != 2 or not jnp.issubdtype(wave_BxT.dtype, jnp.floating):
+      raise ValueError(
+        'expected floating-point waves [batch, samples], got '
+        f'{wave_BxT.dtype}{list(wave_BxT.shape)}'
+      )
+    if wave_BxT.shape[1] < self.config.min_samples:
+      raise ValueError(
+        f'waves of {wave_BxT.shape[1]} samples are too short: this model needs '
+        f'at least {self.config.min_samples} (repeat shorter clips)'
+      )
+
+
+def _frontend(config: AasistConfig) -> sinc.SincFrontend:
+  return sinc.SincFrontend(
+    config.sinc_filters,
+    config.sinc_taps,
+    rate=config.sample_rate,
+    pool=_POOL,
+    learnable=config.frontend == 'learnable_sinc',
+    mask_limit=config.freq_mask_limit if config.freq_mask else 0,
+    param_dtype=config.param_dtype,
+  )
+
+
+def _normal(shape, config: AasistConfig, rngs: nnx.Rngs) -> nnx.Param:
+  dtype = jnp.dtype(config.param_dtype)
+  return nnx.Param(jax.random.normal(rngs.params(), shape, dtype))

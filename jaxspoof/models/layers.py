@@ -1,0 +1,201 @@
+"""Layers with PyTorch's conventions, so that recipes and weights carry over.
+
+Letters in names: B batch, H frequency, W time, C channels, I channels in,
+O channels out.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+Padding = tuple[tuple[int, int], tuple[int, int]]
+
+
+def uniform_of_fan_in(fan_in: int):
+  """Initialiser of PyTorch's Linear and Conv: uniform in +-1/sqrt(fan_in)."""
+  bound = 1 / math.sqrt(fan_in)
+
+  def init(key, shape, dtype, out_sharding=None):
+    del out_sharding
+    return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+  return init
+
+
+def linear(
+  in_features: int,
+  out_features: int,
+  *,
+  param_dtype: str = 'float32',
+  rngs: nnx.Rngs,
+) -> nnx.Linear:
+  """A dense layer with PyTorch's initial distribution."""
+  init = uniform_of_fan_in(in_features)
+  return nnx.Linear(
+    in_features,
+    out_features,
+    kernel_init=init,
+    bias_init=init,
+    param_dtype=jnp.dtype(param_dtype),
+    rngs=rngs,
+  )
+
+
+def conv2d(x_BxHxWxC, kernel_HxWxIxO, bias_O=None, *, padding: Padding):
+  """Correlates `x` with the kernel, stride 1, zero padding."""
+  y_BxHxWxO = jax.lax.conv_general_dilated(
+    x_BxHxWxC,
+    kernel_HxWxIxO,
+    window_strides=(1, 1),
+    padding=padding,
+    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+  )
+  if bias_O is None:
+    return y_BxHxWxO
+  return y_BxHxWxO + bias_O[None, None, None, :]
+
+
+class Conv2d(nnx.Module):
+  """A convolution of stride 1 in NHWC with a bias, computing in x's dtype."""
+
+  def __init__(
+    self,
+    in_channels: int,
+    out_channels: int,
+    size: tuple[int, int],
+    *,
+    padding: Padding,
+    param_dtype: str = 'float32',
+    rngs: nnx.Rngs,
+  ):
+    """Draws the kernel `[*size, in_channels, out_channels]` and the bias."""
+    init = uniform_of_fan_in(in_channels * math.prod(size))
+    shape = (*size, in_channels, out_channels)
+    self.kernel = nnx.Param(init(rngs.params(), shape, jnp.dtype(param_dtype)))
+    self.bias = nnx.Param(
+      init(rngs.params(), (out_channels,), jnp.dtype(param_dtype))
+    )
+    self.padding = padding
+
+  def __call__(self, x_BxHxWxC: jax.Array) -> jax.Array:
+    """Returns `[B, H', W', out_channels]`."""
+    dtype = x_BxHxWxC.dtype
+    return conv2d(
+      x_BxHxWxC,
+      self.kernel[...].astype(dtype),
+      self.bias[...].astype(dtype),
+      padding=self.padding,
+    )
+
+
+class BatchNorm(nnx.Module):
+  """Batch normalisation over all axes but the last, as PyTorch does it.
+
+  Training normalises with the biased variance of the batch and stores the
+  unbiased one (factor n / (n - 1)); `momentum` is the weight of the new value.
+  Statistics are at least float32 and computed in two passes, whatever the
+  dtype of `x`. Under `jit` with a sharded batch they are those of the global
+  batch.
+
+  Reference: Ioffe & Szegedy 2015, arXiv 1502.03167, algorithm 1.
+  """
+
+  def __init__(
+    self,
+    features: int,
+    *,
+    momentum: float = 0.1,
+    epsilon: float = 1e-5,
+    param_dtype: str = 'float32',
+  ):
+    """Starts at scale 1, bias 0, running mean 0, running variance 1."""
+    self.momentum, self.epsilon = momentum, epsilon
+    self.use_running_average = False
+    dtype = jnp.dtype(param_dtype)
+    self.scale = nnx.Param(jnp.ones((features,), dtype))
+    self.bias = nnx.Param(jnp.zeros((features,), dtype))
+    self.mean = nnx.BatchStat(jnp.zeros((features,), dtype))
+    self.var = nnx.BatchStat(jnp.ones((features,), dtype))
+
+  def set_view(
+    self,
+    use_running_average: bool | None = None,
+    momentum: float | None = None,
+  ):
+    """Class method used by `nnx.view`.
+
+    Args:
+      use_running_average: if True, normalise with the stored statistics.
+      momentum: weight of the new value; 1 / n at batch n makes the stored
+        statistics the plain mean over batches.
+    """
+    if use_running_average is not None:
+      self.use_running_average = use_running_average
+    if momentum is not None:
+      self.momentum = momentum
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Normalises `[..., features]`; in training mode updates the statistics."""
+    dtype = jnp.promote_types(x.dtype, jnp.float32)
+    if self.use_running_average:
+      mean, var = self.mean[...].astype(dtype), self.var[...].astype(dtype)
+    else:
+      mean, var = moments(x)
+      self._update(mean, var, x.size // x.shape[-1])
+    gain = self.scale[...].astype(dtype) * jax.lax.rsqrt(var + self.epsilon)
+    mean, gain, bias = (
+      v.reshape((1,) * (x.ndim - 1) + (-1,))
+      for v in (mean, gain, self.bias[...].astype(dtype))
+    )
+    return ((x.astype(dtype) - mean) * gain + bias).astype(x.dtype)
+
+  def _update(self, mean: jax.Array, var: jax.Array, count: int):
+    if count < 2:
+      raise ValueError(
+        'BatchNorm in training mode needs more than one value per channel '
+        '(a batch of one clip leaves one); use a larger batch'
+      )
+    for stat, new in (
+      (self.mean, mean),
+      (self.var, var * (count / (count - 1))),
+    ):
+      old = stat[...]
+      step = self.momentum * new.astype(old.dtype)
+      stat[...] = (1 - self.momentum) * old + step
+
+
+class UnusedBatchNorm(nnx.Module):
+  """Holds the arrays of a BatchNorm that the original never reads.
+
+  The residual blocks of AASIST compute a normalisation and throw it away. Its
+  parameters are part of the published weights and of the published parameter
+  count, so they are kept; nothing is computed with them. Their gradient is
+  zero, and the running statistics stay what they were (the original went on
+  updating them).
+  """
+
+  def __init__(self, features: int, *, param_dtype: str = 'float32'):
+    """Starts like `BatchNorm`."""
+    dtype = jnp.dtype(param_dtype)
+    self.scale = nnx.Param(jnp.ones((features,), dtype))
+    self.bias = nnx.Param(jnp.zeros((features,), dtype))
+    self.mean = nnx.BatchStat(jnp.zeros((features,), dtype))
+    self.var = nnx.BatchStat(jnp.ones((features,), dtype))
+
+
+def moments(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Mean and biased variance over all axes but the last, in two passes."""
+  x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+  axes = tuple(range(x.ndim - 1))
+  mean = x.mean(axes, keepdims=True)
+  return mean.reshape(-1), jnp.square(x - mean).mean(axes)
+
+
+def max_pool_time(x_BxHxWxC: jax.Array, size: int) -> jax.Array:
+  """Maximum over windows of `size` frames; a last, part window is dropped."""
+  batch, height, width, channels = x_BxHxWxC.shape
+  width = width // size
+  x = x_BxHxWxC[:, :, : width * size]
+  return x.reshape(batch, height, width, size, channels).max(3)
