@@ -45,14 +45,18 @@ def mel_bank(filters: int, taps: int, rate: int = 16_000) -> np.ndarray:
     rate: sampling rate in Hz.
 
   Returns:
-    float32 `[taps, filters]`, computed in float64.
+    float32 `[taps, filters]`, bit for bit the original's: the argument of the
+    sinc is rounded to float32, as released weights have seen it.
   """
   taps = odd(taps)
-  edges_F = mel_edges(filters, rate) * 2 / rate
-  time_Kx1 = np.arange(taps)[:, None] - (taps - 1) / 2
-  low_pass_KxF = edges_F[None] * np.sinc(edges_F[None] * time_Kx1)
-  window_Kx1 = np.hamming(taps)[:, None]
-  return (window_Kx1 * np.diff(low_pass_KxF, axis=1)).astype(np.float32)
+  edges_F = mel_edges(filters, rate)
+  time_Kx1 = np.arange(taps, dtype=np.float32)[:, None] - (taps // 2)
+  phase_KxF = (2 * edges_F).astype(np.float32)[None] * time_Kx1
+  low_pass_KxF = (2 * edges_F / rate)[None] * np.sinc(
+    phase_KxF / np.float32(rate)
+  )
+  window_Kx1 = np.hamming(taps).astype(np.float32)[:, None]
+  return window_Kx1 * np.diff(low_pass_KxF, axis=1).astype(np.float32)
 
 
 def frequency_mask(key: jax.Array, filters: int, limit: int) -> jax.Array:

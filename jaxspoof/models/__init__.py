@@ -1,8 +1,13 @@
 """Models by name, and the published variants of each."""
 
+from collections.abc import Mapping
+from typing import Any
+
+from jaxspoof.models import aasist_cost
 from jaxspoof.models.aasist import Aasist, AasistConfig
 
 MODELS = {'aasist': (AasistConfig, Aasist)}
+MACS = {'aasist': aasist_cost.macs}
 
 VARIANTS = {
   'aasist': ('aasist', AasistConfig()),
@@ -27,6 +32,7 @@ def variant(name: str, **changes):
 
   Raises:
     ValueError: the name is not known.
+    TypeError: a field is not known.
   """
   if name not in VARIANTS:
     raise ValueError(
@@ -34,3 +40,16 @@ def variant(name: str, **changes):
     )
   model, config = VARIANTS[name]
   return type(config)(**{**vars(config), **changes}), MODELS[model][1]
+
+
+def macs(fields: Mapping[str, Any], samples: int) -> dict[str, int]:
+  """Multiply-accumulates of one clip, by stage and in 'total'.
+
+  Args:
+    fields: `name` of a variant, and fields of its config to replace.
+    samples: length of the clip.
+  """
+  changes = dict(fields)
+  name = changes.pop('name')
+  config, _ = variant(name, **changes)
+  return MACS[VARIANTS[name][0]](config, samples)
