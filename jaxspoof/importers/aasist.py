@@ -2,6 +2,7 @@
 
 import os
 import re
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +15,7 @@ from jaxspoof.models.aasist import Aasist, AasistConfig
 
 # Substitutions that turn an old name into the new one, in this order.
 NAMES = (
+  (r'^module\.', ''),  # DataParallel
   (r'^first_bn\.', 'first_norm.'),
   (r'^encoder\.(\d+)\.0\.', r'encoder.block\1.'),
   (r'\.conv_downsample\.', '.shortcut.'),
@@ -51,7 +53,6 @@ WEIGHTS = {
 }
 # A counter that BatchNorm with a fixed momentum does not read.
 IGNORED = r'\.num_batches_tracked$'
-_SHOWN = 8
 
 
 def load(
@@ -101,20 +102,30 @@ def from_torch(
   graphdef, state = nnx.split(abstract)
   wanted = {'.'.join(map(str, k)): v for k, v in nnx.to_flat_state(state)}
   given = translate(tensors)
-  problems = _differences(
-    {k: v.shape for k, v in wanted.items()}, given, tensors
-  )
+  problems = _differences({k: v.shape for k, v in wanted.items()}, given)
   if problems:
     raise CheckpointError(_explain(name, problems, config, tensors))
   for key, variable in wanted.items():
-    variable.set_value(jnp.asarray(given[key][1], variable.dtype))
+    variable.set_value(jnp.asarray(given[key].array, variable.dtype))
   return nnx.merge(graphdef, state)
 
 
-def translate(
-  tensors: dict[str, np.ndarray],
-) -> dict[str, tuple[str, np.ndarray]]:
-  """New name to (old name, array in this project's axis order)."""
+class Converted(NamedTuple):
+  """A tensor under its new name.
+
+  Attributes:
+    old: its name in the file.
+    array: the values in this project's axis order.
+    axes: the axis order that made `array` of the file's tensor.
+  """
+
+  old: str
+  array: np.ndarray
+  axes: tuple[int, ...]
+
+
+def translate(tensors: dict[str, np.ndarray]) -> dict[str, Converted]:
+  """Renames and transposes the tensors of the original."""
   return dict(
     _translate_one(old, array)
     for old, array in tensors.items()
@@ -124,7 +135,7 @@ def translate(
 
 def variant_of(tensors: dict[str, np.ndarray]) -> str | None:
   """The published variant that tensors of these shapes belong to, or None."""
-  shapes = {k: v.shape for k, v in tensors.items()}
+  shapes = {k: v.array.shape for k, v in translate(tensors).items()}
   for name, (model, config) in models.VARIANTS.items():
     if model == 'aasist' and _landmarks(config).items() <= shapes.items():
       return name
@@ -136,55 +147,56 @@ def _landmarks(config: AasistConfig) -> dict[str, tuple[int, ...]]:
   first, second = config.gat_dims
   marks = {
     'master1': (1, 1, first),
-    'out_layer.weight': (2, 5 * second),
-    'pos_S': (1, config.bands, config.channels[-1]),
+    'output.kernel': (5 * second, 2),
+    'position': (1, config.bands, config.channels[-1]),
   }
   for i, channels in enumerate(config.channels):
-    marks[f'encoder.{i}.0.conv2.weight'] = (channels, channels, 2, 3)
+    marks[f'encoder.block{i}.conv2.kernel'] = (2, 3, channels, channels)
   return marks
 
 
-def _translate_one(old: str, array: np.ndarray):
-  new = old
+def _translate_one(old: str, array: np.ndarray) -> tuple[str, Converted]:
+  new, axes = old, tuple(range(array.ndim))
   for pattern, replacement in NAMES:
     new = re.sub(pattern, replacement, new)
-  array_of = array
   if new.endswith('.weight') and array.ndim in WEIGHTS:
     suffix, axes = WEIGHTS[array.ndim]
-    new, array_of = new.removesuffix('weight') + suffix, array.transpose(axes)
-  return new, (old, array_of)
+    new = new.removesuffix('weight') + suffix
+  return new, Converted(old, array.transpose(axes), axes)
 
 
-def _differences(wanted, given, tensors) -> list[str]:
-  missing = [f'missing: {k}' for k in wanted if k not in given]
-  unknown = [
-    f'not in the model: {old} {tensors[old].shape}'
-    for new, (old, _) in given.items()
-    if new not in wanted
+def _differences(
+  wanted: dict[str, tuple[int, ...]], given: dict[str, Converted]
+) -> list[str]:
+  """One line for each tensor that keeps the file from fitting."""
+  missing = [f'missing: {name}' for name in wanted if name not in given]
+  return missing + [
+    f'{tensor.old}: {problem}'
+    for name, tensor in given.items()
+    if (problem := _problem(tensor, wanted.get(name)))
   ]
-  both = {k: given[k] for k in wanted if k in given}
-  shapes = [
-    f'{old}: shape {array.shape} in the file (axes in the order of this '
-    f'project), {wanted[new]} in the model'
-    for new, (old, array) in both.items()
-    if array.shape != wanted[new]
-  ]
-  broken = [
-    f'{old}: not a finite floating-point tensor'
-    for old, array in both.values()
-    if array.dtype.kind in 'biucSU' or not np.isfinite(array).all()
-  ]
-  return missing + unknown + shapes + broken
+
+
+def _problem(tensor: Converted, wanted: tuple[int, ...] | None) -> str | None:
+  if wanted is None:
+    return 'not a part of the model'
+  if tensor.array.shape != wanted:
+    back = np.argsort(tensor.axes)
+    shape, wanted = (
+      tuple(s[i] for i in back) for s in (tensor.array.shape, wanted)
+    )
+    return f'shape {shape}, the model has {wanted}'
+  if not jnp.issubdtype(tensor.array.dtype, np.floating):
+    return f'dtype {tensor.array.dtype}, not floating point'
+  if not np.isfinite(tensor.array).all():
+    return 'holds NaN or infinity'
+  return None
 
 
 def _explain(name, problems, config, tensors) -> str:
-  found = variant_of(tensors)
   known = [k for k, (_, c) in models.VARIANTS.items() if c == config]
-  wanted = known[0] if known else str(config)
+  wanted, found = known[0] if known else str(config), variant_of(tensors)
   text = f'{name}: checkpoint of another model: it does not fit {wanted}'
   if found and found != wanted:
-    text += f'; these are the shapes of {found}'
-  shown = problems[:_SHOWN]
-  more = len(problems) - len(shown)
-  shown += [f'and {more} more'] * bool(more)
-  return '\n  '.join([f'{text} ({len(problems)} differences)', *shown])
+    text += f'; its shapes are those of {found}'
+  return '\n  '.join([f'{text} ({len(problems)} differences)', *problems])

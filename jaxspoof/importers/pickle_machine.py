@@ -7,6 +7,7 @@ names it.
 """
 
 import pickletools
+import reprlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -26,6 +27,13 @@ class Global(NamedTuple):
 
   def __str__(self):
     return f'{self.module}.{self.name}'
+
+
+class _Bytes(NamedTuple):
+  """A storage whose dtype the tensor names."""
+
+  key: str
+  count: int
 
 
 _STORAGES = {
@@ -70,6 +78,7 @@ _VALUES = frozenset(
 )
 _IGNORED = frozenset(('PROTO', 'FRAME'))
 _TUPLES = {'TUPLE1': 1, 'TUPLE2': 2, 'TUPLE3': 3}
+_KEYS = (str, int, float, bool, type(None))
 _MARK = object()
 
 
@@ -130,8 +139,8 @@ class Machine:
       handler(arg)
     else:
       raise self.error(
-        f'the pickle uses opcode {name} ({arg!r}), which no checkpoint of '
-        'tensors needs; refused, nothing was executed'
+        f'the pickle uses opcode {name} ({reprlib.repr(arg)}), which no '
+        'checkpoint of tensors needs; refused, nothing was executed'
       )
 
   def _collect(self, count: int):
@@ -173,9 +182,9 @@ class Machine:
     self.stack.append(self._pop_to_mark())
 
   def _op_dict(self, _):
-    items = self._pop_to_mark()
-    self.stack.append({})
-    self._set(items)
+    made = {}
+    self._set_all(made, self._pop_to_mark())
+    self.stack.append(made)
 
   def _op_append(self, _):
     value = self._pop()
@@ -187,22 +196,29 @@ class Machine:
 
   def _op_setitem(self, _):
     value, key = self._pop(), self._pop()
-    self._set([key, value])
+    self._set(self._top(dict), key, value)
 
   def _op_setitems(self, _):
-    self._set(self._pop_to_mark())
+    items = self._pop_to_mark()
+    self._set_all(self._top(dict), items)
 
-  def _set(self, items: list[Any]):
-    target = self._top(dict)
+  def _set_all(self, target: dict, items: list[Any]):
     for key, value in zip(items[::2], items[1::2], strict=True):
-      if type(key) not in (str, int, bool, float, type(None)):
-        raise self.error(f'a {type(key).__name__} as dictionary key; refused')
-      target[key] = value
+      self._set(target, key, value)
+
+  def _set(self, target: dict, key: Any, value: Any):
+    # Nested tuples as keys could take for ever to hash.
+    if type(key) not in _KEYS:
+      raise self.error(f'a {type(key).__name__} as dictionary key; refused')
+    target[key] = value
 
   # -- stack and memo --------------------------------------------------------
 
   def _op_pop(self, _):
     self.stack.pop()
+
+  def _op_pop_mark(self, _):
+    self._pop_to_mark()
 
   def _op_memoize(self, _):
     self.memo[len(self.memo)] = self._peek()
@@ -237,14 +253,15 @@ class Machine:
     if not (_known_call(found) or _dtype(found) or found == _UNTYPED):
       raise self.error(
         f'the pickle asks for {found}, which is not a part of a tensor; '
-        'refused, nothing was executed'
+        'refused, nothing was executed (a checkpoint should hold a '
+        'state_dict(), not a whole module)'
       )
     self.stack.append(found)
 
   def _op_reduce(self, _):
     args, called = self._pop(), self._pop()
     if not isinstance(called, Global) or not _known_call(called):
-      raise self.error(f'the pickle calls {called}; refused')
+      raise self.error(f'the pickle calls {reprlib.repr(called)}; refused')
     if type(args) is not tuple:
       raise self.error(f'{called} called with a {type(args).__name__}')
     self.stack.append(getattr(self, _CALLS[called])(*args))
@@ -257,15 +274,24 @@ class Machine:
   def _op_binpersid(self, _):
     identity = self._pop()
     if type(identity) is not tuple or identity[:1] != ('storage',):
-      raise self.error(f'unknown persistent id {identity!r}; refused')
+      raise self.error(
+        f'unknown persistent id {reprlib.repr(identity)}; refused'
+      )
     _, kind, key, _, count = identity
-    dtype = np.dtype(np.uint8) if kind == _UNTYPED else _dtype(kind)
-    if dtype is None or type(key) is not str or type(count) is not int:
-      raise self.error(f'unknown storage {identity!r}; refused')
-    self.stack.append(self.storage(dtype, key, count))
+    if type(key) is not str or type(count) is not int:
+      raise self.error(f'unknown storage {reprlib.repr(identity)}; refused')
+    if kind == _UNTYPED:
+      self.stack.append(_Bytes(key, count))
+    elif dtype := _dtype(kind):
+      self.stack.append(self.storage(dtype, key, count))
+    else:
+      raise self.error(f'unknown storage {reprlib.repr(identity)}; refused')
 
   def _ordered_dict(self, items: list = ()) -> dict:
-    return {key: value for key, value in items}
+    made = {}
+    for key, value in items:
+      self._set(made, key, value)
+    return made
 
   def _size(self, sizes: tuple = ()) -> tuple:
     return tuple(sizes)
@@ -277,12 +303,13 @@ class Machine:
     return self.tensor(self._array(storage), offset, shape, strides)
 
   def _typed_tensor(
-    self, storage, offset, shape, strides, _grad, _hooks, dtype, *_
+    self, storage, offset, shape, strides, _grad, _hooks, name, *_
   ) -> np.ndarray:
-    if not isinstance(dtype, Global) or not (found := _dtype(dtype)):
-      raise self.error(f'unknown tensor dtype {dtype!r}')
-    found = found.newbyteorder(self._array(storage).dtype.byteorder)
-    return self.tensor(storage.view(found), offset, shape, strides)
+    dtype = _dtype(name)
+    if dtype is None or not isinstance(storage, _Bytes):
+      raise self.error(f'unknown tensor dtype {reprlib.repr(name)}')
+    flat = self.storage(dtype, storage.key, storage.count // dtype.itemsize)
+    return self.tensor(flat, offset, shape, strides)
 
   def _array(self, value: Any) -> np.ndarray:
     if not isinstance(value, np.ndarray):

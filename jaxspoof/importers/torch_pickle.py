@@ -11,6 +11,8 @@ containers and numpy views of the records. What it does not know, it refuses.
 import math
 import os
 import pathlib
+import reprlib
+import struct
 import zipfile
 from typing import Any
 
@@ -23,7 +25,16 @@ __all__ = ['CheckpointError', 'load', 'load_tree']
 
 _WRAPPERS = ('state_dict', 'model_state_dict', 'model', 'net')
 _ZIP = b'PK\x03\x04'
-_STRIDE_LIMIT = 2**40
+_LARGEST = 2**40  # of a size or stride
+_MOST_AXES = 64
+# What zipfile raises for damaged, encrypted or otherwise unreadable archives.
+_ZIP_ERRORS = (
+  zipfile.BadZipFile,
+  EOFError,
+  NotImplementedError,
+  RuntimeError,
+  struct.error,
+)
 
 
 def load(path: str | os.PathLike) -> dict[str, np.ndarray]:
@@ -72,7 +83,7 @@ def load_tree(path: str | os.PathLike) -> Any:
   try:
     with zipfile.ZipFile(path) as archive:
       return _Archive(path, archive).tree()
-  except (zipfile.BadZipFile, EOFError) as error:
+  except _ZIP_ERRORS as error:
     raise CheckpointError(
       f'{path}: truncated or damaged PyTorch checkpoint ({error})'
     ) from error
@@ -111,9 +122,9 @@ class _Archive:
       )
     self.root = pickles[0].removesuffix('data.pkl')
     self._check_sizes()
-    self.order = '<'
-    if f'{self.root}byteorder' in names:
-      self.order = {b'little': '<', b'big': '>'}[self.read('byteorder')]
+    self.swap = (
+      f'{self.root}byteorder' in names and self.read('byteorder') == b'big'
+    )
 
   def error(self, text: str) -> CheckpointError:
     return CheckpointError(f'{self.path}: {text}')
@@ -150,17 +161,26 @@ class _Archive:
         f'storage {key!r} should hold {count} values of {dtype}, but its '
         f'record has {len(data)} bytes'
       )
-    return np.frombuffer(data, dtype.newbyteorder(self.order))
+    if not data:
+      return np.empty(0, dtype)
+    if self.swap:
+      word = dtype.itemsize // (2 if dtype.kind == 'c' else 1)
+      return np.frombuffer(data, f'u{word}').byteswap().view(dtype)
+    return np.frombuffer(data, dtype)
 
   def tensor(self, storage, offset: int, shape: tuple, strides: tuple):
     """A strided view of a storage, inside its bounds."""
-    whole = all(
-      type(v) is int and 0 <= v < _STRIDE_LIMIT
-      for v in (offset, *shape, *strides)
-    )
-    if not whole or len(shape) != len(strides):
+    if type(shape) is not tuple or type(strides) is not tuple:
+      raise self.error('tensor without shape or strides')
+    numbers = (offset, *shape, *strides)
+    if (
+      len(shape) != len(strides)
+      or len(shape) > _MOST_AXES
+      or not all(type(v) is int and 0 <= v < _LARGEST for v in numbers)
+    ):
       raise self.error(
-        f'tensor with offset {offset}, shape {shape}, strides {strides}'
+        f'tensor with offset {reprlib.repr(offset)}, shape '
+        f'{reprlib.repr(shape)}, strides {reprlib.repr(strides)}'
       )
     last = offset + sum(
       (n - 1) * s for n, s in zip(shape, strides, strict=True)
@@ -172,9 +192,9 @@ class _Archive:
       )
     if not math.prod(shape):
       return np.empty(shape, storage.dtype)
-    return np.lib.stride_tricks.as_strided(
-      storage[offset:],
-      shape,
-      [s * storage.itemsize for s in strides],
-      writeable=False,
+    size = storage.itemsize
+    view = np.ndarray(
+      shape, storage.dtype, storage, offset * size, [s * size for s in strides]
     )
+    view.flags.writeable = False
+    return view
