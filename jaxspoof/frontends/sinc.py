@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-_TINY_BAND = 1e-4  # of the Nyquist frequency: 0.8 Hz at 16 kHz
+_TINY_BAND = 1e-4  # of half the sampling rate: 0.8 Hz at 16 kHz
+_ROUNDING = 1e-6  # above half the rate that passes, so that no edge sticks
 
 
 def odd(taps: int) -> int:
@@ -187,8 +188,8 @@ class SincFrontend(nnx.Module):
     """The filters now in use, `[taps, filters]`."""
     if not self.learnable:
       return jnp.asarray(mel_bank(self.filters, self.taps, self.rate), dtype)
-    low_F = jnp.clip(_magnitude(self.low[...]), 0, 1)
-    high_F = jnp.clip(low_F + _TINY_BAND + _magnitude(self.band[...]), 0, 1)
+    low_F = _below_one(_magnitude(self.low[...]))
+    high_F = _below_one(low_F + _TINY_BAND + _magnitude(self.band[...]))
     time_Kx1 = jnp.arange(self.taps)[:, None] - (self.taps - 1) // 2
     time_Kx1 = time_Kx1.astype(low_F.dtype)
     window_Kx1 = jnp.asarray(np.hamming(self.taps)[:, None], low_F.dtype)
@@ -210,6 +211,10 @@ def frames_made(samples: int, taps: int, pool: int) -> int:
 def _magnitude(x: jax.Array) -> jax.Array:
   """Absolute value with slope 1 at 0: a first band starting at 0 Hz moves."""
   return jnp.where(x >= 0, x, -x)
+
+
+def _below_one(x: jax.Array) -> jax.Array:
+  return jnp.where(x <= 1 + _ROUNDING, x, 1)
 
 
 def _mask_key(rngs: nnx.Rngs | None) -> jax.Array:
