@@ -1,0 +1,1 @@
+"""Metrics of bona fide / spoof scores: pure functions, jitted, masked."""

@@ -1,0 +1,189 @@
+import gzip
+import pathlib
+
+import numpy as np
+import pytest
+
+from jaxspoof import scores as score_files
+from jaxspoof.metrics import eer as eer_lib
+from jaxspoof.metrics import summary
+
+
+def columns(count=500, dtype=np.float64):
+  rng = np.random.default_rng(0)
+  label = np.arange(count) % 3 == 0
+  attack = np.where(label, '-', rng.choice(['A01', 'A02'], count))
+  scores = rng.normal(size=count) * 10.0 ** rng.integers(-30, 30, count)
+  utterance = [f'U_{n:05}' for n in range(count)]
+  return utterance, attack, label.astype(np.int32), scores.astype(dtype)
+
+
+@pytest.mark.parametrize('dtype', [np.float64, np.float32])
+@pytest.mark.parametrize('name', ['eval.txt', 'new/folder/eval.txt.gz'])
+def test_every_bit_of_a_score_comes_back(tmp_path, dtype, name):
+  utterance, attack, label, scores = columns(dtype=dtype)
+  score_files.write(tmp_path / name, utterance, attack, label, scores)
+  found = score_files.read(tmp_path / name)
+  assert found.utterance.tolist() == utterance
+  np.testing.assert_array_equal(found.attack, attack)
+  np.testing.assert_array_equal(found.label, label)
+  np.testing.assert_array_equal(found.scores, scores.astype(np.float64))
+  assert found.label.dtype == np.int32 and found.scores.dtype == np.float64
+  assert eer_lib.eer(found.scores, label) == eer_lib.eer(scores, label)
+
+
+def test_the_written_file_is_the_official_format(tmp_path):
+  path = tmp_path / 'eval.txt'
+  score_files.write(
+    path, ['LA_E_1', 'LA_E_2'], ['A11', '-'], [0, 1], [-8.75, 4.0]
+  )
+  assert path.read_text() == 'LA_E_1 A11 spoof -8.75\nLA_E_2 - bonafide 4.0\n'
+  assert [p.name for p in tmp_path.iterdir()] == ['eval.txt']
+
+
+def test_an_official_file_is_read(tmp_path):
+  path = tmp_path / 'scores.txt.gz'
+  with gzip.open(path, 'wt') as file:
+    file.write('LA_E_1 A11 spoof -8.7505\r\nLA_E_2\t-  bonafide 1e-3\n')
+  found = score_files.read(path)
+  assert found.utterance.tolist() == ['LA_E_1', 'LA_E_2']
+  assert found.attack.tolist() == ['A11', '-']
+  assert found.label.tolist() == [0, 1]
+  assert found.scores.tolist() == [-8.7505, 0.001]
+
+
+def test_all_broken_lines_are_listed_with_their_numbers(tmp_path):
+  path = tmp_path / 'eval.txt'
+  path.write_text(
+    'U1 A01 spoof 1.0\n'
+    'U2 A01 spoof\n'
+    'U3 A01 fake 1.0\n'
+    'U4 A01 spoof high\n'
+    'U5 A01 spoof nan\n'
+    'U6 - bonafide inf\n'
+    'U1 - bonafide 2.0\n'
+    '\n'
+    'U7 A01 spoof 1_0\n' + 'U8\n' * 5
+  )
+  with pytest.raises(score_files.ScoreFileError) as caught:
+    score_files.read(path)
+  message = str(caught.value)
+  assert message.splitlines() == [
+    f'{path}: 13 lines not in the format UTTERANCE SYSTEM KEY SCORE, KEY being '
+    'bonafide or spoof:',
+    "  line 2: 3 columns: 'U2 A01 spoof'",
+    "  line 3: key 'fake': 'U3 A01 fake 1.0'",
+    "  line 4: score 'high' is not a number: 'U4 A01 spoof high'",
+    "  line 5: score nan is not finite: 'U5 A01 spoof nan'",
+    "  line 6: score inf is not finite: 'U6 - bonafide inf'",
+    "  line 7: utterance U1 is on line 1 already: 'U1 - bonafide 2.0'",
+    "  line 8: 0 columns: ''",
+    "  line 9: score '1_0' is not a number: 'U7 A01 spoof 1_0'",
+    "  line 10: 1 columns: 'U8'",
+    "  line 11: 1 columns: 'U8'",
+    '  and 3 more',
+  ]
+
+
+@pytest.mark.parametrize(
+  ('content', 'message'),
+  [(b'', 'empty; expected lines UTT'), (b'\xff\xfe\x00', 'not a text file')],
+)
+def test_files_without_scores(tmp_path, content, message):
+  path = tmp_path / 'eval.txt'
+  path.write_bytes(content)
+  with pytest.raises(score_files.ScoreFileError, match=message):
+    score_files.read(path)
+  (tmp_path / 'eval.gz').write_bytes(b'U1 A01 spoof 1.0\n')
+  with pytest.raises(score_files.ScoreFileError, match='not a text file'):
+    score_files.read(tmp_path / 'eval.gz')
+
+
+@pytest.mark.parametrize(
+  ('change', 'message'),
+  [
+    (dict(utterance=['U 1', 'U2']), "trial 1: 5 columns: 'U 1 A01 spoof"),
+    (dict(utterance=['U1', 'U1']), 'trial 2: utterance U1 is on trial 1'),
+    (dict(attack=['', '-']), 'trial 1: 3 columns'),
+    (dict(label=[0, 2]), "trial 2: key '2'"),
+    (dict(scores=[1.0, np.nan]), 'trial 2: score nan is not finite'),
+    (dict(scores=[1.0]), 'columns of different lengths'),
+  ],
+)
+def test_what_the_format_cannot_hold_is_not_written(tmp_path, change, message):
+  values = dict(
+    utterance=['U1', 'U2'], attack=['A01', '-'], label=[0, 1], scores=[0.0, 1.0]
+  )
+  with pytest.raises(score_files.ScoreFileError, match=message):
+    score_files.write(tmp_path / 'eval.txt', **{**values, **change})
+  assert not list(tmp_path.iterdir())
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+  path = tmp_path / 'eval.txt'
+  path.write_text('old')
+
+  def full(self, data):
+    with self.open('wb') as file:
+      file.write(data[:3])
+    raise OSError(28, 'No space left on device')
+
+  monkeypatch.setattr(pathlib.Path, 'write_bytes', full)
+  with pytest.raises(OSError, match='No space left'):
+    score_files.write(path, *columns())
+  assert path.read_text() == 'old'
+  assert [p.name for p in tmp_path.iterdir()] == ['eval.txt']
+
+
+def test_real_file_survives_the_round_trip(reference, tmp_path):
+  trials = score_files.read(reference / 'scores' / 'rawgat_mul.txt.gz')
+  assert len(trials.scores) == 71237
+  score_files.write(tmp_path / 'eval.txt', *trials)
+  again = score_files.read(tmp_path / 'eval.txt')
+  for before, after in zip(trials, again, strict=True):
+    np.testing.assert_array_equal(before, after)
+
+
+def test_summary_holds_what_the_scores_say():
+  utterance, attack, label, scores = columns()
+  scores = np.sign(scores) * np.log10(1 + np.abs(scores)) + 5 * label
+  found = summary.summarise(
+    utterance,
+    attack,
+    label,
+    scores,
+    split='eval',
+    selected_on='dev',
+    corpus='quickstart',
+    seed=4,
+    resamples=100,
+  )
+  value, threshold = eer_lib.eer(scores, label)
+  assert (found['eer'], found['eer_threshold']) == (value, threshold)
+  low, high = found['eer_interval']
+  assert 0 <= low <= value <= high <= 1
+  assert found['trials'] == {'total': 500, 'bonafide': 167, 'spoof': 333}
+  assert list(found['per_attack']) == ['A01', 'A02']
+  assert sum(a['trials'] for a in found['per_attack'].values()) == 333
+  chosen = (label == 1) | (attack == 'A02')
+  row = found['per_attack']['A02']
+  assert (row['eer'], row['threshold']) == eer_lib.eer(scores, label, chosen)
+  assert row['interval'][0] <= row['eer'] <= row['interval'][1]
+  assert (found['split'], found['corpus']) == ('eval', 'quickstart')
+  assert (found['selected_on'], found['unit']) == ('dev', 'fraction')
+  assert (found['confidence'], found['resamples']) == (0.95, 100)
+
+
+def test_summary_refuses_an_utterance_scored_twice():
+  utterance, attack, label, scores = columns()
+  utterance[7] = utterance[3]
+  with pytest.raises(ValueError, match=r"'eval': 1 utterances .*'U_00003'"):
+    summary.summarise(
+      utterance,
+      attack,
+      label,
+      scores,
+      split='eval',
+      selected_on='dev',
+      corpus='c',
+    )
