@@ -1,0 +1,1 @@
+"""TFDS builders, one folder per corpus; built by `build.py`, no TensorFlow."""
