@@ -1,0 +1,387 @@
+"""Batches of fixed length from a corpus: the only file that knows grain.
+
+Every batch is a function of its number and the seed alone: which records it
+holds, which epoch each of them is in, how each is augmented and cropped. So
+worker processes, hosts and restarts change nothing, and the state of an
+iterator is one integer.
+
+Order: shuffle, repeat, batch (of record numbers), the rows of this process,
+and only then read, decode, augment and crop, in threads or worker processes.
+Host p of k holds rows p * b .. (p + 1) * b of each global batch: the global
+batch is the same, row by row, for any number of hosts.
+"""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import grain
+import numpy as np
+from absl import flags
+
+from jaxspoof.data import audio
+
+SPOOF, BONA_FIDE = 0, 1
+
+Batch = dict[str, np.ndarray]
+Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+
+
+class CorpusNotBuilt(ValueError):
+  """The corpus is known, but is not on disk; the message says the command."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+  """Random access to the records of one split.
+
+  Attributes:
+    records: a sequence of dictionaries with `audio` (encoded file, bytes),
+      `label` (0 spoof, 1 bona fide), `utterance`, `speaker` and `attack`.
+    name: corpus, for messages.
+    split: split, for messages.
+  """
+
+  records: Sequence[Mapping[str, Any]]
+  name: str
+  split: str
+
+  def __len__(self) -> int:
+    return len(self.records)
+
+  def __getitem__(self, index: int) -> Mapping[str, Any]:
+    return self.records[index]
+
+
+@dataclasses.dataclass(frozen=True)
+class Trials:
+  """What is known of each record of a source, in its order; no audio.
+
+  Attributes:
+    utterance: str [n].
+    speaker: str [n].
+    attack: str [n], '-' for bona fide.
+    label: int32 [n], 0 spoof, 1 bona fide.
+  """
+
+  utterance: np.ndarray
+  speaker: np.ndarray
+  attack: np.ndarray
+  label: np.ndarray
+
+  def __len__(self) -> int:
+    return len(self.label)
+
+
+def open_source(
+  name: str, split: str, data_dir: str | os.PathLike | None = None
+) -> Source:
+  """Opens a split of a built corpus.
+
+  Args:
+    name: A folder of `tfds_builders`, or `folder/builder_config`.
+    split: A TFDS split; `train[:10%]` and `train+dev` work too.
+    data_dir: Where built corpora lie; None for the TFDS default.
+
+  Raises:
+    CorpusNotBuilt: The corpus is not on disk.
+    ValueError: No such corpus, or no such split.
+  """
+  from tfds_builders import build  # TFDS is slow to import
+
+  builder = build.builder(name, data_dir)
+  if not builder.is_prepared():
+    place = '' if data_dir is None else f' --data_dir={data_dir}'
+    raise CorpusNotBuilt(
+      f'corpus {name!r} is not built: nothing in {builder.data_path}; build it'
+      f' with: python -m tfds_builders.build {name}{place}'
+    )
+  try:
+    return Source(builder.as_data_source(split), name, split)
+  except (ValueError, KeyError) as error:
+    raise ValueError(
+      f'corpus {name!r} has no split {split!r};'
+      f' it has {", ".join(sorted(builder.info.splits))}'
+    ) from error
+
+
+def trials(source: Sequence[Mapping[str, Any]]) -> Trials:
+  """Reads everything but the audio; about 4,000 records a second."""
+  columns = {'utterance': [], 'speaker': [], 'attack': [], 'label': []}
+  for index in range(len(source)):
+    record = source[index]
+    for field, values in columns.items():
+      values.append(_text(record[field]))
+  label = np.array(columns.pop('label'), np.int32)
+  return Trials(label=label, **{k: np.array(v) for k, v in columns.items()})
+
+
+def train_batches(
+  source: Sequence[Mapping[str, Any]],
+  *,
+  batch: int,
+  samples: int,
+  seed: int,
+  workers: int = 0,
+  process: tuple[int, int] = (0, 1),
+  balanced: bool = False,
+  transforms: Sequence[Transform] = (),
+) -> grain.IterDataset:
+  """Endless training batches: each epoch in its own order, at random crops.
+
+  A batch may hold the last clips of one epoch and the first of the next, so no
+  clip is left out. The state of an iterator is the number of the next batch:
+  it restores exactly, with any number of workers.
+
+  Args:
+    source: Records, from `open_source` or any sequence of such dictionaries.
+    batch: Clips in a batch, over all processes.
+    samples: Length of a crop at 16 kHz; shorter clips are repeated.
+    seed: Of order, crops and transforms.
+    workers: Worker processes; 0 decodes in threads of this one.
+    process: This process and the number of them, as `jax.process_index()` and
+      `jax.process_count()`.
+    balanced: Every other clip bona fide: the rarer class is repeated more
+      often, and an epoch of one class ends before that of the other.
+    transforms: Augmentations, each `(wave, rng) -> wave` on the whole clip
+      (float32 [n] at 16 kHz) before it is cropped; numpy only, picklable.
+      `rng` depends on seed, epoch and record alone, and crops do not change
+      with the transforms.
+
+  Returns:
+    `{'wave': float32 [b, samples], 'label': int32 [b]}`, b = batch / processes.
+
+  Raises:
+    ValueError: An empty source, a batch the processes cannot share, or
+      `balanced` with one class only.
+    AudioError: While iterating; names corpus, split and utterance.
+  """
+  rows = _rows(source, batch, process)
+  picks = (
+    _balanced(source, seed)
+    if balanced
+    else _shuffled(np.arange(len(source)), seed)
+  )
+  load = _TrainLoader(source, samples, seed, rows, tuple(transforms))
+  return _Batches(picks.batch(batch).map(load), workers)
+
+
+def eval_batches(
+  source: Sequence[Mapping[str, Any]],
+  *,
+  batch: int,
+  samples: int,
+  workers: int = 0,
+  process: tuple[int, int] = (0, 1),
+) -> Iterator[Batch]:
+  """Every trial exactly once, in order, from its first samples.
+
+  All processes get the same number of batches. The last one is filled up with
+  copies of the last trial, whose mask is False.
+
+  Args:
+    source: As for `train_batches`.
+    batch: Clips in a batch, over all processes.
+    samples: Samples taken from the start of each clip; shorter ones are
+      repeated.
+    workers: As for `train_batches`.
+    process: As for `train_batches`.
+
+  Returns:
+    `{'wave': float32 [b, samples], 'label': int32 [b], 'index': int32 [b],
+    'mask': bool [b]}`; index is the position of the trial in the source.
+
+  Raises:
+    ValueError: An empty source, or a batch the processes cannot share.
+    AudioError: While iterating; names corpus, split and utterance.
+  """
+  rows = _rows(source, batch, process)
+  load = _EvalLoader(source, samples, batch, rows)
+  numbers = grain.MapDataset.range(-(-len(source) // batch))
+  return iter(_Batches(numbers.map(load), workers))
+
+
+def _text(value: Any) -> Any:
+  return value.decode() if isinstance(value, bytes) else value
+
+
+def _name(source: Sequence) -> str:
+  if isinstance(source, Source):
+    return f'{source.name} {source.split}'
+  return 'the source'
+
+
+def _rows(source, batch: int, process: tuple[int, int]) -> slice:
+  """The rows of a global batch that this process holds."""
+  index, count = process
+  if not len(source):
+    raise ValueError(f'{_name(source)} holds no records')
+  if batch < 1 or batch % count:
+    raise ValueError(
+      f'batch={batch} cannot be shared equally by {count} processes'
+    )
+  return slice(index * batch // count, (index + 1) * batch // count)
+
+
+def _shuffled(
+  records: np.ndarray, seed: int, stream: int = 0
+) -> grain.MapDataset:
+  """Endless {'record', 'epoch'}, each epoch in an order of its own."""
+  # One word of a hash: grain adds the epoch to its seed, so that seeds 0 and 1
+  # themselves would share all orders but the first.
+  word = int(np.random.SeedSequence([seed, stream]).generate_state(1)[0])
+  pick = functools.partial(_pick, len(records))
+  ds = grain.MapDataset.source(records).shuffle(seed=word)
+  return ds.repeat().map_with_index(pick)
+
+
+def _pick(count: int, position: int, record: np.ndarray) -> dict:
+  return {'record': int(record), 'epoch': position // count}
+
+
+def _balanced(source, seed: int) -> grain.MapDataset:
+  label = trials(source).label
+  classes = [np.flatnonzero(label == k) for k in (BONA_FIDE, SPOOF)]
+  if not all(len(records) for records in classes):
+    raise ValueError(
+      'balanced batches need both classes; the source holds'
+      f' {len(classes[0])} bona fide and {len(classes[1])} spoof records'
+    )
+  streams = [_shuffled(r, seed, i) for i, r in enumerate(classes)]
+  return grain.MapDataset.mix(streams, weights=[1, 1])
+
+
+@dataclasses.dataclass(frozen=True)
+class _TrainLoader:
+  """Makes a training batch from record numbers and epochs."""
+
+  source: Sequence[Mapping[str, Any]]
+  samples: int
+  seed: int
+  rows: slice
+  transforms: tuple[Transform, ...]
+
+  def __call__(self, picks: Batch) -> Batch:
+    pairs = zip(
+      picks['record'][self.rows], picks['epoch'][self.rows], strict=True
+    )
+    clips = [self._clip(int(record), int(epoch)) for record, epoch in pairs]
+    waves, labels = zip(*clips, strict=True)
+    return {'wave': np.stack(waves), 'label': np.array(labels, np.int32)}
+
+  def _clip(self, record: int, epoch: int) -> tuple[np.ndarray, int]:
+    wave, label = _read(self.source, record)
+    if self.transforms:
+      rng = np.random.default_rng([self.seed, epoch, record, 1])
+      for transform in self.transforms:
+        wave = np.asarray(transform(wave, rng), np.float32)
+    rng = np.random.default_rng([self.seed, epoch, record, 0])
+    return audio.crop_or_repeat(wave, self.samples, rng), label
+
+
+@dataclasses.dataclass(frozen=True)
+class _EvalLoader:
+  """Makes an evaluation batch from its number."""
+
+  source: Sequence[Mapping[str, Any]]
+  samples: int
+  batch: int
+  rows: slice
+
+  def __call__(self, number: int) -> Batch:
+    trial = number * self.batch + np.arange(self.rows.start, self.rows.stop)
+    index = np.minimum(trial, len(self.source) - 1).astype(np.int32)
+    clips = [_read(self.source, int(record)) for record in index]
+    wave = [audio.crop_or_repeat(wave, self.samples) for wave, _ in clips]
+    return {
+      'wave': np.stack(wave),
+      'label': np.array([label for _, label in clips], np.int32),
+      'index': index,
+      'mask': trial < len(self.source),
+    }
+
+
+def _read(source, index: int) -> tuple[np.ndarray, int]:
+  """Decodes one record: float32 [n] at 16 kHz, and its label."""
+  record = source[index]
+  name = f'{_name(source)}, utterance {_text(record["utterance"])}'
+  # A FLAC's frame checksums and length are compared here too; its MD5, which
+  # would cost a third more time, is for the builder that stores the file.
+  wave = audio.load(record['audio'], name, verify=False)
+  return wave, int(record['label'])
+
+
+class _Batches(grain.IterDataset):
+  """Iterates over numbered batches, computed ahead of their use."""
+
+  def __init__(self, batches: grain.MapDataset, workers: int):
+    super().__init__()
+    self._batches = batches
+    self._workers = workers
+
+  def __iter__(self) -> grain.DatasetIterator:
+    return _BatchIterator(self._batches, self._workers)
+
+
+class _BatchIterator(grain.DatasetIterator):
+  """Its state is the number of the next batch, whatever computes it.
+
+  grain's own state also holds the positions of all workers, and fits only the
+  same number of them.
+  """
+
+  def __init__(self, batches: grain.MapDataset, workers: int):
+    super().__init__()
+    self._batches = batches
+    self._workers = workers
+    self._next = 0
+    self._ahead = None  # started by the first use: workers are slow to start
+
+  def __next__(self) -> Batch:
+    self._assert_not_closed()
+    self.start_prefetch()
+    batch = next(self._ahead)
+    self._next += 1
+    return batch
+
+  def start_prefetch(self) -> None:
+    """Starts to compute the next batches in the background."""
+    if self._ahead is None:
+      remaining = self._batches.slice(slice(self._next, None))
+      self._ahead = iter(_ahead(remaining, self._workers))
+      self._ahead.start_prefetch()
+
+  def get_state(self) -> dict[str, int]:
+    return {'next_batch': self._next}
+
+  def set_state(self, state: dict[str, int]) -> None:
+    self._stop()
+    self._next = int(state['next_batch'])
+
+  def close(self) -> None:
+    """Ends worker processes and threads."""
+    super().close()
+    self._stop()
+
+  def _stop(self) -> None:
+    if self._ahead is not None:
+      self._ahead.close()
+    self._ahead = None
+
+
+def _ahead(batches: grain.MapDataset, workers: int) -> grain.IterDataset:
+  """Computes batches ahead in threads (decoding frees the GIL) or workers."""
+  threads = 1 if workers else min(4, os.cpu_count() or 1)
+  ds = batches.to_iter_dataset(
+    grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
+  )
+  if not workers:
+    return ds
+  if not flags.FLAGS.is_parsed():
+    flags.FLAGS.mark_as_parsed()  # grain 0.2.18 reads a flag outside absl.app
+  options = grain.MultiprocessingOptions(
+    num_workers=workers, per_worker_buffer_size=2
+  )
+  return ds.mp_prefetch(options)
