@@ -74,22 +74,30 @@ class AasistConfig:
     """Makes tuples of lists and refuses what cannot work."""
     for name in ('channels', 'gat_dims', 'pool_ratios', 'temperatures'):
       object.__setattr__(self, name, tuple(getattr(self, name)))
-    self._choice('frontend', FRONTENDS)
-    self._choice('dtype', DTYPES)
-    self._choice('param_dtype', ('float32', 'float64'))
-    self._length('gat_dims', 2)
-    self._length('pool_ratios', 3)
-    self._length('temperatures', 3)
+    self._need('frontend', self.frontend in FRONTENDS, f'one of {FRONTENDS}')
+    self._need('dtype', self.dtype in DTYPES, f'one of {DTYPES}')
+    known = ('float32', 'float64')
+    self._need('param_dtype', self.param_dtype in known, f'one of {known}')
+    for name, size in (
+      ('gat_dims', 2),
+      ('pool_ratios', 3),
+      ('temperatures', 3),
+    ):
+      self._need(name, len(getattr(self, name)) == size, f'{size} values')
+    positive = min((*self.channels, *self.gat_dims), default=0) > 0
+    self._need('channels', self.channels and positive, 'sizes above 0')
+    ratios = all(0 < ratio <= 1 for ratio in self.pool_ratios)
+    self._need('pool_ratios', ratios, 'shares in (0, 1]')
+    self._need('temperatures', min(self.temperatures) > 0, 'values above 0')
     for name in ('input', 'pool', 'way', 'output'):
-      self._between(f'{name}_dropout', 0, 1)
-    if self.bands < 2:
-      raise ValueError(
-        f'sinc_filters={self.sinc_filters} makes {self.bands} frequency '
-        'bands; at least 6 filters are needed'
-      )
-    if not self.channels:
-      raise ValueError('channels is empty: name at least one residual block')
-    self._between('freq_mask_limit', 1, self.sinc_filters + 1)
+      rate = getattr(self, f'{name}_dropout')
+      self._need(f'{name}_dropout', 0 <= rate < 1, 'a rate in [0, 1)')
+    self._need('sinc_filters', self.bands > 1, 'at least 6 filters')
+    self._need('sinc_taps', self.sinc_taps > 0, 'at least 1 tap')
+    fits = 0 < self.freq_mask_limit <= self.sinc_filters
+    self._need(
+      'freq_mask_limit', fits or not self.freq_mask, '1 to sinc_filters'
+    )
 
   @property
   def bands(self) -> int:
@@ -107,21 +115,9 @@ class AasistConfig:
     width = sinc.frames_made(samples, self.sinc_taps, _POOL)
     return tuple(width // _POOL**i for i in range(len(self.channels) + 1))
 
-  def _choice(self, name: str, known: tuple[str, ...]):
-    if getattr(self, name) not in known:
-      raise ValueError(
-        f'{name}={getattr(self, name)!r} is not one of {", ".join(known)}'
-      )
-
-  def _length(self, name: str, length: int):
-    if len(getattr(self, name)) != length:
-      raise ValueError(f'{name}={getattr(self, name)} needs {length} values')
-
-  def _between(self, name: str, low: float, high: float):
-    if not low <= getattr(self, name) < high:
-      raise ValueError(
-        f'{name}={getattr(self, name)} is not in [{low}, {high})'
-      )
+  def _need(self, name: str, fulfilled: bool, wanted: str):
+    if not fulfilled:
+      raise ValueError(f'{name}={getattr(self, name)!r}: needs {wanted}')
 
 
 class ResidualBlock(nnx.Module):
@@ -360,4 +356,4 @@ def _frontend(config: AasistConfig) -> sinc.SincFrontend:
 
 def _normal(shape, config: AasistConfig, rngs: nnx.Rngs) -> nnx.Param:
   dtype = jnp.dtype(config.param_dtype)
-  return nnx.Param(jax.random.normal(rngs.params(), shape, dtype))
+  return nnx.Param(layers.normal()(rngs.params(), shape, dtype))

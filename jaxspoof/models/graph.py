@@ -6,6 +6,8 @@ Spectro-Temporal Graph Attention Networks", arXiv 2110.01200.
 Letters in names: B batch, N nodes, D features, K kinds of node pairs.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +17,7 @@ from jaxspoof.models import layers
 
 
 def _score(features: int, param_dtype: str, rngs: nnx.Rngs) -> nnx.Param:
-  init = jax.nn.initializers.variance_scaling(1, 'fan_avg', 'normal')
+  init = layers.normal(math.sqrt(2 / (features + 1)))  # Xavier
   return nnx.Param(init(rngs.params(), (features, 1), jnp.dtype(param_dtype)))
 
 

@@ -8,7 +8,10 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
+
+from jaxspoof.ops import conv
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
@@ -19,9 +22,33 @@ def uniform_of_fan_in(fan_in: int):
 
   def init(key, shape, dtype, out_sharding=None):
     del out_sharding
-    return jax.random.uniform(key, shape, dtype, -bound, bound)
+    if isinstance(key, jax.core.Tracer):
+      return jax.random.uniform(key, shape, dtype, -bound, bound)
+    return jnp.asarray(host_generator(key).uniform(-bound, bound, shape), dtype)
 
   return init
+
+
+def normal(deviation: float = 1.0):
+  """Initialiser that draws from a normal distribution around 0."""
+
+  def init(key, shape, dtype):
+    if isinstance(key, jax.core.Tracer):
+      return deviation * jax.random.normal(key, shape, dtype)
+    return jnp.asarray(host_generator(key).normal(0, deviation, shape), dtype)
+
+  return init
+
+
+def host_generator(key: jax.Array) -> np.random.Generator:
+  """The numpy generator that belongs to a JAX key.
+
+  Weights are drawn on the host: XLA takes half a minute to compile a hundred
+  draws. A module that is made under a trace draws the same distributions with
+  `jax.random`.
+  """
+  words = np.asarray(jax.random.key_data(key), np.uint64)
+  return np.random.Generator(np.random.Philox(key=words))
 
 
 def linear(
@@ -41,20 +68,6 @@ def linear(
     param_dtype=jnp.dtype(param_dtype),
     rngs=rngs,
   )
-
-
-def conv2d(x_BxHxWxC, kernel_HxWxIxO, bias_O=None, *, padding: Padding):
-  """Correlates `x` with the kernel, stride 1, zero padding."""
-  y_BxHxWxO = jax.lax.conv_general_dilated(
-    x_BxHxWxC,
-    kernel_HxWxIxO,
-    window_strides=(1, 1),
-    padding=padding,
-    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-  )
-  if bias_O is None:
-    return y_BxHxWxO
-  return y_BxHxWxO + bias_O[None, None, None, :]
 
 
 class Conv2d(nnx.Module):
@@ -82,7 +95,7 @@ class Conv2d(nnx.Module):
   def __call__(self, x_BxHxWxC: jax.Array) -> jax.Array:
     """Returns `[B, H', W', out_channels]`."""
     dtype = x_BxHxWxC.dtype
-    return conv2d(
+    return conv.conv2d(
       x_BxHxWxC,
       self.kernel[...].astype(dtype),
       self.bias[...].astype(dtype),

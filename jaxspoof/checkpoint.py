@@ -1,0 +1,215 @@
+"""Checkpoints: the only file that knows orbax.
+
+A checkpoint holds the whole `TrainState` and the position of the data
+iterator, so that a run that was killed goes on bitwise where it would have
+been. Saving is asynchronous; at most one save is under way. Kept are the
+latest two (to resume) and the one with the lowest dev EER (to evaluate).
+"""
+
+import json
+import os
+import pathlib
+import tempfile
+from typing import Any
+
+import jax
+import numpy as np
+from orbax.checkpoint import v1 as ocp
+
+from jaxspoof import state as state_lib
+
+_policies = ocp.training.preservation_policies
+WEIGHTS = 'weights.npz'
+
+
+class CheckpointError(ValueError):
+  """A checkpoint could not be written or does not fit."""
+
+
+class Checkpoints:
+  """The sequence of checkpoints of one run.
+
+  Args:
+    workdir: folder of the run; checkpoints lie below `checkpoints/`.
+  """
+
+  def __init__(self, workdir: str | os.PathLike):
+    self.directory = pathlib.Path(workdir).absolute() / 'checkpoints'
+    self._orbax = ocp.training.Checkpointer(
+      self.directory,
+      save_decision_policy=_Always(),
+      preservation_policy=_policies.AnyPreservationPolicy(
+        [
+          _policies.LatestN(2),
+          _policies.BestN(
+            get_metric_fn=lambda metrics: metrics['dev_eer'],
+            reverse=True,
+            n=1,
+            keep_checkpoints_without_metrics=False,
+          ),
+        ]
+      ),
+      cleanup_tmp_directories=True,
+    )
+    self._pending = None
+
+  def latest(self) -> int | None:
+    """Step of the newest checkpoint, None where there is none."""
+    found = self._orbax.latest
+    return None if found is None else found.step
+
+  def best(self) -> tuple[int, float] | None:
+    """Step and dev EER of the best checkpoint; of equals, the latest."""
+    measured = [
+      (found.metrics['dev_eer'], -found.step)
+      for found in self._orbax.checkpoints
+      if found.metrics
+    ]
+    if not measured:
+      return None
+    dev_eer, minus_step = min(measured)
+    return -minus_step, dev_eer
+
+  def save(self, step: int, state, iterator, dev_eer: float | None = None):
+    """Starts to save; waits first for the save before it.
+
+    Raises:
+      CheckpointError: the save before it failed, the disk being full say.
+    """
+    self.wait()
+    metrics = None if dev_eer is None else {'dev_eer': float(dev_eer)}
+    try:
+      self._pending = self._orbax.save_checkpointables_async(
+        step, {'state': state, 'data': iterator}, metrics=metrics
+      )
+    except (OSError, ValueError) as error:
+      raise self._failed(error) from error
+
+  def wait(self):
+    """Returns when the last save is on disk.
+
+    Raises:
+      CheckpointError: it failed; names the last checkpoint that is good.
+    """
+    pending, self._pending = self._pending, None
+    if pending is None:
+      return
+    try:
+      pending.result()
+    except (OSError, ValueError, RuntimeError) as error:
+      raise self._failed(error) from error
+
+  def restore(self, step: int, state, iterator=None):
+    """Loads a checkpoint into the placement and shapes of `state`.
+
+    Args:
+      step: one of the saved steps.
+      state: a `TrainState` of the run, for its shapes and shardings.
+      iterator: data iterator to be set to the saved position, or None to
+        load the state alone.
+
+    Returns:
+      The saved state.
+
+    Raises:
+      CheckpointError: the checkpoint is of another model.
+    """
+    wanted = {'state': jax.tree.map(_abstract, state)}
+    if iterator is not None:
+      wanted['data'] = iterator
+    try:
+      return self._orbax.load_checkpointables(step, wanted)['state']
+    except (ValueError, KeyError) as error:
+      raise CheckpointError(
+        f'{self.directory}: checkpoint {step} does not fit the model of this '
+        f'config: {error}'
+      ) from error
+
+  def close(self):
+    """Waits for the last save and lets go of the folder."""
+    self.wait()
+    self._orbax.close()
+
+  def _failed(self, error: Exception) -> CheckpointError:
+    good = max(
+      (int(p.name) for p in self.directory.glob('[0-9]*') if p.name.isdigit()),
+      default=None,
+    )
+    kept = (
+      'no checkpoint was finished before'
+      if good is None
+      else f'the checkpoint of step {good} is good'
+    )
+    return CheckpointError(
+      f'could not save a checkpoint in {self.directory}: {error}; {kept}. '
+      'Make room and start the same command again to go on from there.'
+    )
+
+
+class _Always:
+  """Save when told to: the loop knows the steps."""
+
+  def should_save(self, step, previous_steps, *, context) -> bool:
+    del step, previous_steps, context
+    return True
+
+
+def _abstract(leaf: jax.Array) -> jax.ShapeDtypeStruct:
+  return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
+
+
+def save_weights(workdir: str | os.PathLike, params, batch_stats) -> None:
+  """Writes `weights.npz`: what a detector needs, readable by numpy alone."""
+  workdir = pathlib.Path(workdir)
+  arrays = {
+    '/'.join(str(getattr(k, 'key', k)) for k in path): np.asarray(leaf)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(
+      jax.device_get({'params': params, 'batch_stats': batch_stats})
+    )
+  }
+  with tempfile.NamedTemporaryFile(dir=workdir, delete=False) as file:
+    np.savez(file, **arrays)
+  os.replace(file.name, workdir / WEIGHTS)
+
+
+def load_weights(workdir: str | os.PathLike) -> tuple[dict, Any, Any]:
+  """Config and weights of the best checkpoint of a run.
+
+  Returns:
+    The run's config as a dictionary, the parameters and the BatchNorm
+    statistics as pure dictionaries, as `state.split` gives them.
+
+  Raises:
+    CheckpointError: the folder is no run, or the run has no weights yet.
+  """
+  workdir = pathlib.Path(workdir)
+  if not (workdir / 'config.json').is_file():
+    raise CheckpointError(
+      f'{workdir} is not a run: expected the workdir of a run of run.py, '
+      'with config.json in it'
+    )
+  if not (workdir / WEIGHTS).is_file():
+    raise CheckpointError(
+      f'{workdir} has no {WEIGHTS} yet: it is written after the first '
+      'evaluation on the dev split'
+    )
+  config = json.loads((workdir / 'config.json').read_text())
+  with np.load(workdir / WEIGHTS) as arrays:
+    tree = _unflatten({name: arrays[name] for name in arrays.files})
+  return config, tree['params'], tree.get('batch_stats', {})
+
+
+def _unflatten(flat: dict[str, np.ndarray]) -> dict:
+  tree: dict = {}
+  for name, value in flat.items():
+    *parents, last = (int(k) if k.isdigit() else k for k in name.split('/'))
+    node = tree
+    for key in parents:
+      node = node.setdefault(key, {})
+    node[last] = value
+  return tree
+
+
+def state_hash(state: state_lib.TrainState) -> str:
+  """SHA-256 of the whole training state: equal hashes, equal runs."""
+  return state_lib.tree_hash(state)

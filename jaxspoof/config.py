@@ -1,0 +1,143 @@
+"""Configuration of a run as frozen dataclasses.
+
+Files in `configs/` return an `ml_collections.ConfigDict`, which the command
+line can override. At the start of a job the dictionary becomes the types
+below; a field that does not exist is an error that names its neighbours.
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from jaxspoof import optim
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+  """Corpus, splits and batches.
+
+  Attributes:
+    name: corpus, a folder of `tfds_builders`, or `corpus/builder_config`.
+    data_dir: where built corpora lie; None for the TFDS default.
+    build: build the corpus first where it is missing.
+    train: split whose clips are trained on.
+    dev: split that selects the checkpoint.
+    eval: splits scored once, after training; the first gives the headline.
+    samples: samples of a training crop, at 16 kHz.
+    eval_samples: first samples of a clip that evaluation scores.
+    batch: clips in a training batch, over all devices and hosts.
+    eval_batch: the same for evaluation.
+    workers: processes that decode and crop; 0 for threads of this one.
+    balanced: half of each batch bona fide, half spoof.
+  """
+
+  name: str
+  data_dir: str | None = None
+  build: bool = False
+  train: str = 'train'
+  dev: str = 'dev'
+  eval: tuple[str, ...] = ('eval',)
+  samples: int = 64_600
+  eval_samples: int = 64_600
+  batch: int = 24
+  eval_batch: int = 24
+  workers: int = 0
+  balanced: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class LossConfig:
+  """Loss by name, and its weights for (spoof, bona fide)."""
+
+  name: str = 'weighted_cross_entropy'
+  weights: tuple[float, ...] = (0.1, 0.9)
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshConfig:
+  """Number of devices the batch is divided over; 0 for all."""
+
+  devices: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+  """A training run.
+
+  Attributes:
+    seed: of weights, order, crops and dropout.
+    epochs: passes over the train split.
+    model: `name` of the model, and fields of its config.
+    data: corpus, splits and batches.
+    optim: optimiser and schedule.
+    loss: training loss.
+    mesh: devices.
+    average: 'none', or 'swa': average the weights of the epochs that were
+      best on dev when they ended, and take the average where it is better
+      on dev.
+    checkpoint_every: steps between checkpoints; each epoch ends with one too.
+    log_every: steps between lines of the log.
+    resamples: bootstrap resamples of the intervals.
+  """
+
+  seed: int
+  epochs: int
+  model: Mapping[str, Any]
+  data: DataConfig
+  optim: optim.OptimConfig
+  loss: LossConfig
+  mesh: MeshConfig
+  average: str = 'none'
+  checkpoint_every: int = 500
+  log_every: int = 50
+  resamples: int = 1000
+
+
+def near(name: str, known: Iterable[str]) -> str:
+  """A hint for a misspelt name: the closest known ones, or all."""
+  known = sorted(known)
+  close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+  if close:
+    return f'did you mean {" or ".join(map(repr, close))}?'
+  return f'known: {", ".join(known)}'
+
+
+def section(kind: type, values: Mapping[str, Any], where: str):
+  """Fills one dataclass from a section of a config.
+
+  Raises:
+    ValueError: a field that `kind` does not have, or one that is missing.
+  """
+  fields = {field.name: field for field in dataclasses.fields(kind)}
+  for name in values:
+    if name not in fields:
+      raise ValueError(
+        f'unknown config field {where}.{name}: {near(name, fields)}'
+      )
+  required = {n for n, f in fields.items() if f.default is f.default_factory}
+  if missing := sorted(required - set(values)):
+    raise ValueError(f'config section {where} lacks {", ".join(missing)}')
+  frozen = {
+    name: tuple(value) if isinstance(value, list) else value
+    for name, value in values.items()
+  }
+  return kind(**frozen)
+
+
+def run_config(values: Mapping[str, Any]) -> RunConfig:
+  """The typed config of a training run from its dictionary."""
+  values = dict(values)
+  values.pop('job', None)
+  sections = {
+    'data': DataConfig,
+    'optim': optim.OptimConfig,
+    'loss': LossConfig,
+    'mesh': MeshConfig,
+  }
+  for name, kind in sections.items():
+    values[name] = section(kind, values.get(name, {}), f'config.{name}')
+  config = section(RunConfig, values, 'config')
+  if config.average not in ('none', 'swa'):
+    raise ValueError(f"average={config.average!r}: expected 'none' or 'swa'")
+  return config

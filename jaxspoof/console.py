@@ -1,0 +1,87 @@
+"""Lines that a run prints for the person who watches it."""
+
+import pathlib
+
+import jax
+
+from jaxspoof import sharding as sharding_lib
+from jaxspoof import state as state_lib
+from jaxspoof.clock import Clock
+from jaxspoof.config import RunConfig
+
+
+def opening(
+  config: RunConfig,
+  state: state_lib.TrainState,
+  shardings: sharding_lib.Shardings,
+  clips: int,
+  resumed: int,
+) -> str:
+  """What is about to be trained, on what and where."""
+  device = shardings.batch.mesh.devices.flat[0]
+  hosts = jax.process_count()
+  begin = f'going on from step {resumed}' if resumed else 'from the start'
+  return (
+    f'{config.model["name"]}, '
+    f'{state_lib.count_parameters(state.params):,} parameters; '
+    f'{config.data.name} {config.data.train}: {clips:,} clips, batch '
+    f'{config.data.batch} x {config.data.samples / 16_000:.2f} s; '
+    f'{shardings.devices} x {device.device_kind} on {hosts} host(s); '
+    f'{config.epochs} epochs, {begin}'
+  )
+
+
+def progress(
+  config: RunConfig, step: int, last_step: int, values: dict, clock: Clock
+) -> str:
+  """One line of the log."""
+  parts = [
+    f'epoch {values["epoch"]:>3}/{config.epochs}',
+    f'step {step:>6}/{last_step}',
+    f'loss {values["train/loss"]:.4f}',
+  ]
+  if 'clips_per_s' in values:
+    parts.append(f'{values["clips_per_s"]:6.1f} clips/s')
+    parts.append(f'waiting {values["data_wait"]:4.1%}')
+  parts.append(f'left {duration(clock.left(step))}')
+  if 'dev/eer' in values:
+    parts.append(f'dev EER {values["dev/eer"]:.2%}')
+  return '  '.join(parts)
+
+
+def closing(
+  results: dict, config: RunConfig, workdir: pathlib.Path, page: pathlib.Path
+) -> str:
+  """The result in a few lines, and what to try next."""
+  lines = ['']
+  for split in (config.data.dev, *config.data.eval):
+    found = results[split]
+    low, high = found['eer_interval']
+    lines.append(
+      f'{split:>12}: EER {found["eer"]:6.2%}  '
+      f'[{low:.2%}, {high:.2%}]  {found["trials"]["total"]:,} trials'
+    )
+  headline = results[config.data.eval[0]]
+  clip = example(workdir)
+  lines += [
+    f'selected on {headline["selected_on"]}',
+    f'report: {page}',
+    f'try next: python detect.py --checkpoint {workdir} --input {clip}',
+  ]
+  return '\n'.join(lines)
+
+
+def example(workdir: pathlib.Path) -> str:
+  """A clip to try the detector on, from the corpus that was evaluated."""
+  clips = sorted((workdir / 'examples').glob('*.flac'))
+  return str(clips[0].parent) if clips else 'YOUR.wav'
+
+
+def duration(seconds: float) -> str:
+  """A span of time as a person says it: '42 s', '7 min', '3 h 05 min'."""
+  if seconds < 90:
+    return f'{seconds:.0f} s'
+  minutes = round(seconds / 60)
+  if minutes < 90:
+    return f'{minutes} min'
+  return f'{minutes // 60} h {minutes % 60:02d} min'

@@ -1,0 +1,93 @@
+"""What a run cost: `cost.json`, the costs half of every result."""
+
+import importlib.metadata
+import platform
+import resource
+import shlex
+import sys
+import time
+
+import jax
+
+from jaxspoof import models
+from jaxspoof import sharding as sharding_lib
+from jaxspoof import state as state_lib
+from jaxspoof.config import RunConfig
+
+PACKAGES = (
+  'jaxspoof',
+  'jax',
+  'jaxlib',
+  'flax',
+  'optax',
+  'orbax-checkpoint',
+  'grain',
+  'tensorflow-datasets',
+  'numpy',
+)
+
+
+def of_run(
+  config: RunConfig,
+  params,
+  shardings: sharding_lib.Shardings,
+  speed: dict[str, float],
+  started: float,
+) -> dict:
+  """Size, work, speed and memory of a run, and what it ran on.
+
+  Args:
+    config: of the run.
+    params: trained arrays.
+    shardings: the devices.
+    speed: `Clock.summary()`.
+    started: time of the start of this process's part, seconds of the epoch.
+
+  Returns:
+    What `cost.json` holds; memory in MiB, MACs per clip and stage.
+  """
+  device = shardings.batch.mesh.devices.flat[0]
+  return {
+    'parameters': state_lib.count_parameters(params),
+    'macs_per_clip': models.macs(config.model, config.data.eval_samples),
+    'samples': config.data.samples,
+    'eval_samples': config.data.eval_samples,
+    'sample_rate': 16_000,
+    'batch': config.data.batch,
+    'epochs': config.epochs,
+    **speed,
+    'peak_memory_mb': peak_memory(device),
+    'device': f'{device.device_kind} ({device.platform})',
+    'devices': shardings.devices,
+    'hosts': jax.process_count(),
+    'machine': f'{platform.machine()}, {platform.system()}',
+    'versions': versions(),
+    'seed': config.seed,
+    'command': shlex.join(['python', *sys.argv]),
+    'started': _iso(started),
+    'finished': _iso(time.time()),
+  }
+
+
+def peak_memory(device: jax.Device) -> float:
+  """Highest memory so far in MiB: of the device, on CPU of this process."""
+  stats = device.memory_stats() or {}
+  if 'peak_bytes_in_use' in stats:
+    return stats['peak_bytes_in_use'] / 2**20
+  unit = 2**20 if sys.platform == 'darwin' else 2**10
+  return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+def versions() -> dict[str, str]:
+  """Versions of Python and of the packages a result depends on."""
+  found = {'python': platform.python_version()}
+  for name in PACKAGES:
+    try:
+      found[name] = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+      found[name] = 'not installed'
+  return found
+
+
+def _iso(seconds: float) -> str:
+  return time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(seconds))

@@ -1,0 +1,260 @@
+"""A trained countermeasure as one object: audio in, scores out.
+
+Needs neither a corpus nor the training job: no TFDS, no grain. A checkpoint is
+the workdir of a run of `run.py` or a `.pth` file of the original AASIST.
+"""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent import futures
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from jaxspoof import checkpoint as checkpoint_lib
+from jaxspoof import models
+from jaxspoof import state as state_lib
+from jaxspoof.data import audio
+from jaxspoof.importers import aasist as aasist_importer
+
+# What the original scores of each clip: about four seconds.
+ORIGINAL_SAMPLES = 64_600
+
+
+@dataclasses.dataclass(frozen=True)
+class Detection:
+  """What a model says of one file.
+
+  Attributes:
+    path: the file, as it was named.
+    logits: (spoof, bona fide).
+    score: logit of bona fide minus logit of spoof; higher = bona fide.
+    duration: seconds of the whole file.
+    model: name of the model.
+  """
+
+  path: str
+  logits: tuple[float, float]
+  score: float
+  duration: float
+  model: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Failure:
+  """A file that could not be scored, and why."""
+
+  path: str
+  error: str
+
+
+class Detector:
+  """Scores speech with one trained model.
+
+  Attributes:
+    model: name of the model.
+    sample_rate: Hz of the waves it takes.
+    samples: samples that are scored of each wave: the first ones, repeated
+      where there are fewer, as in the evaluation of training.
+    batch: waves scored at once.
+  """
+
+  def __init__(
+    self, model: str, graphdef, params, batch_stats, samples: int, batch: int
+  ):
+    self.model = model
+    self.sample_rate = audio.SAMPLE_RATE
+    self.samples = samples
+    self.batch = batch
+    self._weights = jax.device_put((params, batch_stats))
+
+    def logits(params, batch_stats, wave_BxT):
+      module = state_lib.merge(graphdef, params, batch_stats)
+      return state_lib.eval_view(module)(wave_BxT)
+
+    self._logits = jax.jit(logits)
+
+  @classmethod
+  def load(
+    cls,
+    checkpoint: str | os.PathLike,
+    model: str | None = None,
+    *,
+    seconds: float | None = None,
+    batch: int = 8,
+  ) -> 'Detector':
+    """Loads the best weights of a run, or released ones.
+
+    Args:
+      checkpoint: workdir of a run, or a `.pth` of the original AASIST.
+      model: name the checkpoint must have; None takes what it is.
+      seconds: how much of each wave is scored; None takes what the evaluation
+        of the run took, 64,600 samples for released weights.
+      batch: waves scored at once.
+
+    Raises:
+      ValueError: No checkpoint there, one of another model, or too few
+        seconds for it.
+    """
+    path = pathlib.Path(checkpoint)
+    if model is not None:
+      models.variant(model)  # an unknown name is an error of its own
+    if path.is_dir():
+      name, module, trained = _load_run(path, model)
+    elif path.is_file():
+      name, module, trained = _load_original(path, model)
+    else:
+      raise ValueError(
+        f'{path}: no checkpoint there; expected the workdir of a run, or a'
+        ' .pth file of the original AASIST'
+      )
+    samples = trained
+    if seconds is not None:
+      samples = _samples(seconds, module.config.min_samples, name)
+    return cls(name, *state_lib.split(module), samples, batch)
+
+  def logits(self, waves: Sequence[np.ndarray]) -> np.ndarray:
+    """Scores waves.
+
+    Args:
+      waves: each float32 [n] at `sample_rate`, full scale 1.0, any n > 0.
+
+    Returns:
+      float32 [len(waves), 2]: logits of spoof and of bona fide.
+    """
+    for wave in waves:
+      if np.ndim(wave) != 1 or not len(wave):
+        raise ValueError(
+          f'a wave of shape {np.shape(wave)}: expected one channel, [samples]'
+        )
+    found = [
+      self._batch_logits(waves[start : start + self.batch])
+      for start in range(0, len(waves), self.batch)
+    ]
+    return np.concatenate([np.zeros((0, 2), np.float32), *found])
+
+  def score(self, waves: Sequence[np.ndarray]) -> np.ndarray:
+    """As `logits`, but their difference: float32 [len(waves)].
+
+    Logit of bona fide minus logit of spoof: higher = bona fide.
+    """
+    logits = self.logits(waves)
+    return logits[:, 1] - logits[:, 0]
+
+  def score_files(
+    self, paths: Iterable[str | os.PathLike]
+  ) -> Iterator[Detection | Failure]:
+    """Scores files in their order; reads the next ones meanwhile.
+
+    A file that cannot be read or scored becomes a `Failure` and does not
+    stop the others.
+    """
+    paths = [os.fspath(path) for path in paths]
+    chunks = [
+      paths[start : start + self.batch]
+      for start in range(0, len(paths), self.batch)
+    ]
+    with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+      ahead = [pool.submit(_read, path) for path in (chunks or [[]])[0]]
+      for chunk, following in zip(chunks, chunks[1:] + [[]], strict=True):
+        waves = [future.result() for future in ahead]
+        ahead = [pool.submit(_read, path) for path in following]
+        yield from self._detect(chunk, waves)
+
+  def _detect(
+    self, paths: Sequence[str], waves: Sequence[np.ndarray | str]
+  ) -> Iterator[Detection | Failure]:
+    logits = iter(self.logits([w for w in waves if not isinstance(w, str)]))
+    for path, wave in zip(paths, waves, strict=True):
+      if isinstance(wave, str):
+        yield Failure(path, wave)
+        continue
+      spoof, bona_fide = map(float, next(logits))
+      if not np.isfinite(bona_fide - spoof):
+        yield Failure(path, f'{path}: its score is not a finite number')
+        continue
+      seconds = len(wave) / self.sample_rate
+      yield Detection(
+        path, (spoof, bona_fide), bona_fide - spoof, seconds, self.model
+      )
+
+  def _batch_logits(self, waves: Sequence[np.ndarray]) -> np.ndarray:
+    """One program for all sizes: the batch is filled up with silence."""
+    batch = np.zeros((self.batch, self.samples), np.float32)
+    for row, wave in zip(batch, waves, strict=False):
+      row[:] = audio.crop_or_repeat(wave, self.samples)
+    logits = jax.device_get(self._logits(*self._weights, batch))
+    return logits[: len(waves)]
+
+
+def _samples(seconds: float, least: int, model: str) -> int:
+  samples = round(seconds * audio.SAMPLE_RATE)
+  if samples < least:
+    raise ValueError(
+      f'{seconds:g} seconds are too few for {model}: it needs'
+      f' {least / audio.SAMPLE_RATE:.2f}'
+    )
+  return samples
+
+
+def _read(path: str) -> np.ndarray | str:
+  """The wave of a file, or what is wrong with it."""
+  try:
+    return audio.load(path)
+  except audio.AudioError as error:
+    return str(error)
+
+
+def _load_original(
+  path: pathlib.Path, model: str | None
+) -> tuple[str, nnx.Module, int]:
+  """Name, module and samples of a released `.pth` file."""
+  module = aasist_importer.load(path, model)
+  names = {config: name for name, (_, config) in models.VARIANTS.items()}
+  return names[module.config], module, ORIGINAL_SAMPLES
+
+
+def _load_run(
+  path: pathlib.Path, model: str | None
+) -> tuple[str, nnx.Module, int]:
+  """Name, module and samples of the best checkpoint of a run."""
+  config, params, batch_stats = checkpoint_lib.load_weights(path)
+  fields = dict(config['model'])
+  name = fields.pop('name')
+  if model not in (None, name):
+    raise ValueError(
+      f'{path}: checkpoint of another model: a run of {name!r}, not of'
+      f' {model!r}'
+    )
+  model_config, kind = models.variant(name, **fields)
+  abstract = nnx.eval_shape(lambda: kind(model_config, rngs=nnx.Rngs(0)))
+  graphdef, *expected = state_lib.split(abstract)
+  _check_weights(path, expected, [params, batch_stats])
+  module = state_lib.merge(graphdef, params, batch_stats)
+  return name, module, config['data']['eval_samples']
+
+
+def _check_weights(path: pathlib.Path, expected: Any, found: Any) -> None:
+  """Compares names and shapes of two trees of weights."""
+  expected, found = (
+    {
+      jax.tree_util.keystr(keys[1:]): leaf.shape
+      for keys, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+    for tree in (expected, found)
+  )
+  differing = [
+    f'{name} is {found.get(name, "missing")}, expected'
+    f' {expected.get(name, "no such weight")}'
+    for name in sorted({*expected, *found})
+    if expected.get(name) != found.get(name)
+  ]
+  if differing:
+    raise ValueError(
+      f'{path}: its weights do not fit the model of its config.json in'
+      f' {len(differing)} places: {"; ".join(differing[:3])}'
+    )

@@ -1,0 +1,59 @@
+"""Jobs by name, and what every job needs before JAX is used."""
+
+import dataclasses
+import os
+import pathlib
+
+import jax
+import ml_collections
+
+from jaxspoof import train
+from jaxspoof.config import near
+
+JOBS = {'train': train.train}
+
+
+@dataclasses.dataclass(frozen=True)
+class Cluster:
+  """Who is who among several hosts; all None where the cluster tells."""
+
+  coordinator: str | None = None
+  num_processes: int | None = None
+  process_id: int | None = None
+
+
+def run(
+  config: ml_collections.ConfigDict,
+  workdir: str | os.PathLike,
+  cluster: Cluster | None = None,
+) -> dict:
+  """Runs the job named by `config.job`.
+
+  Args:
+    config: from a file in `configs/`, with overrides.
+    workdir: folder of the run.
+    cluster: set for a job of several hosts.
+
+  Returns:
+    What the job returns: its metrics.
+  """
+  job = config.get('job', '')
+  if job not in JOBS:
+    raise ValueError(f'unknown job {job!r}: {near(job, JOBS)}')
+  if cluster is not None:
+    jax.distributed.initialize(
+      cluster.coordinator, cluster.num_processes, cluster.process_id
+    )
+  keep_compiled_programs()
+  return JOBS[job](config.to_dict(), pathlib.Path(workdir))
+
+
+def keep_compiled_programs() -> None:
+  """Caches compiled programs on disk, in this user's own folder.
+
+  The cache is code that is trusted: it must not be shared with others.
+  `JAX_COMPILATION_CACHE_DIR` chooses another folder.
+  """
+  if jax.config.jax_compilation_cache_dir is None:
+    cache = pathlib.Path.home() / '.cache' / 'jaxspoof' / 'programs'
+    jax.config.update('jax_compilation_cache_dir', str(cache))

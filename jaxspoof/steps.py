@@ -1,0 +1,129 @@
+"""Pure step functions: training, evaluation, weight averaging.
+
+Each factory closes over what is static (the module's description, the
+optimiser, the placement) and returns a jitted function of arrays. The code is
+that of one device on the global batch; `shardings` alone says where it runs.
+"""
+
+from collections.abc import Callable
+
+import jax
+import optax
+from flax import nnx
+
+from jaxspoof import sharding as sharding_lib
+from jaxspoof import state as state_lib
+
+
+def log_odds(logits: jax.Array) -> jax.Array:
+  """Score of a clip, [B]: logit of bona fide minus logit of spoof."""
+  return logits[:, 1] - logits[:, 0]
+
+
+def step_rngs(seed: int, step: jax.Array) -> nnx.Rngs:
+  """Random streams of one training step; the same for every device count."""
+  key = jax.random.fold_in(jax.random.key(seed), step)
+  return nnx.Rngs(
+    dropout=jax.random.fold_in(key, 0), mask=jax.random.fold_in(key, 1)
+  )
+
+
+def make_train_step(
+  graphdef: nnx.GraphDef,
+  tx: optax.GradientTransformation,
+  loss: Callable[[jax.Array, jax.Array], jax.Array],
+  seed: int,
+  shardings: sharding_lib.Shardings,
+):
+  """Returns `train_step(state, batch) -> (state, metrics)`; donates `state`.
+
+  `batch` holds `wave` float [B, samples] and `label` int32 [B]; `metrics` are
+  the scalars `loss` (before the update) and `grad_norm`.
+  """
+
+  def train_step(state: state_lib.TrainState, batch):
+    def objective(params):
+      model = state_lib.merge(graphdef, params, state.batch_stats)
+      logits = model(batch['wave'], rngs=step_rngs(seed, state.step))
+      return loss(logits, batch['label']), state_lib.batch_stats_of(model)
+
+    (value, batch_stats), grads = jax.value_and_grad(objective, has_aux=True)(
+      state.params
+    )
+    updates, opt = tx.update(grads, state.opt, state.params)
+    state = state.replace(
+      step=state.step + 1,
+      params=optax.apply_updates(state.params, updates),
+      batch_stats=batch_stats,
+      opt=opt,
+    )
+    return state, {'loss': value, 'grad_norm': optax.tree.norm(grads)}
+
+  return jax.jit(
+    train_step,
+    donate_argnums=0,
+    in_shardings=(shardings.replicated, shardings.batch),
+    out_shardings=shardings.replicated,
+  )
+
+
+def make_eval_step(graphdef: nnx.GraphDef, shardings: sharding_lib.Shardings):
+  """Returns `eval_step(params, batch_stats, batch) -> (index, mask, score)`.
+
+  All three are [B] and replicated, so that every host sees every trial.
+  """
+
+  def eval_step(params, batch_stats, batch):
+    model = state_lib.merge(graphdef, params, batch_stats)
+    logits = state_lib.eval_view(model)(batch['wave'])
+    return batch['index'], batch['mask'], log_odds(logits)
+
+  return jax.jit(
+    eval_step,
+    in_shardings=(
+      shardings.replicated,
+      shardings.replicated,
+      shardings.batch,
+    ),
+    out_shardings=shardings.replicated,
+  )
+
+
+def add_to_average(state: state_lib.TrainState) -> state_lib.TrainState:
+  """Adds the present weights to the running mean (SWA, Izmailov 2018)."""
+  count = state.averaged + 1
+
+  def mean(average, value):
+    return average + (value - average) / count.astype(value.dtype)
+
+  return state.replace(
+    average=jax.tree.map(mean, state.average, state.params), averaged=count
+  )
+
+
+def make_stats_step(
+  graphdef: nnx.GraphDef, seed: int, shardings: sharding_lib.Shardings
+):
+  """Returns `stats_step(params, stats, count, batch) -> stats`.
+
+  BatchNorm statistics of averaged weights are the plain mean of the batch
+  statistics over one pass of the train split, as torchcontrib's `bn_update`
+  takes them: the momentum of batch n is 1 / n.
+  """
+
+  def stats_step(params, batch_stats, count, batch):
+    model = state_lib.merge(graphdef, params, batch_stats)
+    model = nnx.view(model, momentum=1.0 / (count + 1))
+    model(batch['wave'], rngs=step_rngs(seed, count))
+    return state_lib.batch_stats_of(model)
+
+  return jax.jit(
+    stats_step,
+    in_shardings=(
+      shardings.replicated,
+      shardings.replicated,
+      shardings.replicated,
+      shardings.batch,
+    ),
+    out_shardings=shardings.replicated,
+  )

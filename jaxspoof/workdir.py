@@ -1,0 +1,55 @@
+"""The folder of a run: whose it is, and how files get into it."""
+
+import json
+import os
+import pathlib
+
+from jaxspoof import sharding as sharding_lib
+
+# Fields that may differ between the parts of a run that was interrupted: they
+# change where and how fast it runs, or how it is shown, not what it computes.
+FREE = (
+  'mesh.devices',
+  'data.data_dir',
+  'data.build',
+  'data.workers',
+  'checkpoint_every',
+  'log_every',
+)
+
+
+def claim(workdir: pathlib.Path, values: dict, first: bool) -> None:
+  """Makes the workdir, or checks that it is of a run with this config."""
+  path = workdir / 'config.json'
+  values = json.loads(json.dumps(values))
+  if path.exists():
+    old = json.loads(path.read_text())
+    if different := differences(old, values):
+      raise ValueError(
+        f'{workdir} is a run with another config: {"; ".join(different)}. '
+        'Choose another --workdir, or remove this one'
+      )
+  elif first:
+    workdir.mkdir(parents=True, exist_ok=True)
+    write_json(path, values)
+  sharding_lib.barrier('config')
+
+
+def differences(old: dict, new: dict, prefix: str = '') -> list[str]:
+  """Fields that two configs do not share, as 'name: old, now new'."""
+  found = []
+  for name in sorted({*old, *new}):
+    a, b = old.get(name), new.get(name)
+    if isinstance(a, dict) and isinstance(b, dict):
+      found += differences(a, b, f'{prefix}{name}.')
+    elif a != b and prefix + name not in FREE:
+      found.append(f'{prefix}{name} was {a!r}, now {b!r}')
+  return found
+
+
+def write_json(path: pathlib.Path, values: dict) -> None:
+  """Writes a JSON file whole or not at all."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  partial = path.with_name(path.name + '.partial')
+  partial.write_text(json.dumps(values, indent=2) + '\n')
+  os.replace(partial, path)

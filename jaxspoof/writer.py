@@ -1,0 +1,75 @@
+"""What a run says while it trains: console, `metrics.jsonl`, TensorBoard.
+
+`metrics.jsonl` is the truth that tables and pictures are made from; one JSON
+object a line with at least `step`. Only process 0 writes.
+"""
+
+import json
+import os
+import pathlib
+
+import tensorboardX
+
+
+class Writer:
+  """Appends the metrics of one run.
+
+  Args:
+    workdir: folder of the run.
+    resume_step: lines after this step are of work that was lost in a crash
+      and is done again; they are dropped.
+    enabled: False on all hosts but the first.
+  """
+
+  def __init__(
+    self, workdir: str | os.PathLike, resume_step: int, enabled: bool = True
+  ):
+    self._enabled = enabled
+    self.path = pathlib.Path(workdir) / 'metrics.jsonl'
+    self.kept = keep_until(self.path, resume_step) if enabled else []
+    if enabled:
+      self._file = self.path.open('a')
+      self._board = tensorboardX.SummaryWriter(
+        str(self.path.parent / 'tb'), purge_step=resume_step + 1
+      )
+
+  def write(self, step: int, values: dict[str, float]) -> None:
+    """Adds one line for `step`."""
+    if not self._enabled:
+      return
+    self._file.write(json.dumps({'step': step, **values}) + '\n')
+    self._file.flush()
+    for name, value in values.items():
+      self._board.add_scalar(name, value, step)
+
+  def say(self, text: str) -> None:
+    """Prints one line for the person who watches."""
+    if self._enabled:
+      print(text, flush=True)
+
+  def close(self) -> None:
+    """Closes both files."""
+    if self._enabled:
+      self._file.close()
+      self._board.close()
+
+
+def keep_until(path: pathlib.Path, step: int) -> list[dict]:
+  """Cuts a metrics file after `step` and returns the lines that stay.
+
+  A last line that a crash cut short counts as lost.
+  """
+  if not path.exists():
+    return []
+  kept = []
+  for line in path.read_text().splitlines():
+    try:
+      values = json.loads(line)
+    except json.JSONDecodeError:
+      break
+    if values['step'] <= step:
+      kept.append(values)
+  partial = path.with_suffix('.partial')
+  partial.write_text(''.join(json.dumps(values) + '\n' for values in kept))
+  os.replace(partial, path)
+  return kept

@@ -1,0 +1,69 @@
+"""Runs the job that a config file describes.
+
+  python run.py --config=configs/aasist.py:quickstart
+  python run.py --config=configs/aasist.py:l --config.optim.learning_rate=3e-4
+  python run.py --config=configs/aasist.py --workdir=runs/mine
+
+Several hosts: start the same command on each with --distributed (Slurm, Open
+MPI and Kubernetes are detected), or say who is who with --coordinator,
+--num_processes and --process_id.
+"""
+
+import os
+import pathlib
+import sys
+
+from absl import app, flags
+from ml_collections import config_flags
+
+_CONFIG = config_flags.DEFINE_config_file('config', help_string='Config file.')
+_WORKDIR = flags.DEFINE_string(
+  'workdir', None, 'Folder of the run; runs/<config> if not given.'
+)
+_DISTRIBUTED = flags.DEFINE_bool(
+  'distributed', False, 'Several hosts, found from the cluster environment.'
+)
+_COORDINATOR = flags.DEFINE_string(
+  'coordinator', None, 'host:port of process 0, for several hosts by hand.'
+)
+_PROCESSES = flags.DEFINE_integer('num_processes', None, 'With coordinator.')
+_PROCESS = flags.DEFINE_integer('process_id', None, 'With coordinator.')
+
+
+def main(argv: list[str]) -> None:
+  """Sets JAX up and hands the config to its job."""
+  if len(argv) > 1:
+    raise app.UsageError(f'unexpected arguments: {" ".join(argv[1:])}')
+  if flags.FLAGS['config'].value is None:
+    raise app.UsageError('say what to run: --config=configs/aasist.py')
+  # Here and not above: worker processes import this file again.
+  from jaxspoof import jobs
+
+  cluster = None
+  if _DISTRIBUTED.value or _COORDINATOR.value:
+    cluster = jobs.Cluster(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+  try:
+    jobs.run(_CONFIG.value, _WORKDIR.value or default_workdir(), cluster)
+  except (ValueError, OSError, FloatingPointError) as error:
+    if os.environ.get('JAXSPOOF_TRACEBACK'):
+      raise
+    sys.exit(f'error: {error}')
+
+
+def default_workdir() -> pathlib.Path:
+  """`runs/` and the config's name: configs/aasist.py:l -> runs/aasist_l."""
+  path = config_flags.get_config_filename(flags.FLAGS['config'])
+  name, _, argument = pathlib.PurePath(path).name.partition('.py')
+  return pathlib.Path('runs') / (name + argument).replace(':', '_')
+
+
+def parse(argv: list[str]) -> list[str]:
+  """Parses flags; a misspelt config field gets its near matches."""
+  from jaxspoof import overrides
+
+  overrides.check(argv)
+  return app.parse_flags_with_usage(argv)
+
+
+if __name__ == '__main__':
+  app.run(main, flags_parser=parse)

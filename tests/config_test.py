@@ -1,0 +1,116 @@
+"""Configs: every file loads, every typo is answered, sections are typed."""
+
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from jaxspoof import config as config_lib
+from jaxspoof import overrides, workdir
+
+ROOT = pathlib.Path(__file__).parents[1]
+VARIANTS = ['', ':l', ':quickstart', ':smoke']
+
+
+def load(variant=''):
+  return overrides.load(f'{ROOT}/configs/aasist.py{variant}')
+
+
+@pytest.mark.parametrize('variant', VARIANTS)
+def test_every_variant_makes_a_typed_config(variant):
+  config = config_lib.run_config(load(variant).to_dict())
+  assert config.data.train == 'train' and config.data.dev == 'dev'
+  assert 'eval' not in (config.data.train, config.data.dev)
+  assert config.model['name'].startswith('aasist')
+
+
+def test_the_default_is_the_recipe_of_the_paper():
+  config = config_lib.run_config(load().to_dict())
+  assert (config.data.batch, config.epochs) == (24, 100)
+  assert config.data.samples == config.data.eval_samples == 64_600
+  assert (config.optim.learning_rate, config.optim.learning_rate_min) == (
+    1e-4,
+    5e-6,
+  )
+  assert config.optim.weight_decay == 1e-4
+  assert config.loss.weights == (0.1, 0.9)
+  assert config.average == 'swa' and not config.data.balanced
+
+
+def test_unknown_variant_lists_the_known_ones():
+  with pytest.raises(SystemExit, match=r"'quikstart'; known: .*quickstart"):
+    load(':quikstart')
+
+
+def test_missing_config_file_names_its_neighbours():
+  with pytest.raises(SystemExit, match=r"did you mean '.*configs/aasist.py'"):
+    overrides.load(f'{ROOT}/configs/aasits.py')
+
+
+@pytest.mark.parametrize(
+  ('argument', 'message'),
+  [
+    ('--config.optim.lerning_rate=1', r"did you mean 'learning_rate'"),
+    ('--config.optim.weigth_decay=1', r"did you mean 'weight_decay'"),
+    ('--config.dta.batch=1', r"config.dta: did you mean 'data'"),
+    ('--config.data.batch.size=1', r'config.data.batch.size'),
+  ],
+)
+def test_a_typo_names_the_near_match(argument, message):
+  argv = ['run.py', f'--config={ROOT}/configs/aasist.py', argument]
+  with pytest.raises(SystemExit, match=message):
+    overrides.check(argv)
+
+
+def test_overrides_without_fault_pass():
+  config = f'{ROOT}/configs/aasist.py:l'
+  overrides.check(
+    ['run.py', f'--config={config}', '--config.optim.learning_rate=1']
+  )
+  overrides.check(['run.py', '--config', config, '--noconfig.data.build'])
+
+
+def test_unknown_field_of_a_section_is_refused():
+  values = load().to_dict()
+  values['optim']['momentum'] = 0.9
+  with pytest.raises(ValueError, match=r'config.optim.momentum'):
+    config_lib.run_config(values)
+
+
+def test_missing_field_is_named():
+  values = load().to_dict()
+  del values['data']['name']
+  with pytest.raises(ValueError, match='config.data lacks name'):
+    config_lib.run_config(values)
+
+
+def test_command_line_refuses_the_typo_of_the_readme():
+  done = subprocess.run(
+    [
+      sys.executable,
+      'run.py',
+      '--config=configs/aasist.py',
+      '--config.optim.lerning_rate=1e-3',
+    ],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode != 0
+  assert "did you mean 'learning_rate' or" in done.stderr
+  assert 'Traceback' not in done.stderr
+
+
+def test_a_workdir_belongs_to_one_config(tmp_path):
+  values = load().to_dict()
+  workdir.claim(tmp_path / 'run', values, first=True)
+  workdir.claim(tmp_path / 'run', values, first=True)
+  values['mesh']['devices'] = 4
+  values['data']['workers'] = 0
+  workdir.claim(tmp_path / 'run', values, first=True)
+  values['optim']['learning_rate'] = 0.5
+  with pytest.raises(
+    ValueError, match=r'optim.learning_rate was 0.0001, now 0.5'
+  ):
+    workdir.claim(tmp_path / 'run', values, first=True)

@@ -1,0 +1,215 @@
+"""The training step: one device, four devices, pmap, resuming, averaging."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from jaxspoof import losses, models, optim, sharding, state, steps
+from jaxspoof.models import layers
+
+SMALL = dict(
+  sinc_filters=12,
+  sinc_taps=32,
+  channels=(4, 6),
+  gat_dims=(8, 8),
+  freq_mask_limit=4,
+)
+LOSS = functools.partial(losses.weighted_cross_entropy, weights=(0.1, 0.9))
+BATCH = 8
+
+
+@pytest.fixture(autouse=True)
+def float64():
+  # Optax multiplies by Python and integer scalars.
+  with jax.enable_x64(True), jax.numpy_dtype_promotion('standard'):
+    yield
+
+
+def batches(count):
+  rng = np.random.default_rng(0)
+  for _ in range(count):
+    yield {
+      'wave': rng.standard_normal((BATCH, 2000)),
+      'label': rng.integers(0, 2, BATCH).astype(np.int32),
+    }
+
+
+def build(shardings, **changes):
+  config, kind = models.variant(
+    'aasist_l', **SMALL, dtype='float64', param_dtype='float64', **changes
+  )
+  tx = optim.make(optim.OptimConfig(learning_rate=1e-3), 10)
+
+  graphdef, *weights = state.split(kind(config, rngs=nnx.Rngs(0)))
+  create = jax.jit(
+    functools.partial(state.create, tx=tx),
+    out_shardings=shardings.replicated,
+  )
+  first = create(*jax.device_get(weights))
+  return graphdef, tx, first
+
+
+def run(devices, count=4, **changes):
+  shardings = sharding.make(devices)
+  graphdef, tx, now = build(shardings, **changes)
+  step = steps.make_train_step(graphdef, tx, LOSS, 7, shardings)
+  values = []
+  for batch in batches(count):
+    now, metrics = step(now, sharding.put_batch(batch, shardings))
+    values.append(jax.device_get(metrics))
+  return jax.device_get(now), values
+
+
+def assert_equal_trees(a, b, tolerance):
+  flat = zip(
+    jax.tree_util.tree_leaves_with_path(a), jax.tree.leaves(b), strict=True
+  )
+  for (path, x), y in flat:
+    np.testing.assert_allclose(
+      x, y, rtol=tolerance, atol=tolerance, err_msg=jax.tree_util.keystr(path)
+    )
+
+
+@pytest.mark.parametrize(
+  'changes',
+  [{}, {'freq_mask': True}],
+  ids=['dropout', 'dropout and frequency mask'],
+)
+def test_four_devices_equal_one(changes):
+  one, one_metrics = run(1, **changes)
+  four, four_metrics = run(4, **changes)
+  assert one.params['encoder'] is not None
+  assert_equal_trees(one_metrics, four_metrics, 1e-12)
+  assert_equal_trees(one, four, 1e-12)
+
+
+def test_four_devices_gather_no_activations():
+  shardings = sharding.make(4)
+  graphdef, tx, now = build(shardings)
+  step = steps.make_train_step(graphdef, tx, LOSS, 7, shardings)
+  batch = sharding.put_batch(next(batches(1)), shardings)
+  text = step.lower(now, batch).compile().as_text()
+  assert 'all-reduce' in text
+  assert 'all-gather' not in text
+
+
+def test_pmap_agrees(monkeypatch):
+  """The step as it was written before jit could shard: local, then pmean."""
+  off = dict.fromkeys(
+    ['input_dropout', 'pool_dropout', 'way_dropout', 'output_dropout'], 0.0
+  )
+  expected, expected_metrics = run(4, count=3, **off)
+  shardings = sharding.make(1)
+  graphdef, tx, now = build(shardings, **off)
+  monkeypatch.setattr(layers.BatchNorm, '__call__', synchronised_batch_norm)
+
+  def local_step(now, batch):
+    def objective(params):
+      model = state.merge(graphdef, params, now.batch_stats)
+      logits = model(batch['wave'], rngs=steps.step_rngs(7, now.step))
+      nll = -jnp.take_along_axis(
+        jax.nn.log_softmax(logits), batch['label'][:, None], axis=1
+      )[:, 0]
+      weight = jnp.where(batch['label'] == 1, 0.9, 0.1).astype(nll.dtype)
+      total = jax.lax.psum(weight.sum(), 'data')
+      # The mean over devices of `value` is the loss of the whole batch.
+      value = 4 * (weight * nll).sum() / total
+      return jax.lax.pmean(value, 'data'), state.batch_stats_of(model)
+
+    (value, stats), grads = jax.value_and_grad(objective, has_aux=True)(
+      now.params
+    )
+    grads = jax.lax.pmean(grads, 'data')
+    updates, opt = tx.update(grads, now.opt, now.params)
+    now = now.replace(
+      step=now.step + 1,
+      params=optax.apply_updates(now.params, updates),
+      batch_stats=stats,
+      opt=opt,
+    )
+    return now, {'loss': value, 'grad_norm': optax.tree.norm(grads)}
+
+  step = jax.pmap(
+    local_step, axis_name='data', in_axes=(None, 0), out_axes=None
+  )
+  metrics = []
+  for batch in batches(3):
+    shards = {k: v.reshape(4, -1, *v.shape[1:]) for k, v in batch.items()}
+    now, values = step(now, shards)
+    metrics.append(jax.device_get(values))
+  assert_equal_trees(expected_metrics, metrics, 1e-12)
+  assert_equal_trees(expected, jax.device_get(now), 1e-12)
+
+
+def synchronised_batch_norm(self, x):
+  """BatchNorm with the statistics of all devices, by explicit pmean."""
+  axes = tuple(range(x.ndim - 1))
+  wide = lambda v: v.reshape((1,) * len(axes) + (-1,))
+  mean = jax.lax.pmean(x.mean(axes), 'data')
+  var = jax.lax.pmean(jnp.square(x - wide(mean)).mean(axes), 'data')
+  self._update(mean, var, 4 * x.size // x.shape[-1])
+  scale = wide(self.scale[...] / jnp.sqrt(var + self.epsilon))
+  return (x - wide(mean)) * scale + wide(self.bias[...])
+
+
+def test_average_is_the_mean_of_the_weights():
+  shardings = sharding.make(1)
+  _, _, now = build(shardings)
+  now = now.replace(average=jax.tree.map(jnp.zeros_like, now.params))
+  shifted = [
+    now.replace(params=jax.tree.map(lambda x, k=k: x + k, now.params))
+    for k in (1.0, 2.0, 6.0)
+  ]
+  average, count = now.average, now.averaged
+  for other in shifted:
+    result = steps.add_to_average(
+      other.replace(average=average, averaged=count)
+    )
+    average, count = result.average, result.averaged
+  assert int(count) == 3
+  assert_equal_trees(
+    average, jax.tree.map(lambda x: x + 3.0, now.params), 1e-12
+  )
+
+
+def test_statistics_of_averaged_weights_are_means_over_batches():
+  shardings = sharding.make(4)
+  graphdef, _, now = build(shardings)
+  stats_step = steps.make_stats_step(graphdef, 7, shardings)
+  stats, singles = now.batch_stats, []
+  for n, batch in enumerate(batches(3)):
+    batch = sharding.put_batch(batch, shardings)
+    count = jnp.asarray(n, jnp.int32)
+    stats = stats_step(now.params, stats, count, batch)
+    singles.append(single_batch_statistics(graphdef, now, n, batch))
+  mean = jax.tree.map(lambda *x: np.mean(x, axis=0), *singles)
+  assert_equal_trees(jax.device_get(stats), mean, 1e-12)
+
+
+def single_batch_statistics(graphdef, now, n, batch):
+  """Statistics of one batch alone, solved from the usual update."""
+  model = state.merge(graphdef, now.params, now.batch_stats)
+  model(batch['wave'], rngs=steps.step_rngs(7, jnp.asarray(n, jnp.int32)))
+  solve = lambda old, new: (new - 0.9 * old) / 0.1
+  return jax.device_get(
+    jax.tree.map(solve, now.batch_stats, state.batch_stats_of(model))
+  )
+
+
+def test_batch_that_devices_cannot_share_is_refused():
+  four = sharding.make(4)
+  with pytest.raises(ValueError, match=r'data.batch=10 is not divisible by th'):
+    sharding.check_batch(10, four, 'data.batch')
+  with pytest.raises(ValueError, match=r'use 8 or 12'):
+    sharding.check_batch(10, four, 'data.batch')
+  sharding.check_batch(12, four, 'data.batch')
+
+
+def test_more_devices_than_there_are_is_refused():
+  with pytest.raises(ValueError, match=r'mesh.devices=9, but only 4 cpu'):
+    sharding.make(9)
