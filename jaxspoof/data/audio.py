@@ -105,6 +105,20 @@ def load(
   return wave
 
 
+def find(directory: str | os.PathLike) -> list[str]:
+  """Files with one of `EXTENSIONS` below a directory, in sorted order.
+
+  Names that begin with a dot are left out: copies from some systems hold a
+  `._clip.wav` that is no audio beside each `clip.wav`.
+  """
+  return sorted(
+    os.path.join(folder, file)
+    for folder, _, files in os.walk(directory)
+    for file in files
+    if file.lower().endswith(EXTENSIONS) and not file.startswith('.')
+  )
+
+
 def crop_or_repeat(
   wave: np.ndarray, samples: int, rng: np.random.Generator | None = None
 ) -> np.ndarray:

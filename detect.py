@@ -1,0 +1,164 @@
+"""Scores audio files with a trained countermeasure; see --help."""
+
+import argparse
+import dataclasses
+import itertools
+import json
+import os
+import sys
+from collections.abc import Iterable
+
+EXAMPLES = """examples:
+  python detect.py --checkpoint runs/aasist_quickstart --input clip.wav
+  python detect.py --checkpoint AASIST.pth --input a.wav b.flac recordings/
+  python detect.py --model aasist_l --checkpoint AASIST-L.pth --input x.mp3 \\
+      --json | jq .score
+
+A file that cannot be scored is reported on stderr, and with --json as an
+object with "path" and "error"; the others are scored, and the exit status is
+1. A wrong command or checkpoint gives 2."""
+
+MEANING = (
+  'score = logit of bona fide - logit of spoof: higher = bona fide, lower ='
+  ' spoof. No threshold is calibrated yet, so there is no verdict.'
+)
+
+
+def main(argv: list[str] | None = None) -> int:
+  """Scores what the command line names; returns the exit status."""
+  arguments = parser()
+  options = arguments.parse_args(argv)
+  if options.batch < 1:
+    arguments.error(f'argument --batch: {options.batch} is not at least 1')
+  # Here and not above: --help answers at once.
+  from jaxspoof import programs
+  from jaxspoof.detector import Detector
+
+  programs.keep()
+  try:
+    detector = Detector.load(
+      options.checkpoint,
+      options.model,
+      seconds=options.seconds,
+      batch=options.batch,
+    )
+  except ValueError as error:
+    print(f'detect.py: error: {error}', file=sys.stderr)
+    return 2
+  paths, problems = expand(options.input)
+  results = itertools.chain(problems, detector.score_files(paths))
+  show = show_json if options.json else show_table
+  return 1 if show(results, paths) else 0
+
+
+def parser() -> argparse.ArgumentParser:
+  """The command line."""
+  made = argparse.ArgumentParser(
+    prog='detect.py',
+    description='Scores speech: bona fide (human) or spoof (made by machine).',
+    epilog=EXAMPLES,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  made.add_argument(
+    '--input',
+    nargs='+',
+    required=True,
+    metavar='PATH',
+    help='wav, flac, mp3, ogg or opus files of any rate and number of'
+    ' channels, and directories, which are searched to the bottom (files'
+    ' whose names begin with a dot are left out)',
+  )
+  made.add_argument(
+    '--checkpoint',
+    required=True,
+    metavar='CKPT',
+    help='workdir of a training run, or a released .pth of AASIST',
+  )
+  made.add_argument(
+    '--model',
+    metavar='NAME',
+    help='name the checkpoint must have, such as aasist or aasist_l; by'
+    ' default what it is',
+  )
+  made.add_argument(
+    '--seconds',
+    type=float,
+    help='score this much of the beginning of each file, instead of what the'
+    ' run was evaluated on (released weights: 4.04); shorter files are'
+    ' repeated',
+  )
+  made.add_argument(
+    '--batch', type=int, default=8, help='files scored at once (default: 8)'
+  )
+  made.add_argument(
+    '--json', action='store_true', help='print one JSON object a line'
+  )
+  return made
+
+
+def expand(inputs: list[str]) -> tuple[list[str], list]:
+  """Files to score, and a `Failure` for each directory without any.
+
+  Files are taken as they are named. Below a directory, files with a known
+  extension are taken, sorted.
+  """
+  from jaxspoof.data import audio
+  from jaxspoof.detector import Failure
+
+  paths, problems = [], []
+  for name in inputs:
+    found = audio.find(name) if os.path.isdir(name) else [name]
+    paths += found
+    if not found:
+      known = ', '.join(audio.EXTENSIONS)
+      message = f'{name}: no audio files below this directory ({known})'
+      problems.append(Failure(name, message))
+  return paths, problems
+
+
+def show_json(results: Iterable, paths: list[str]) -> int:
+  """Prints one object a line, as results come; returns how many failed."""
+  del paths
+  failed = 0
+  for result in results:
+    values = dataclasses.asdict(result)
+    if 'error' in values:
+      failed += 1
+      print(values['error'], file=sys.stderr, flush=True)
+    else:
+      values['logits'] = [round(value, 6) for value in values['logits']]
+      values['score'] = round(values['score'], 6)
+    print(json.dumps(values), flush=True)
+  return failed
+
+
+def show_table(results: Iterable, paths: list[str]) -> int:
+  """Prints an aligned table, as results come; returns how many failed."""
+  width = max([len('file'), *map(len, paths)])
+  failed = 0
+  print(
+    f'{"file":<{width}}  {"score":>9}  {"spoof":>8} {"bona fide":>9}'
+    f'  {"seconds":>8}'
+  )
+  for result in results:
+    if not hasattr(result, 'score'):
+      failed += 1
+      print(result.error, file=sys.stderr, flush=True)
+      continue
+    spoof, bona_fide = result.logits
+    print(
+      f'{result.path:<{width}}  {result.score:>9.3f}  {spoof:>8.3f}'
+      f' {bona_fide:>9.3f}  {result.duration:>8.2f}',
+      flush=True,
+    )
+  print(MEANING)
+  return failed
+
+
+if __name__ == '__main__':
+  sys.stdout.reconfigure(errors='backslashreplace')  # any file name prints
+  try:
+    sys.exit(main())
+  except BrokenPipeError:  # `| head` has seen enough
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(1)

@@ -1,0 +1,433 @@
+"""The detector and its command: scores, formats, and everything bad."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+import soundfile
+from flax import nnx
+from jax.experimental.compilation_cache import compilation_cache
+
+from jaxspoof import checkpoint, evaluate, models, sharding, state, steps
+from jaxspoof.config import DataConfig
+from jaxspoof.data import pipeline
+from jaxspoof.detector import Detector, Failure
+
+RATE, SAMPLES = 16_000, 8_000
+SMALL = {
+  'name': 'aasist_l',
+  'channels': [4, 4, 4, 4, 4, 4],
+  'gat_dims': [4, 4],
+}
+
+
+@pytest.fixture(scope='module')
+def command(repository):
+  """detect.py as a module."""
+  spec = importlib.util.spec_from_file_location(
+    'detect', repository / 'detect.py'
+  )
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
+
+
+@pytest.fixture(scope='module', autouse=True)
+def programs_of_these_tests(tmp_path_factory):
+  """A cache of compiled programs: not the user's, and each compiled once."""
+  options = {
+    'jax_compilation_cache_dir': str(tmp_path_factory.mktemp('programs')),
+    'jax_persistent_cache_min_compile_time_secs': 0.0,
+  }
+  before = {name: getattr(jax.config, name) for name in options}
+  for name, value in options.items():
+    jax.config.update(name, value)
+  compilation_cache.reset_cache()
+  yield options['jax_compilation_cache_dir']
+  for name, value in before.items():
+    jax.config.update(name, value)
+  compilation_cache.reset_cache()
+
+
+def small_model():
+  fields = dict(SMALL)
+  config, kind = models.variant(fields.pop('name'), **fields)
+  return kind(config, rngs=nnx.Rngs(3))
+
+
+def write_run(workdir, **changes):
+  """A workdir with random weights, as training leaves it."""
+  workdir.mkdir()
+  config = {
+    'model': {**SMALL, **changes},
+    'data': {'eval_samples': SAMPLES},
+  }
+  (workdir / 'config.json').write_text(json.dumps(config))
+  _, params, batch_stats = state.split(small_model())
+  checkpoint.save_weights(workdir, params, batch_stats)
+  return workdir
+
+
+@pytest.fixture(scope='module')
+def run(tmp_path_factory):
+  return write_run(tmp_path_factory.mktemp('runs') / 'small')
+
+
+@pytest.fixture(scope='module')
+def detector(run):
+  return Detector.load(run, batch=4)
+
+
+def wave(seconds=0.7, seed=0):
+  rng = np.random.default_rng(seed)
+  time = np.arange(int(seconds * RATE)) / RATE
+  tone = np.sin(2 * np.pi * (200 + 400 * seed) * time)
+  return (0.2 * tone + rng.normal(0, 0.02, time.size)).astype(np.float32)
+
+
+def write_wave(path, samples, rate=RATE, **options):
+  path.parent.mkdir(parents=True, exist_ok=True)
+  soundfile.write(path, samples, rate, **options)
+  return path
+
+
+# ------------------------------------------------------------- detector ---
+def test_released_weights_give_the_golden_logits(reference):
+  clips = [
+    reference / 'audio' / f'{name}.flac'
+    for name in ('LA_T_1272637', 'LA_D_1003356', 'LA_E_6163791')
+  ]
+  for name, variant in (('AASIST', 'aasist'), ('AASIST-L', 'aasist_l')):
+    weights = reference / 'aasist' / f'{name}.pth'
+    detector = Detector.load(weights, batch=3)
+    assert detector.model == variant
+    assert detector.samples == 64_600
+    found = list(detector.score_files(clips))
+    golden = np.load(reference / 'aasist' / f'{name}_golden.npz')['logits']
+    logits = np.array([result.logits for result in found])
+    np.testing.assert_allclose(logits, golden[:3], atol=1e-4)
+    scores = [result.score for result in found]
+    assert scores[0] > scores[1] and scores[0] > scores[2]  # the bona fide one
+    assert found[0].duration == 46_392 / RATE
+
+
+def test_score_is_the_difference_of_the_logits(detector):
+  waves = [wave(seed=seed) for seed in range(5)]
+  logits = detector.logits(waves)
+  assert logits.shape == (5, 2)
+  assert logits.dtype == np.float32
+  np.testing.assert_array_equal(
+    detector.score(waves), logits[:, 1] - logits[:, 0]
+  )
+  assert len(set(detector.score(waves).tolist())) == 5
+  assert detector.logits([]).shape == (0, 2)
+
+
+def test_batches_change_nothing(run, detector):
+  waves = [wave(seed=seed) for seed in range(5)]
+  alone = Detector.load(run, batch=1)
+  np.testing.assert_allclose(
+    alone.logits(waves), detector.logits(waves), atol=1e-5
+  )
+
+
+def test_the_first_samples_are_scored_and_short_waves_repeated(detector):
+  long, short = wave(2.0), wave(0.1)
+  np.testing.assert_array_equal(
+    detector.score([long, short]),
+    detector.score([long[:SAMPLES], np.tile(short, 5)]),
+  )
+  assert detector.score([long]) != detector.score([long[SAMPLES:]])
+
+
+def test_scores_are_those_of_the_evaluation_in_training(detector, reference):
+  paths = sorted((reference / 'audio').glob('*.flac'))
+  records = [
+    {'audio': p.read_bytes(), 'label': 0, 'utterance': p.stem} for p in paths
+  ]
+  shardings = sharding.make()
+  graphdef, params, batch_stats = state.split(small_model())
+  in_training = evaluate.score_split(
+    steps.make_eval_step(graphdef, shardings),
+    params,
+    batch_stats,
+    pipeline.Source(records, 'clips', 'eval'),
+    DataConfig('clips', eval_samples=SAMPLES, eval_batch=4),
+    shardings,
+  )
+  found = [result.score for result in detector.score_files(paths)]
+  np.testing.assert_allclose(found, in_training, atol=1e-5)
+
+
+def test_waves_of_a_wrong_shape(detector):
+  with pytest.raises(
+    ValueError, match=r'shape \(2, 80\): expected one channel'
+  ):
+    detector.score([np.zeros((2, 80), np.float32)])
+  with pytest.raises(ValueError, match=r'shape \(0,\): expected one channel'):
+    detector.score([np.zeros(0, np.float32)])
+
+
+def test_a_score_that_is_not_finite_is_a_failure(tmp_path):
+  graphdef, params, batch_stats = state.split(small_model())
+  params = jax.tree.map(lambda x: np.full(x.shape, np.nan, x.dtype), params)
+  broken = Detector('broken', graphdef, params, batch_stats, SAMPLES, 1)
+  path = write_wave(tmp_path / 'a.wav', wave())
+  (found,) = broken.score_files([path])
+  assert found == Failure(
+    str(path), f'{path}: its score is not a finite number'
+  )
+
+
+# ----------------------------------------------------------- checkpoints ---
+def test_no_checkpoint_there(tmp_path):
+  with pytest.raises(ValueError, match=r'gone: no checkpoint there; expected'):
+    Detector.load(tmp_path / 'gone')
+
+
+def test_a_folder_that_is_no_run(tmp_path):
+  with pytest.raises(ValueError, match='is not a run: expected'):
+    Detector.load(tmp_path)
+
+
+def test_a_run_without_weights(tmp_path):
+  workdir = write_run(tmp_path / 'run')
+  (workdir / 'weights.npz').unlink()
+  with pytest.raises(ValueError, match='no weights.npz yet'):
+    Detector.load(workdir)
+
+
+def test_a_run_of_another_model(run):
+  message = "another model: a run of 'aasist_l', not of 'aasist'"
+  with pytest.raises(ValueError, match=message):
+    Detector.load(run, 'aasist')
+  assert Detector.load(run, 'aasist_l').model == 'aasist_l'
+
+
+def test_a_released_checkpoint_of_another_model(reference):
+  weights = reference / 'aasist' / 'AASIST-L.pth'
+  with pytest.raises(ValueError, match='another model.*fit aasist;.*aasist_l'):
+    Detector.load(weights, 'aasist')
+
+
+def test_a_file_that_is_no_checkpoint(tmp_path):
+  path = tmp_path / 'notes.pth'
+  path.write_text('these are words')
+  with pytest.raises(ValueError, match=r'notes\.pth'):
+    Detector.load(path)
+
+
+def test_an_unknown_model_lists_the_known(run):
+  with pytest.raises(ValueError, match="'aasits' is not known.*aasist_l"):
+    Detector.load(run, 'aasits')
+
+
+def test_weights_that_do_not_fit_their_config(tmp_path):
+  workdir = write_run(tmp_path / 'run', channels=[4, 4, 4, 4, 4, 6])
+  message = (
+    r'do not fit the model of its config\.json in \d+ places.*expected \(6, 4\)'
+  )
+  with pytest.raises(ValueError, match=message):
+    Detector.load(workdir)
+
+
+def test_too_few_seconds(run):
+  with pytest.raises(ValueError, match='0.05 seconds are too few.*needs 0.14'):
+    Detector.load(run, seconds=0.05)
+  assert Detector.load(run, seconds=1.5).samples == 24_000
+
+
+# --------------------------------------------------------------- command ---
+def detect(command, capsys, run, *arguments):
+  """Exit status, stdout lines and stderr of `detect.py`."""
+  fixed = ['--checkpoint', str(run), '--batch', '4']
+  status = command.main([*fixed, *map(str, arguments)])
+  output = capsys.readouterr()
+  return status, output.out.splitlines(), output.err
+
+
+def test_json_has_one_object_a_line(command, capsys, run, tmp_path):
+  paths = [
+    write_wave(tmp_path / f'{seed}.wav', wave(1.0, seed)) for seed in range(3)
+  ]
+  status, lines, errors = detect(
+    command, capsys, run, '--json', '--input', *paths
+  )
+  assert (status, errors) == (0, '')
+  found = [json.loads(line) for line in lines]
+  assert [f['path'] for f in found] == list(map(str, paths))
+  for values in found:
+    assert set(values) == {'path', 'logits', 'score', 'duration', 'model'}
+    spoof, bona_fide = values['logits']
+    assert values['score'] == pytest.approx(bona_fide - spoof, abs=2e-6)
+    assert values['duration'] == 1.0
+    assert values['model'] == 'aasist_l'
+
+
+def test_table_is_aligned_and_says_what_the_score_means(
+  command, capsys, run, tmp_path
+):
+  path = write_wave(tmp_path / 'a.wav', wave())
+  longer = write_wave(tmp_path / 'much_longer_name.wav', wave())
+  status, lines, _ = detect(command, capsys, run, '--input', path, longer)
+  assert status == 0
+  assert len(lines) == 4
+  assert lines[0].split() == [
+    'file',
+    'score',
+    'spoof',
+    'bona',
+    'fide',
+    'seconds',
+  ]
+  assert len({len(line) for line in lines[:3]}) == 1
+  assert lines[1].split()[1:] == lines[2].split()[1:]
+  assert lines[3].startswith('score = logit of bona fide - logit of spoof')
+  assert 'No threshold is calibrated' in lines[3]
+
+
+def test_every_format_gives_the_score_of_the_same_sound(
+  command, capsys, run, tmp_path
+):
+  sound = np.round(wave(1.0) * 127) / 128  # exact in 8 bits
+  stereo = np.stack([sound, sound], 1)
+  time = np.arange(48_000) / 48_000
+  exact = [
+    write_wave(tmp_path / name, samples, **options)
+    for name, samples, options in (
+      ('16.wav', sound, {}),
+      ('8.wav', sound, {'subtype': 'PCM_U8'}),
+      ('24.wav', sound, {'subtype': 'PCM_24'}),
+      ('float.wav', sound, {'subtype': 'FLOAT'}),
+      ('stereo.wav', stereo, {'subtype': 'DOUBLE'}),
+      ('16.flac', sound, {}),
+      ('24.flac', stereo, {'subtype': 'PCM_24'}),
+    )
+  ]
+  others = [
+    write_wave(tmp_path / '48k.wav', np.sin(2000 * time) / 5, 48_000),
+    write_wave(tmp_path / 'a.mp3', sound),
+    write_wave(tmp_path / 'a.ogg', sound),
+    write_wave(tmp_path / 'a.opus', sound, format='OGG', subtype='OPUS'),
+  ]
+  status, lines, errors = detect(
+    command, capsys, run, '--json', '--input', *exact, *others
+  )
+  assert (status, errors) == (0, '')
+  found = [json.loads(line) for line in lines]
+  scores = [values['score'] for values in found]
+  np.testing.assert_allclose(scores[: len(exact)], scores[0], atol=1e-5)
+  assert [values['duration'] for values in found] == pytest.approx(
+    [1.0] * 11, abs=0.05
+  )
+
+
+def test_directories_are_searched_to_the_bottom(command, tmp_path):
+  for name in ('b/2.wav', 'b/a/1.FLAC', 'c.mp3', 'b/._2.wav', 'notes.txt'):
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).touch()
+  named = str(tmp_path / 'notes.txt')
+  paths, problems = command.expand([named, str(tmp_path)])
+  assert not problems
+  assert paths == [
+    named,
+    *(str(tmp_path / name) for name in ('b/2.wav', 'b/a/1.FLAC', 'c.mp3')),
+  ]
+
+
+def test_bad_files_are_reported_and_the_others_scored(
+  command, capsys, run, tmp_path
+):
+  good = write_wave(tmp_path / 'in' / 'good.wav', wave())
+  cut = write_wave(tmp_path / 'in' / 'cut.flac', wave())
+  cut.write_bytes(cut.read_bytes()[:-100])
+  text = tmp_path / 'in' / 'text.wav'
+  text.write_text('these are words')
+  write_wave(tmp_path / 'in' / 'empty.wav', np.zeros(0))
+  empty = tmp_path / 'empty'
+  empty.mkdir()
+  inputs = [tmp_path / 'gone.wav', tmp_path / 'in', empty, good]
+  expected = {
+    'gone.wav': 'no such file',
+    'cut.flac': 'truncated or damaged FLAC',
+    'text.wav': 'not audio',
+    'empty.wav': 'holds no samples',
+    'empty': 'no audio files below this directory (.flac, .mp3, ',
+  }
+
+  status, lines, errors = detect(
+    command, capsys, run, '--json', '--input', *inputs
+  )
+  assert status == 1
+  found = [json.loads(line) for line in lines]
+  failed = {f['path']: f['error'] for f in found if 'error' in f}
+  assert {os.path.basename(path) for path in failed} == set(expected)
+  for path, error in failed.items():
+    assert error.startswith(f'{path}: ')
+    assert expected[os.path.basename(path)] in error
+    assert error in errors.splitlines()
+  scored = [f for f in found if 'score' in f]
+  assert [f['path'] for f in scored] == [str(good)] * 2
+
+  status, lines, again = detect(command, capsys, run, '--input', *inputs)
+  assert (status, again) == (1, errors)
+  assert sum(line.startswith(str(good)) for line in lines) == 2
+
+
+def test_wrong_commands_end_with_2(command, capsys, run, tmp_path):
+  path = write_wave(tmp_path / 'a.wav', wave())
+  status, lines, errors = detect(
+    command, capsys, tmp_path / 'gone', '--input', path
+  )
+  assert (status, lines) == (2, [])
+  assert errors.startswith('detect.py: error: ')
+  assert 'no checkpoint there' in errors
+  with pytest.raises(SystemExit, match='2'):
+    detect(command, capsys, run, '--batch', '0', '--input', path)
+  assert 'argument --batch: 0 is not at least 1' in capsys.readouterr().err
+
+
+def test_help_has_examples(command, capsys):
+  with pytest.raises(SystemExit, match='0'):
+    command.main(['--help'])
+  text = capsys.readouterr().out
+  assert 'examples:\n  python detect.py' in text
+  for word in ('--checkpoint', '--json', '--seconds', '--model', 'directories'):
+    assert word in text
+
+
+def test_the_command_as_it_is_typed(
+  repository, run, tmp_path, programs_of_these_tests
+):
+  """A process of its own: streams, status, and what it does not import."""
+  path = write_wave(tmp_path / 'a b.wav', wave())
+  code = (
+    'import sys, detect; status = detect.main(sys.argv[1:]);'
+    ' heavy = {"grain", "tensorflow_datasets", "tensorflow", "torch"};'
+    ' print(sorted(heavy & set(sys.modules))); sys.exit(status)'
+  )
+  done = subprocess.run(
+    [sys.executable, '-c', code, '--json', '--checkpoint', run]
+    + ['--input', path, 'gone.wav'],
+    cwd=repository,
+    env={
+      **os.environ,
+      'PYTHONPATH': str(repository),
+      'JAX_COMPILATION_CACHE_DIR': programs_of_these_tests,
+    },
+    capture_output=True,
+    text=True,
+    timeout=120,
+    check=False,
+  )
+  assert done.returncode == 1, done.stderr
+  first, second, heavy = done.stdout.splitlines()
+  assert json.loads(first)['path'] == str(path)
+  assert json.loads(second)['error'] == 'gone.wav: no such file'
+  assert done.stderr == 'gone.wav: no such file\n'
+  assert heavy == '[]'
