@@ -311,3 +311,5 @@ def test_crop_or_repeat():
   np.testing.assert_array_equal(audio.crop_or_repeat(wave, 23, rng), repeated)
   starts = {int(audio.crop_or_repeat(wave, 4, rng)[0]) for _ in range(300)}
   assert starts == set(range(7))  # the last start is drawn too
+  with pytest.raises(ValueError, match='no samples cannot be repeated'):
+    audio.crop_or_repeat(wave[:0], 4)

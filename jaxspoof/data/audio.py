@@ -134,11 +134,28 @@ def crop_or_repeat(
   Returns:
     float32 [samples].
   """
-  extra = len(wave) - samples
-  if extra < 0:
-    return np.resize(wave, samples)
-  start = 0 if rng is None else int(rng.integers(extra + 1))
-  return wave[start : start + samples]
+  out = np.empty(samples, np.float32)
+  fill(out, wave, rng)
+  return out
+
+
+def fill(
+  out: np.ndarray, wave: np.ndarray, rng: np.random.Generator | None = None
+) -> None:
+  """As `crop_or_repeat`, into a float32 [samples] that is there already."""
+  if not len(wave):
+    raise ValueError('a clip of no samples cannot be repeated')
+  extra = len(wave) - len(out)
+  if extra >= 0:
+    start = 0 if rng is None else int(rng.integers(extra + 1))
+    out[:] = wave[start : start + len(out)]
+    return
+  out[: len(wave)] = wave
+  done = len(wave)
+  while done < len(out):  # what is there doubles
+    more = min(done, len(out) - done)
+    out[done : done + more] = out[:more]
+    done += more
 
 
 def _read_file(path: pathlib.Path, name: str) -> bytes:

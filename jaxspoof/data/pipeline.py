@@ -264,21 +264,22 @@ class _TrainLoader:
   transforms: tuple[Transform, ...]
 
   def __call__(self, picks: Batch) -> Batch:
-    pairs = zip(
-      picks['record'][self.rows], picks['epoch'][self.rows], strict=True
-    )
-    clips = [self._clip(int(record), int(epoch)) for record, epoch in pairs]
-    waves, labels = zip(*clips, strict=True)
-    return {'wave': np.stack(waves), 'label': np.array(labels, np.int32)}
+    records, epochs = picks['record'][self.rows], picks['epoch'][self.rows]
+    wave = np.empty((len(records), self.samples), np.float32)
+    label = np.empty(len(records), np.int32)
+    for row, pick in enumerate(zip(records, epochs, strict=True)):
+      label[row] = self._fill(wave[row], *map(int, pick))
+    return {'wave': wave, 'label': label}
 
-  def _clip(self, record: int, epoch: int) -> tuple[np.ndarray, int]:
+  def _fill(self, out: np.ndarray, record: int, epoch: int) -> int:
     wave, label = _read(self.source, record)
     if self.transforms:
       rng = np.random.default_rng([self.seed, epoch, record, 1])
       for transform in self.transforms:
         wave = np.asarray(transform(wave, rng), np.float32)
     rng = np.random.default_rng([self.seed, epoch, record, 0])
-    return audio.crop_or_repeat(wave, self.samples, rng), label
+    audio.fill(out, wave, rng)
+    return label
 
 
 @dataclasses.dataclass(frozen=True)
@@ -293,14 +294,13 @@ class _EvalLoader:
   def __call__(self, number: int) -> Batch:
     trial = number * self.batch + np.arange(self.rows.start, self.rows.stop)
     index = np.minimum(trial, len(self.source) - 1).astype(np.int32)
-    clips = [_read(self.source, int(record)) for record in index]
-    wave = [audio.crop_or_repeat(wave, self.samples) for wave, _ in clips]
-    return {
-      'wave': np.stack(wave),
-      'label': np.array([label for _, label in clips], np.int32),
-      'index': index,
-      'mask': trial < len(self.source),
-    }
+    wave = np.empty((len(index), self.samples), np.float32)
+    label = np.empty(len(index), np.int32)
+    for row, record in enumerate(index):
+      clip, label[row] = _read(self.source, int(record))
+      audio.fill(wave[row], clip)
+    mask = trial < len(self.source)
+    return {'wave': wave, 'label': label, 'index': index, 'mask': mask}
 
 
 def _read(source, index: int) -> tuple[np.ndarray, int]:
