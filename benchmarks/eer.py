@@ -21,6 +21,7 @@ SPLITS = {
 
 
 def main():
+  """Print the table."""
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument('--trials', type=int, default=1_000_000)
   parser.add_argument('--resamples', type=int, default=1_000)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from jaxspoof import scores as score_files
+from jaxspoof.metrics import crossing
 from jaxspoof.metrics import eer as eer_lib
 
 
@@ -141,10 +142,10 @@ def test_counts_are_exact_beyond_float32():
   flags = np.zeros(count, bool)
   flags[count // 2 :] = True  # perfectly separated, bona fide on top
   flags[-1], flags[0] = False, True  # but for one trial of each class
-  point = jax.jit(eer_lib.find_crossing)(np.ones(count, np.int32), flags)
-  assert (point.misses, point.false_alarms) == (1, 1)
+  point = jax.jit(crossing.find_crossing)(np.ones(count, np.int32), flags)
+  assert (point.next_misses, point.next_false_alarms) == (1, 1)
   assert (point.bonafide, point.spoof) == (count // 2, count // 2)
-  assert point.position == count // 2 - 1
+  assert crossing.host_eer(point) == (2.0**-24, count // 2 - 1)
 
 
 def test_many_lengths_compile_few_programs():

@@ -21,8 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxspoof.metrics.crossing import find_crossing
-from jaxspoof.metrics.eer import bucket, pad, sort_trials
+from jaxspoof.metrics.crossing import find_crossing, host_eer
+from jaxspoof.metrics.eer import SortedTrials, bucket, sort_trials
 
 CHUNK = 8  # resamples at a time
 
@@ -82,20 +82,18 @@ def resampled_eers(
   """
   if resamples < 1:
     raise ValueError(f'resamples must be at least 1; got {resamples}')
-  trials = sort_trials(scores, labels)
-  unit_N, targets, others = _units(trials, groups)
+  unit_N, *counts = _units(sort_trials(scores, labels), groups)
+  keys = jax.random.split(key, resamples)
+  # Whole chunks: a smaller one at the end would be compiled apart.
+  whole = np.arange(-(-resamples // CHUNK) * CHUNK)
   points = _resample(
-    jax.random.split(key, resamples),
-    # Padding belongs to a unit of its own that is never drawn.
-    pad(unit_N, bucket(targets) + bucket(others)),
-    pad(trials.bonafide),
-    np.uint32(targets),
-    np.uint32(others),
-    bucket(targets),
-    bucket(others),
+    keys[np.minimum(whole, resamples - 1)],
+    unit_N,
+    *map(np.uint32, counts),
+    *map(bucket, counts),
   )
-  misses, false_alarms, bonafide, spoof = map(np.asarray, points[:4])
-  return (misses / bonafide + false_alarms / spoof) / 2
+  eers_R, _ = host_eer(points)
+  return eers_R[:resamples]
 
 
 def draw_units(key, count, size: int):
@@ -113,28 +111,37 @@ def draw_units(key, count, size: int):
   return lax.rem(bits, jnp.broadcast_to(count, (size,))).astype(jnp.int32)
 
 
-def _units(trials, groups):
-  """Unit of each sorted trial: bona fide ones first, then from bucket on."""
-  unit_N = np.zeros(len(trials.scores), np.int32)
-  counts = []
-  for flags in (trials.bonafide, ~trials.bonafide):
-    names = np.arange(flags.sum())
-    if groups is not None:
-      groups = np.asarray(groups)
-      if groups.shape != trials.scores.shape:
-        raise ValueError(
-          f'groups must be a vector as long as the {len(trials.scores)} '
-          f'scores; got shape {groups.shape}'
-        )
-      names = groups[trials.order][flags]
-    distinct, inverse = np.unique(names, return_inverse=True)
-    unit_N[flags] = inverse + (bucket(counts[0]) if counts else 0)
-    counts.append(len(distinct))
+def _units(trials: SortedTrials, groups):
+  """Number the units: bona fide ones from 0, spoof ones from a bucket on.
+
+  Returns:
+    (unit of each sorted trial, padded with a unit that is never drawn; number
+    of bona fide units; number of spoof units).
+  """
+  if groups is None:
+    groups = np.arange(len(trials.order))[np.argsort(trials.order)]
+  groups = np.asarray(groups)
+  if groups.shape != trials.order.shape:
+    raise ValueError(
+      f'groups must be a vector as long as the {len(trials.order)} scores; '
+      f'got shape {groups.shape}'
+    )
+  names = groups[trials.order]
+  units = [
+    np.unique(names[flags], return_inverse=True)
+    for flags in (trials.bonafide, ~trials.bonafide)
+  ]
+  counts = [len(distinct) for distinct, _ in units]
+  sizes = [bucket(len(inverse)) for _, inverse in units]
+  unit_N = np.full(sum(sizes), sum(map(bucket, counts)), np.int32)
+  filled = unit_N[: len(names)]
+  filled[trials.bonafide] = units[0][1]
+  filled[~trials.bonafide] = units[1][1] + bucket(counts[0])
   return unit_N, *counts
 
 
-@functools.partial(jax.jit, static_argnums=(5, 6))
-def _resample(keys_R, unit_N, bonafide_N, targets, others, size, other_size):
+@functools.partial(jax.jit, static_argnums=(4, 5))
+def _resample(keys_R, unit_N, targets, others, size, other_size):
   """Crossings of resamples, each field int32 [R]."""
 
   def one(key):
@@ -143,10 +150,10 @@ def _resample(keys_R, unit_N, bonafide_N, targets, others, size, other_size):
       [
         _counts(target_key, targets, size),
         _counts(other_key, others, other_size),
-        jnp.zeros(1, jnp.int32),
+        jnp.zeros(1, jnp.int32),  # the padding
       ]
     )
-    return find_crossing(counts_U[unit_N], bonafide_N)
+    return find_crossing(counts_U[unit_N], unit_N < size)
 
   return lax.map(one, keys_R, batch_size=CHUNK)
 

@@ -1,10 +1,10 @@
 """The point where misses and false alarms cross: one rule for every metric.
 
-All counts are int32 and therefore exact (a float32 sum stops counting at
-2**24). Only the comparison of two rates is rounded, in float64 and in the
-order in which the official script does it, so that an exact tie between two
-operating points falls on the same side. JAX keeps float64 off by default; it
-is switched on here for these elementwise operations alone.
+Counts are int32 and their products int64, so nothing is rounded on the way to
+the crossing (a float32 sum stops counting at 2**24). Only the last choice,
+between the two points beside it, compares float64 rates as the official script
+does: an exact tie falls on the side where its rounding puts it. JAX keeps 64
+bits off by default; they are switched on here for elementwise operations alone.
 
 Shapes: N = trials in ascending order of score.
 """
@@ -20,39 +20,36 @@ BLOCK = 256  # one coarse and one fine search instead of a full cumulative sum
 
 
 class Crossing(NamedTuple):
-  """An operating point, in counts. Each field is int32 [].
+  """Two neighbouring operating points, in counts; each field int32 [].
 
   Attributes:
-    misses: bona fide trials rejected.
-    false_alarms: spoof trials accepted.
+    misses: bona fide trials rejected at the last point where the miss rate is
+      below the false-alarm rate.
+    false_alarms: spoof trials accepted there.
+    next_misses: bona fide trials rejected at the following point.
+    next_false_alarms: spoof trials accepted there.
     bonafide: all bona fide trials.
     spoof: all spoof trials.
-    position: the last trial rejected, in ascending order; -1 for none.
+    position: the last trial rejected at the first point; -1 for none.
+    next_position: the trial that the second point rejects too.
   """
 
   misses: jax.Array
   false_alarms: jax.Array
+  next_misses: jax.Array
+  next_false_alarms: jax.Array
   bonafide: jax.Array
   spoof: jax.Array
   position: jax.Array
-
-  def eer(self) -> jax.Array:
-    """Mean of the two error rates, float32 []; NaN if a class is empty."""
-    with jax.enable_x64(True):
-      total = lax.add(
-        _rate(self.misses, self.bonafide), _rate(self.false_alarms, self.spoof)
-      )
-      half = lax.mul(total, lax.convert_element_type(0.5, np.float64))
-      return lax.convert_element_type(half, np.float32)
+  next_position: jax.Array
 
 
 def find_crossing(weight_N, bonafide_N) -> Crossing:
-  """Find the operating point whose two error rates are closest.
+  """Find where the miss rate overtakes the false-alarm rate.
 
   Rejecting the sorted trials one after the other raises the miss rate or
   lowers the false-alarm rate, never the reverse: their difference grows from
-  -1 to 1, and the closest point lies at its change of sign. Of two equally
-  close points the first counts.
+  -1 to 1, and is smallest beside its change of sign.
 
   Args:
     weight_N: int32 [N], how many times each trial is there (0 = not at all:
@@ -61,100 +58,113 @@ def find_crossing(weight_N, bonafide_N) -> Crossing:
       where scores are equal.
 
   Returns:
-    The crossing. If a class is empty its total is 0 and the rest means nothing.
+    The points on both sides. If a class is empty its total is 0 and the rest
+    means nothing.
   """
   weight_N, bonafide_N = _whole_blocks(weight_N), _whole_blocks(bonafide_N)
   targets_N = jnp.where(bonafide_N, weight_N, 0)
-  targets_KxL = targets_N.reshape(-1, BLOCK)
-  others_KxL = (weight_N - targets_N).reshape(-1, BLOCK)
-  bonafide, spoof = _sum(targets_KxL), _sum(others_KxL)
+  # Bona fide and spoof trials in blocks.
+  counts_2xKxL = jnp.stack([targets_N, weight_N - targets_N])
+  counts_2xKxL = counts_2xKxL.reshape(2, -1, BLOCK)
+  blocks_2xK = _sum(counts_2xKxL, 2)
+  bonafide, spoof = _sum(blocks_2xK, 1)
 
-  def search(targets, others, misses, rejected):
-    """First entry after which misses prevail, and the counts before it."""
-    misses_after = misses + jnp.cumsum(targets, dtype=jnp.int32)
-    rejected_after = rejected + jnp.cumsum(others, dtype=jnp.int32)
-    below = _misses_below(misses_after, spoof - rejected_after, bonafide, spoof)
-    at = jnp.minimum(_sum(below), targets.shape[0] - 1)
-    return at, misses_after[at] - targets[at], rejected_after[at] - others[at]
-
-  zero = jnp.zeros((), jnp.int32)
-  block, misses, rejected = search(
-    _sum(targets_KxL, 1), _sum(others_KxL, 1), zero, zero
-  )
-  inside, misses, rejected = search(
-    targets_KxL[block], others_KxL[block], misses, rejected
-  )
-  target = targets_KxL[block, inside] > 0
-  before = Crossing(misses, spoof - rejected, bonafide, spoof, zero)
-  copies = targets_KxL[block, inside] + others_KxL[block, inside]
-  taken = _closest_copy(before, target, copies)
-  position = block * BLOCK + inside - (taken == 0).astype(jnp.int32)
-  return _reject(before, target, taken)._replace(position=position)
-
-
-def _closest_copy(before: Crossing, target, copies):
-  """How many of the equal copies of one trial to reject, int32 []."""
-  with jax.enable_x64(True):
-    wanted = lax.floor(
-      lax.select(
-        target,
-        _rescaled(before.false_alarms, before.spoof, before.bonafide)
-        - lax.convert_element_type(before.misses, np.float64),
-        lax.convert_element_type(before.false_alarms, np.float64)
-        - _rescaled(before.misses, before.bonafide, before.spoof),
-      )
+  def lead(misses, rejected):
+    """How far misses are behind, in units of 1 / (bonafide * spoof)."""
+    return lax.sub(
+      _product(spoof - rejected, bonafide), _product(misses, spoof)
     )
-    wanted = lax.convert_element_type(wanted, np.int32)
-  best = jnp.clip(wanted - 1, 0, copies)
-  for offset in (0, 1, 2):
-    other = jnp.clip(wanted + offset, 0, copies)
-    closer = _closer(
-      _reject(before, target, other), _reject(before, target, best)
+
+  def search(added_2xM, before_2):
+    """First entry after which misses prevail, and what is rejected before."""
+    after_2xM = before_2[:, None] + jnp.cumsum(added_2xM, 1, dtype=jnp.int32)
+    with jax.enable_x64(True):
+      behind_M = lax.ge(lead(*after_2xM), np.int64(1))
+    at = jnp.minimum(_sum(behind_M), behind_M.shape[0] - 1)
+    return at, after_2xM[:, at] - added_2xM[:, at]
+
+  block, rejected_2 = search(blocks_2xK, jnp.zeros(2, jnp.int32))
+  inside, (misses, rejected) = search(counts_2xKxL[:, block], rejected_2)
+  trial = block * BLOCK + inside
+  target = counts_2xKxL[0, block, inside] > 0
+  # Of equal copies of the trial, those that leave misses behind.
+  step = jnp.maximum(jnp.where(target, spoof, bonafide), 1)
+  with jax.enable_x64(True):
+    copies = lax.div(
+      lax.sub(lead(misses, rejected), np.int64(1)),
+      lax.convert_element_type(step, np.int64),
     )
-    best = jnp.where(closer, other, best)
-  return best
-
-
-def _reject(point: Crossing, target, count) -> Crossing:
-  """The operating point after rejecting `count` more copies of a trial."""
-  return point._replace(
-    misses=point.misses + jnp.where(target, count, 0),
-    false_alarms=point.false_alarms - jnp.where(target, 0, count),
+    copies = lax.convert_element_type(copies, np.int32)
+  misses += jnp.where(target, copies, 0)
+  rejected += jnp.where(target, 0, copies)
+  one = target.astype(jnp.int32)
+  return Crossing(
+    misses,
+    spoof - rejected,
+    misses + one,
+    spoof - rejected - (1 - one),
+    bonafide,
+    spoof,
+    jnp.where(copies > 0, trial, trial - 1),
+    trial,
   )
 
 
-def _rate(count, total):
-  """Count over total in float64, rounded as numpy does; call under x64."""
-  return lax.div(
-    lax.convert_element_type(count, np.float64),
-    lax.convert_element_type(total, np.float64),
+def closest(misses, false_alarms, next_misses, next_false_alarms, totals):
+  """Choose one of two operating points as the official script does.
+
+  Args:
+    misses: float64, a count, as all arguments; numpy or JAX.
+    false_alarms: at the same point.
+    next_misses: at the following point.
+    next_false_alarms: at the following point.
+    totals: (bona fide, spoof) trials.
+
+  Returns:
+    (whether the next point is strictly closer, EER at the first, EER at the
+    next).
+  """
+  bonafide, spoof = totals
+  miss, alarm = misses / bonafide, false_alarms / spoof
+  next_miss, next_alarm = next_misses / bonafide, next_false_alarms / spoof
+  closer = abs(next_miss - next_alarm) < abs(miss - alarm)
+  return closer, (miss + alarm) / 2, (next_miss + next_alarm) / 2
+
+
+def host_eer(point: Crossing):
+  """EER and position of crossings on the host.
+
+  Args:
+    point: fields of one shape, on any device.
+
+  Returns:
+    (EER float64, position int), numpy arrays of that shape.
+  """
+  point = Crossing(*map(np.asarray, point))
+  counts = [np.asarray(x, np.float64) for x in point[:6]]
+  closer, eer, next_eer = closest(*counts[:4], counts[4:])
+  return (
+    np.where(closer, next_eer, eer),
+    np.where(closer, point.next_position, point.position),
   )
 
 
-def _rescaled(count, total, other_total):
-  """Count of another class with the same rate, float64; call under x64."""
-  scale = lax.convert_element_type(other_total, np.float64)
-  return lax.mul(_rate(count, total), scale)
-
-
-def _closer(a: Crossing, b: Crossing):
-  """Whether the error rates of a are strictly closer than those of b."""
+def traced_eer(point: Crossing):
+  """EER float32 [] (NaN if a class is empty) and position int32 [], traced."""
   with jax.enable_x64(True):
-    gap_a, gap_b = (
-      lax.abs(
-        lax.sub(_rate(c.misses, c.bonafide), _rate(c.false_alarms, c.spoof))
-      )
-      for c in (a, b)
-    )
-    return lax.lt(gap_a, gap_b)
+    counts = [lax.convert_element_type(x, np.float64) for x in point[:6]]
+    closer, *eers = closest(*counts[:4], counts[4:])
+    eer, next_eer = (lax.convert_element_type(x, np.float32) for x in eers)
+  position = jnp.where(closer, point.next_position, point.position)
+  return jnp.where(closer, next_eer, eer), position
 
 
-def _misses_below(misses_N, false_alarms_N, bonafide, spoof):
-  """Whether the miss rate is below the false-alarm rate, bool [N]."""
-  bonafide_N = jnp.broadcast_to(bonafide, misses_N.shape)
-  spoof_N = jnp.broadcast_to(spoof, misses_N.shape)
+def _product(count, total):
+  """Exact product of two int32 counts, int64."""
   with jax.enable_x64(True):
-    return lax.lt(_rate(misses_N, bonafide_N), _rate(false_alarms_N, spoof_N))
+    total = lax.convert_element_type(total, np.int64)
+    count = lax.convert_element_type(count, np.int64)
+    return lax.mul(count, lax.broadcast(total, count.shape))
 
 
 def _whole_blocks(x_N):

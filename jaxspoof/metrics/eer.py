@@ -29,10 +29,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxspoof.metrics.crossing import find_crossing
+from jaxspoof.metrics.crossing import find_crossing, host_eer, traced_eer
 
 FIRST_STEP = 0.001  # below the lowest score: the point that accepts all
-SMALLEST_BUCKET = 1024
+SMALLEST_BUCKET = 4096  # so that small corpora share one compiled program
 
 
 class Eer(NamedTuple):
@@ -105,12 +105,9 @@ def eer_of(scores, labels, mask=None) -> Eer:
   count = len(trials.scores)
   weight = np.zeros(bucket(count), np.int32)
   weight[:count] = 1
-  found = jax.device_get(_jitted_crossing(weight, pad(trials.bonafide)))
-  misses, false_alarms, bonafide, spoof, at = map(int, found)
-  return Eer(
-    (misses / bonafide + false_alarms / spoof) / 2,
-    float(trials.scores[at] if at >= 0 else trials.scores[0] - FIRST_STEP),
-  )
+  value, at = host_eer(_jitted_crossing(weight, pad(trials.bonafide)))
+  threshold = trials.scores[at] if at >= 0 else trials.scores[0] - FIRST_STEP
+  return Eer(float(value), float(threshold))
 
 
 def det_curve(scores, labels, mask=None) -> DetCurve:
@@ -173,7 +170,7 @@ def sort_trials(scores, labels, mask=None) -> SortedTrials:
 
 
 def bucket(count: int) -> int:
-  """The padded length for `count` trials: a power of two, at least 1,024."""
+  """The padded length for `count` trials: a power of two, at least 4,096."""
   return max(SMALLEST_BUCKET, 1 << (count - 1).bit_length())
 
 
@@ -224,11 +221,12 @@ def _traced_sort(scores, labels, mask):
 def _traced_eer(scores, labels, mask) -> Eer:
   key, bonafide, weight, finite = _traced_sort(scores, labels, mask)
   point = find_crossing(weight, bonafide)
-  at = jnp.clip(point.position, 0, key.shape[0] - 1)
-  threshold = jnp.where(point.position < 0, key[0] - FIRST_STEP, key[at])
+  value, position = traced_eer(point)
+  at = jnp.clip(position, 0, key.shape[0] - 1)
+  threshold = jnp.where(position < 0, key[0] - FIRST_STEP, key[at])
   good = finite & (point.bonafide > 0) & (point.spoof > 0)
   return Eer(
-    jnp.where(good, point.eer(), jnp.nan), jnp.where(good, threshold, jnp.nan)
+    jnp.where(good, value, jnp.nan), jnp.where(good, threshold, jnp.nan)
   )
 
 
