@@ -13,7 +13,7 @@ import os
 import pathlib
 import sys
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 _CONFIG = config_flags.DEFINE_config_file('config', help_string='Config file.')
@@ -36,6 +36,8 @@ def main(argv: list[str]) -> None:
     raise app.UsageError(f'unexpected arguments: {" ".join(argv[1:])}')
   if flags.FLAGS['config'].value is None:
     raise app.UsageError('say what to run: --config=configs/aasist.py')
+  if not flags.FLAGS['verbosity'].present:
+    logging.set_verbosity(logging.WARNING)  # orbax reports every file
   # Here and not above: worker processes import this file again.
   from jaxspoof import jobs
 

@@ -62,19 +62,13 @@ def closing(
       f'[{low:.2%}, {high:.2%}]  {found["trials"]["total"]:,} trials'
     )
   headline = results[config.data.eval[0]]
-  clip = example(workdir)
   lines += [
     f'selected on {headline["selected_on"]}',
     f'report: {page}',
-    f'try next: python detect.py --checkpoint {workdir} --input {clip}',
+    f'try next: python detect.py --checkpoint {workdir} '
+    f'--input {workdir / "examples"}',
   ]
   return '\n'.join(lines)
-
-
-def example(workdir: pathlib.Path) -> str:
-  """A clip to try the detector on, from the corpus that was evaluated."""
-  clips = sorted((workdir / 'examples').glob('*.flac'))
-  return str(clips[0].parent) if clips else 'YOUR.wav'
 
 
 def duration(seconds: float) -> str:

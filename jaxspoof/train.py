@@ -209,6 +209,7 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
         trials.label,
         split_scores,
       )
+      workdir_lib.keep_examples(workdir, source, trials)
 
   # -------------------------------------------------------------- report ---
   headline, *others = config.data.eval

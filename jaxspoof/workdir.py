@@ -4,6 +4,8 @@ import json
 import os
 import pathlib
 
+import numpy as np
+
 from jaxspoof import sharding as sharding_lib
 
 # Fields that may differ between the parts of a run that was interrupted: they
@@ -53,3 +55,15 @@ def write_json(path: pathlib.Path, values: dict) -> None:
   partial = path.with_name(path.name + '.partial')
   partial.write_text(json.dumps(values, indent=2) + '\n')
   os.replace(partial, path)
+
+
+def keep_examples(workdir: pathlib.Path, source, trials) -> None:
+  """Copies one clip of each class of a split, to try a detector on."""
+  for label, name in enumerate(('spoof', 'bonafide')):
+    found = np.flatnonzero(trials.label == label)
+    if len(found):
+      record = source[int(found[0])]
+      clip = f'{name}_{trials.utterance[found[0]]}.flac'
+      path = workdir / 'examples' / clip
+      path.parent.mkdir(parents=True, exist_ok=True)
+      path.write_bytes(record['audio'])

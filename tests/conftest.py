@@ -10,6 +10,8 @@ import jax
 import pytest
 from absl import flags
 
+pytest_plugins = ['tests.fixtures_corpus']
+
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 REFERENCE = REPOSITORY.parent / 'shared' / 'reference'
 

@@ -1,0 +1,278 @@
+"""The training job as its users start it: as processes, on a small corpus."""
+
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+FAST = [
+  '--config=configs/aasist.py:smoke',
+  '--config.log_every=1',
+  '--config.checkpoint_every=2',
+]
+
+
+@pytest.fixture(scope='session')
+def environment(tmp_path_factory):
+  """One device, and compiled programs shared by all runs of this file."""
+  return os.environ | {
+    'JAX_PLATFORMS': 'cpu',
+    'JAX_NUM_CPU_DEVICES': '1',
+    'JAX_COMPILATION_CACHE_DIR': str(tmp_path_factory.mktemp('programs')),
+    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+  }
+
+
+def command(workdir, corpora, *more):
+  return [
+    sys.executable,
+    'run.py',
+    *FAST,
+    f'--workdir={workdir}',
+    f'--config.data.data_dir={corpora}',
+    *more,
+  ]
+
+
+def start(arguments, environment):
+  return subprocess.Popen(
+    arguments,
+    cwd=ROOT,
+    env=environment,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
+    start_new_session=True,
+  )
+
+
+def finish(process, expected=0):
+  try:
+    output, _ = process.communicate(timeout=240)
+  finally:
+    if process.poll() is None:
+      os.killpg(process.pid, signal.SIGKILL)
+  assert process.returncode == expected, output
+  return output
+
+
+def lines_of(workdir):
+  path = workdir / 'metrics.jsonl'
+  return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.fixture(scope='session')
+def run(tmp_path_factory, quickstart_tiny, environment):
+  """An undisturbed run: its workdir and what it printed."""
+  workdir = tmp_path_factory.mktemp('runs') / 'undisturbed'
+  output = finish(start(command(workdir, quickstart_tiny), environment))
+  return workdir, output
+
+
+def test_a_run_leaves_what_the_readme_says(run):
+  workdir, output = run
+  for name in ('config.json', 'metrics.json', 'metrics.jsonl', 'cost.json'):
+    assert (workdir / name).stat().st_size > 0
+  assert (workdir / 'report.html').read_text().startswith('<!')
+  assert list((workdir / 'tb').glob('events*'))
+  assert len(list((workdir / 'examples').glob('*.flac'))) >= 2
+  metrics = json.loads((workdir / 'metrics.json').read_text())
+  assert 0 <= metrics['eer'] <= 1
+  low, high = metrics['eer_interval']
+  assert low <= metrics['eer'] <= high
+  assert metrics['split'] == 'eval' and metrics['trials']['total'] > 0
+  assert "split 'dev'" in metrics['selected_on']
+  assert '-' not in metrics['per_attack'] and metrics['per_attack']
+  for split in ('dev', 'eval', 'eval_hard'):
+    assert (workdir / 'scores' / f'{split}.txt').stat().st_size > 0
+  assert 'left' in output and 'dev EER' in output and 'clips/s' in output
+
+
+def test_the_log_has_every_step_once(run):
+  lines = lines_of(run[0])
+  steps = [line['step'] for line in lines]
+  assert steps == list(range(1, len(steps) + 1))
+  assert all(np.isfinite(line['train/loss']) for line in lines)
+  assert sum('dev/eer' in line for line in lines) == 2
+
+
+def test_the_line_to_try_next_works(run, environment):
+  _, output = run
+  line = output.split('try next: ')[1].splitlines()[0].split()
+  assert line[:2] == ['python', 'detect.py']
+  printed = finish(start([sys.executable, *line[1:], '--json'], environment))
+  objects = [json.loads(x) for x in printed.splitlines() if x.startswith('{')]
+  assert {'path', 'logits', 'score', 'duration', 'model'} <= set(objects[0])
+  scores = [found['score'] for found in objects]
+  np.testing.assert_allclose(
+    scores, [o['logits'][1] - o['logits'][0] for o in objects], rtol=1e-5
+  )
+
+
+def test_detector_scores_equal_the_score_file(run, environment):
+  """The same clip, scored by the run and by detect.py."""
+  workdir, _ = run
+  arguments = [sys.executable, 'detect.py', '--json', '--checkpoint']
+  arguments += [str(workdir), '--input', str(workdir / 'examples')]
+  printed = finish(start(arguments, environment))
+  written = {}
+  for path in (workdir / 'scores').glob('*.txt'):
+    for line in path.read_text().splitlines():
+      utterance, _, _, score = line.split()
+      written[utterance] = float(score)
+  objects = [json.loads(x) for x in printed.splitlines() if x.startswith('{')]
+  assert len(objects) >= 2
+  for found in objects:
+    utterance = pathlib.Path(found['path']).stem.split('_', 1)[1]
+    np.testing.assert_allclose(found['score'], written[utterance], atol=1e-4)
+
+
+def test_killed_five_times_ends_bitwise_the_same(
+  tmp_path, quickstart_tiny, environment, run
+):
+  workdir, rng = tmp_path / 'killed', np.random.default_rng()
+  longest = len(lines_of(run[0])) - 1
+  targets = sorted(rng.integers(1, longest, 5, endpoint=True).tolist())
+  for target in targets:
+    process = start(command(workdir, quickstart_tiny), environment)
+    wait_for_step(process, workdir, target)
+    time.sleep(rng.uniform(0, 0.2))
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+  finish(start(command(workdir, quickstart_tiny), environment))
+  wanted = json.loads((run[0] / 'metrics.json').read_text())
+  found = json.loads((workdir / 'metrics.json').read_text())
+  assert found['state_sha256'] == wanted['state_sha256'], targets
+  assert found == wanted, targets
+  losses = [[x['train/loss'] for x in lines_of(w)] for w in (workdir, run[0])]
+  assert losses[0] == losses[1], targets
+  for name in ('dev', 'eval', 'eval_hard'):
+    scores = [(w / 'scores' / f'{name}.txt') for w in (workdir, run[0])]
+    assert scores[0].read_text() == scores[1].read_text()
+
+
+def wait_for_step(process, workdir, target):
+  """Returns once the run has logged step `target`, or has ended."""
+  deadline = time.time() + 120
+  while process.poll() is None and time.time() < deadline:
+    path = workdir / 'metrics.jsonl'
+    if path.exists() and path.read_text().count('\n') >= target:
+      return
+    time.sleep(0.02)
+
+
+def test_two_processes_equal_one(tmp_path, quickstart_tiny, environment):
+  double = [
+    '--config.model.dtype=float64',
+    '--config.model.param_dtype=float64',
+    '--config.epochs=1',
+  ]
+  environment = environment | {'JAX_ENABLE_X64': '1'}
+  one = command(tmp_path / 'one', quickstart_tiny, *double)
+  one = start(one, environment | {'JAX_NUM_CPU_DEVICES': '4'})
+  finish(one)
+  with socket.socket() as free:
+    free.bind(('127.0.0.1', 0))
+    address = f'127.0.0.1:{free.getsockname()[1]}'
+  two = [
+    start(
+      command(
+        tmp_path / 'two',
+        quickstart_tiny,
+        *double,
+        f'--coordinator={address}',
+        '--num_processes=2',
+        f'--process_id={process}',
+      ),
+      environment | {'JAX_NUM_CPU_DEVICES': '2'},
+    )
+    for process in range(2)
+  ]
+  outputs = [finish(process) for process in two]
+  assert '4 x cpu on 2 host(s)' in outputs[0]
+  assert 'epoch' not in outputs[1]  # one host speaks
+  expected, found = (lines_of(tmp_path / name) for name in ('one', 'two'))
+  for name in ('train/loss', 'train/grad_norm', 'dev/eer'):
+    np.testing.assert_allclose(
+      [line[name] for line in found if name in line],
+      [line[name] for line in expected if name in line],
+      rtol=1e-10,
+      err_msg=name,
+    )
+  with (
+    np.load(tmp_path / 'one' / 'weights.npz') as a,
+    np.load(tmp_path / 'two' / 'weights.npz') as b,
+  ):
+    assert set(a.files) == set(b.files)
+    for name in a.files:
+      np.testing.assert_allclose(a[name], b[name], rtol=1e-9, atol=1e-11)
+
+
+# --------------------------------------------------------------- bad input ---
+def test_corpus_that_is_not_built_says_the_command(tmp_path, environment):
+  output = finish(
+    start(
+      command(tmp_path / 'w', tmp_path / 'none', '--config.data.build=False'),
+      environment,
+    ),
+    expected=1,
+  )
+  assert 'python -m tfds_builders.build quickstart/tiny --data_dir=' in output
+  assert 'Traceback' not in output
+
+
+def test_too_many_devices_are_refused(tmp_path, quickstart_tiny, environment):
+  arguments = command(tmp_path, quickstart_tiny, '--config.mesh.devices=4')
+  output = finish(start(arguments, environment), expected=1)
+  assert 'mesh.devices=4, but only 1 cpu device(s) are visible' in output
+
+
+def test_batch_that_devices_cannot_share(
+  tmp_path, quickstart_tiny, environment
+):
+  arguments = command(tmp_path, quickstart_tiny, '--config.data.batch=6')
+  environment = environment | {'JAX_NUM_CPU_DEVICES': '4'}
+  output = finish(start(arguments, environment), expected=1)
+  assert 'data.batch=6 is not divisible by the 4 devices' in output
+
+
+def test_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(
+  tmp_path, quickstart_tiny, environment
+):
+  """A learning rate of 1e30 breaks the weights in the first update."""
+  arguments = command(
+    tmp_path / 'w',
+    quickstart_tiny,
+    '--config.optim.learning_rate=1e30',
+    '--config.optim.learning_rate_min=1e30',
+  )
+  output = finish(start(arguments, environment), expected=1)
+  assert 'of step' in output and 'not finite' in output
+  assert 'the last good checkpoint' in output
+
+
+def test_disk_full_while_saving_names_the_last_good_checkpoint(
+  tmp_path, quickstart_tiny, environment
+):
+  """Files of this process may not grow over 40 kB from its start on."""
+  code = (
+    'import resource, signal, runpy, sys;'
+    'signal.signal(signal.SIGXFSZ, signal.SIG_IGN);'
+    'resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000));'
+    "sys.argv = ['run.py', *sys.argv[1:]];"
+    "runpy.run_path('run.py', run_name='__main__')"
+  )
+  arguments = command(tmp_path / 'w', quickstart_tiny)
+  arguments = [sys.executable, '-c', code, *arguments[2:]]
+  environment = environment | {'JAX_ENABLE_COMPILATION_CACHE': 'false'}
+  output = finish(start(arguments, environment), expected=1)
+  assert 'could not save a checkpoint in' in output
+  assert 'start the same command again' in output
