@@ -148,11 +148,22 @@ def test_counts_are_exact_beyond_float32():
   assert crossing.host_eer(point) == (2.0**-24, count // 2 - 1)
 
 
+def test_with_64_bits_switched_on():
+  scores, labels = random_case(np.random.default_rng(4))
+  expected = brute_force(scores, labels)
+  with jax.enable_x64(True):
+    assert eer_lib.eer(scores, labels) == expected
+    traced = jax.jit(eer_lib.eer)(scores, labels)
+    curve = jax.jit(eer_lib.det_curve)(scores, labels)
+  np.testing.assert_allclose(traced, expected, rtol=1e-6)
+  assert curve.miss.dtype == traced.eer.dtype == jnp.float32
+
+
 def test_many_lengths_compile_few_programs():
   rng = np.random.default_rng(3)
   eer_lib.eer(*random_case(rng))
   before = eer_lib._jitted_crossing._cache_size()
-  for length in range(300, 3000, 37):
+  for length in range(300, 8000, 37):
     labels = np.arange(length) % 2
     eer_lib.eer(rng.normal(size=length), labels)
   assert eer_lib._jitted_crossing._cache_size() - before <= 2

@@ -22,7 +22,7 @@ import numpy as np
 from jax import lax
 
 from jaxspoof.metrics.crossing import find_crossing, host_eer
-from jaxspoof.metrics.eer import SortedTrials, bucket, sort_trials
+from jaxspoof.metrics.trials import SortedTrials, bucket, sort_trials
 
 CHUNK = 8  # resamples at a time
 
@@ -71,14 +71,17 @@ def resampled_eers(
   """EERs of bootstrap resamples.
 
   Args:
-    scores: as for `bootstrap_eer`, and so are labels, key, resamples, groups.
-    labels: ...
-    key: ...
-    resamples: ...
-    groups: ...
+    scores: float [N], higher = more bona fide.
+    labels: int or bool [N], spoof 0, bona fide 1.
+    key: `jax.random.key`.
+    resamples: R, how many.
+    groups: as for `bootstrap_eer`.
 
   Returns:
     float64 [R], each equal to `eer` of the trials drawn.
+
+  Raises:
+    ValueError: as for `bootstrap_eer`.
   """
   if resamples < 1:
     raise ValueError(f'resamples must be at least 1; got {resamples}')

@@ -30,9 +30,9 @@ import numpy as np
 from jax import lax
 
 from jaxspoof.metrics.crossing import find_crossing, host_eer, traced_eer
+from jaxspoof.metrics.trials import bucket, pad, sort_trials
 
 FIRST_STEP = 0.001  # below the lowest score: the point that accepts all
-SMALLEST_BUCKET = 4096  # so that small corpora share one compiled program
 
 
 class Eer(NamedTuple):
@@ -59,20 +59,6 @@ class DetCurve(NamedTuple):
   miss: np.ndarray | jax.Array
   false_alarm: np.ndarray | jax.Array
   threshold: np.ndarray | jax.Array
-
-
-class SortedTrials(NamedTuple):
-  """Trials of both classes in the official order, on the host.
-
-  Attributes:
-    scores: [N] ascending, in the precision they came in.
-    bonafide: bool [N].
-    order: int [N], where each trial was before sorting.
-  """
-
-  scores: np.ndarray
-  bonafide: np.ndarray
-  order: np.ndarray
 
 
 def eer(scores, labels, mask=None) -> Eer:
@@ -106,8 +92,9 @@ def eer_of(scores, labels, mask=None) -> Eer:
   weight = np.zeros(bucket(count), np.int32)
   weight[:count] = 1
   value, at = host_eer(_jitted_crossing(weight, pad(trials.bonafide)))
-  threshold = trials.scores[at] if at >= 0 else trials.scores[0] - FIRST_STEP
-  return Eer(float(value), float(threshold))
+  lowest = float(trials.scores[0])
+  threshold = float(trials.scores[at]) if at >= 0 else lowest - FIRST_STEP
+  return Eer(float(value), threshold)
 
 
 def det_curve(scores, labels, mask=None) -> DetCurve:
@@ -131,74 +118,12 @@ def det_curve(scores, labels, mask=None) -> DetCurve:
   trials = sort_trials(scores, labels, mask)
   misses = np.cumsum(trials.bonafide)
   rejected = np.cumsum(~trials.bonafide)
-  first = trials.scores[:1] - FIRST_STEP
+  scores = trials.scores.astype(np.float64)
   return DetCurve(
     np.append(0.0, misses / misses[-1]),
     np.append(1.0, (rejected[-1] - rejected) / rejected[-1]),
-    np.append(first, trials.scores),
+    np.append(scores[0] - FIRST_STEP, scores),
   )
-
-
-def sort_trials(scores, labels, mask=None) -> SortedTrials:
-  """Check concrete trials and bring them into the official order.
-
-  Args:
-    scores: float [N].
-    labels: int or bool [N], spoof 0, bona fide 1.
-    mask: bool [N] or None.
-
-  Returns:
-    The trials that the mask keeps, ascending, bona fide first among equals.
-
-  Raises:
-    ValueError: see `eer`.
-  """
-  scores, labels = np.asarray(scores), np.asarray(labels)
-  kept = np.ones(scores.shape, bool) if mask is None else np.asarray(mask, bool)
-  if scores.ndim != 1 or not scores.shape == labels.shape == kept.shape:
-    raise ValueError(
-      'eer: scores, labels and mask must be vectors of one length; got shapes '
-      f'{scores.shape}, {labels.shape}, {kept.shape}'
-    )
-  index = np.flatnonzero(kept)
-  scores, labels = scores[index], labels[index]
-  _check(scores, labels)
-  # Bona fide first, then a stable sort: that is the official order.
-  first = np.argsort(labels == 0, kind='stable')
-  order = first[np.argsort(scores[first], kind='stable')]
-  return SortedTrials(scores[order], labels[order] == 1, index[order])
-
-
-def bucket(count: int) -> int:
-  """The padded length for `count` trials: a power of two, at least 4,096."""
-  return max(SMALLEST_BUCKET, 1 << (count - 1).bit_length())
-
-
-def pad(x_N: np.ndarray, fill=0) -> np.ndarray:
-  """Fill a vector up to the length of its bucket."""
-  missing = bucket(len(x_N)) - len(x_N)
-  return np.pad(x_N, (0, missing), constant_values=fill)
-
-
-def _check(scores, labels):
-  """Raise ValueError where no EER is defined."""
-  if not np.isin(labels, (0, 1)).all():
-    raise ValueError(
-      'eer: labels must be 0 (spoof) or 1 (bona fide); got '
-      f'{np.unique(labels)[:5].tolist()}'
-    )
-  bonafide = int(np.sum(labels == 1))
-  if not 0 < bonafide < len(labels):
-    raise ValueError(
-      'eer: needs bona fide and spoof trials; got '
-      f'{bonafide} bona fide and {len(labels) - bonafide} spoof'
-    )
-  broken = np.flatnonzero(~np.isfinite(scores))
-  if len(broken):
-    raise ValueError(
-      f'eer: scores must be finite; {len(broken)} of {len(scores)} are not, '
-      f'the first at index {broken[0]}: {scores[broken[0]]}'
-    )
 
 
 _jitted_crossing = jax.jit(find_crossing)

@@ -1,0 +1,82 @@
+"""Trials on the host: checked, in the official order, padded to few lengths."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+SMALLEST_BUCKET = 4096  # so that small corpora share one compiled program
+
+
+class SortedTrials(NamedTuple):
+  """Trials of both classes in the official order, on the host.
+
+  Attributes:
+    scores: [N] ascending, in the precision they came in.
+    bonafide: bool [N].
+    order: int [N], where each trial was before sorting.
+  """
+
+  scores: np.ndarray
+  bonafide: np.ndarray
+  order: np.ndarray
+
+
+def sort_trials(scores, labels, mask=None) -> SortedTrials:
+  """Check concrete trials and bring them into the official order.
+
+  Args:
+    scores: float [N].
+    labels: int or bool [N], spoof 0, bona fide 1.
+    mask: bool [N] or None.
+
+  Returns:
+    The trials that the mask keeps, ascending, bona fide first among equals.
+
+  Raises:
+    ValueError: see `eer`.
+  """
+  scores, labels = np.asarray(scores), np.asarray(labels)
+  kept = np.ones(scores.shape, bool) if mask is None else np.asarray(mask, bool)
+  if scores.ndim != 1 or not scores.shape == labels.shape == kept.shape:
+    raise ValueError(
+      'eer: scores, labels and mask must be vectors of one length; got shapes '
+      f'{scores.shape}, {labels.shape}, {kept.shape}'
+    )
+  index = np.flatnonzero(kept)
+  scores, labels = scores[index], labels[index]
+  _check(scores, labels)
+  # Bona fide first, then a stable sort: that is the official order.
+  first = np.argsort(labels == 0, kind='stable')
+  order = first[np.argsort(scores[first], kind='stable')]
+  return SortedTrials(scores[order], labels[order] == 1, index[order])
+
+
+def bucket(count: int) -> int:
+  """The padded length for `count` trials: a power of two, at least 4,096."""
+  return max(SMALLEST_BUCKET, 1 << (count - 1).bit_length())
+
+
+def pad(x_N: np.ndarray) -> np.ndarray:
+  """Fill a vector with zeros up to the length of its bucket."""
+  return np.pad(x_N, (0, bucket(len(x_N)) - len(x_N)))
+
+
+def _check(scores, labels):
+  """Raise ValueError where no EER is defined."""
+  if not np.isin(labels, (0, 1)).all():
+    raise ValueError(
+      'eer: labels must be 0 (spoof) or 1 (bona fide); got '
+      f'{np.unique(labels)[:5].tolist()}'
+    )
+  bonafide = int(np.sum(labels == 1))
+  if not 0 < bonafide < len(labels):
+    raise ValueError(
+      'eer: needs bona fide and spoof trials; got '
+      f'{bonafide} bona fide and {len(labels) - bonafide} spoof'
+    )
+  broken = np.flatnonzero(~np.isfinite(scores))
+  if len(broken):
+    raise ValueError(
+      f'eer: scores must be finite; {len(broken)} of {len(scores)} are not, '
+      f'the first at index {broken[0]}: {scores[broken[0]]}'
+    )

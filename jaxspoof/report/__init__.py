@@ -1,0 +1,33 @@
+"""One self-contained page about a run, made from the files of its workdir.
+
+  run.py         reads and checks the files
+  curves.py      numbers of the pictures: thinned DET curves, histograms
+  charts.py      the pictures; drawing.py: as SVG in the style of the page
+  markup.py      HTML that escapes whatever comes from a file
+  results.py     parts of the page: the result
+  background.py  parts of the page: training, selection, cost, versions
+  page.py        puts them together
+
+`python -m jaxspoof.report WORKDIR` makes the page again.
+"""
+
+import pathlib
+
+
+def write(workdir) -> pathlib.Path:
+  """Write `report.html` from the files of a workdir.
+
+  Args:
+    workdir: folder of a run, finished or not. What is not there yet is said
+      in the page.
+
+  Returns:
+    Path of the page.
+
+  Raises:
+    ReportError: a ValueError: the folder is not a workdir, or a file in it
+      cannot be read; names the file, the field and what was expected.
+  """
+  from jaxspoof.report import page  # Imports matplotlib: only when needed.
+
+  return page.write(workdir)

@@ -1,0 +1,58 @@
+"""Puts the parts of the report together."""
+
+import pathlib
+
+from jaxspoof.report import background, results
+from jaxspoof.report.markup import Html, element, join, percent
+from jaxspoof.report.run import Run, load
+from jaxspoof.report.style import CSS
+from jaxspoof.scores import write_atomically
+
+PARTS = (
+  results.splits,
+  results.errors,
+  results.attacks,
+  background.training,
+  background.selection,
+  background.cost,
+  background.again,
+)
+
+
+def write(workdir) -> pathlib.Path:
+  """Write `report.html`; see `jaxspoof.report.write`."""
+  run = load(workdir)
+  path = run.workdir / 'report.html'
+  write_atomically(path, render(run))
+  return path
+
+
+def render(run: Run) -> str:
+  """The page of a run. The same run gives the same text."""
+  title = 'Report, no result yet'
+  if run.metrics is not None:
+    title = f'EER {percent(run.metrics["eer"])} on {run.metrics["split"]}'
+  head = element(
+    'head',
+    Html('<meta charset="utf-8">'),
+    Html('<meta name="viewport" content="width=device-width">'),
+    # Nothing is loaded from anywhere, whatever the files may hold.
+    Html(
+      '<meta http-equiv="Content-Security-Policy" '
+      "content=\"default-src 'none'; style-src 'unsafe-inline'\">"
+    ),
+    element('title', f'{title} - jaxspoof'),
+    element('style', Html(CSS)),
+  )
+  body = element(
+    'body',
+    results.header(run),
+    element('main', join(part(run) for part in PARTS)),
+    element(
+      'footer',
+      'Made from the files of the run’s folder; python -m jaxspoof.report '
+      'makes it again.',
+    ),
+  )
+  page = element('html', head, body, lang='en')
+  return f'<!DOCTYPE html>\n{page}\n'

@@ -1,0 +1,206 @@
+"""The files of a workdir, read and checked."""
+
+import dataclasses
+import json
+import math
+import pathlib
+
+from jaxspoof import scores as score_files
+from jaxspoof.metrics.eer import Eer, eer_of
+
+NUMBER = (int, float)
+SUMMARY = {
+  'eer': NUMBER,
+  'eer_interval': list,
+  'eer_threshold': NUMBER,
+  'trials': {'total': int, 'bonafide': int, 'spoof': int},
+  'split': str,
+  'per_attack': dict,
+  'selected_on': str,
+}
+ATTACK = {'eer': NUMBER, 'interval': list, 'trials': int}
+KNOWN = ('config.json', 'metrics.jsonl', 'metrics.json')
+
+
+class ReportError(ValueError):
+  """A workdir, or a file in it, that no report can be made from."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """What is known about a run.
+
+  Attributes:
+    workdir: its folder.
+    config: of the run; empty if there is none.
+    lines: of metrics.jsonl, by rising step.
+    metrics: metrics.json; None before the run has ended.
+    cost: cost.json; None before the run has ended.
+    scores: score files by name of the split.
+    rates: the EER of each score file, computed here.
+    notes: what is missing or does not fit together, in sentences.
+  """
+
+  workdir: pathlib.Path
+  config: dict
+  lines: list[dict]
+  metrics: dict | None
+  cost: dict | None
+  scores: dict[str, score_files.Scores]
+  rates: dict[str, Eer]
+  notes: list[str]
+
+  @property
+  def summaries(self) -> dict[str, dict]:
+    """Summaries by split, the headline first."""
+    if self.metrics is None:
+      return {}
+    return {self.metrics['split']: self.metrics, **self.metrics['further']}
+
+  def setting(self, section: str, name: str, default: str) -> str:
+    """A value of the config, or the default where it is not there."""
+    fields = self.config.get(section)
+    return fields.get(name, default) if isinstance(fields, dict) else default
+
+
+def load(workdir) -> Run:
+  """Read the files of a workdir.
+
+  Args:
+    workdir: folder of a run.
+
+  Returns:
+    The run, with notes on what is missing.
+
+  Raises:
+    ReportError: not a workdir, or a broken file.
+  """
+  workdir = pathlib.Path(workdir)
+  if not any((workdir / name).is_file() for name in KNOWN):
+    reason = 'none of ' + ', '.join(KNOWN) + ' is in it'
+    if not workdir.is_dir():
+      reason = 'there is no such folder'
+    raise ReportError(f'{workdir} is not the workdir of a run: {reason}')
+  notes: list[str] = []
+  metrics = _object(workdir / 'metrics.json')
+  if metrics is None:
+    notes.append(
+      'The run has not ended: there is no metrics.json, so no result yet.'
+    )
+  else:
+    metrics.setdefault('further', {})
+    _check_summaries(metrics, workdir / 'metrics.json')
+  config, cost = (_object(workdir / f'{n}.json') for n in ('config', 'cost'))
+  if config is None:
+    notes.append('There is no config.json: the settings are not known.')
+  if cost is None:
+    notes.append(
+      'There is no cost.json yet: cost, versions, seed and command are not '
+      'known.'
+    )
+  lines = _lines(workdir / 'metrics.jsonl', notes)
+  scores = {
+    path.name.removesuffix('.gz').removesuffix('.txt'): score_files.read(path)
+    for pattern in ('*.txt', '*.txt.gz')
+    for path in sorted((workdir / 'scores').glob(pattern))
+  }
+  rates = {split: _rate(trials, split) for split, trials in scores.items()}
+  run = Run(workdir, config or {}, lines, metrics, cost, scores, rates, notes)
+  notes.extend(_disagreements(run))
+  return run
+
+
+def _rate(trials: score_files.Scores, split: str) -> Eer:
+  try:
+    return eer_of(trials.scores, trials.label)
+  except ValueError as error:
+    raise ReportError(f'score file of split {split!r}: {error}') from error
+
+
+def _object(path: pathlib.Path) -> dict | None:
+  """A JSON object from a file; None if there is no file."""
+  if not path.is_file():
+    return None
+  try:
+    values = json.loads(path.read_text(encoding='utf-8'))
+  except ValueError as error:
+    raise ReportError(f'{path} is not JSON: {error}') from error
+  if not isinstance(values, dict):
+    raise ReportError(f'{path}: expected an object, got {values!r:.40}')
+  return values
+
+
+def _check_summaries(metrics: dict, path: pathlib.Path) -> None:
+  """Raise ReportError where a summary lacks what the page shows."""
+  _check(metrics, {**SUMMARY, 'further': dict}, path, '')
+  for prefix, summary in {
+    '': metrics,
+    **{f'further.{split}.': s for split, s in metrics['further'].items()},
+  }.items():
+    _check(summary, SUMMARY, path, prefix)
+    _check_ends(summary['eer_interval'], path, f'{prefix}eer_interval')
+    for name, row in summary['per_attack'].items():
+      _check(row, ATTACK, path, f'{prefix}per_attack.{name}.')
+      _check_ends(row['interval'], path, f'{prefix}per_attack.{name}.interval')
+
+
+def _check(values, fields: dict, path: pathlib.Path, prefix: str) -> None:
+  for field, kind in fields.items():
+    value = values.get(field) if isinstance(values, dict) else None
+    if isinstance(kind, dict):
+      _check(value, kind, path, f'{prefix}{field}.')
+    elif not isinstance(value, kind):
+      kinds = kind if isinstance(kind, tuple) else (kind,)
+      expected = ' or '.join(k.__name__ for k in kinds)
+      raise ReportError(
+        f'{path}: field {prefix}{field} must be {expected}, got {value!r}'
+      )
+
+
+def _check_ends(ends: list, path: pathlib.Path, field: str) -> None:
+  if len(ends) != 2 or not all(isinstance(x, NUMBER) for x in ends):
+    raise ReportError(
+      f'{path}: field {field} must be two numbers, [low, high], got {ends!r}'
+    )
+
+
+def _lines(path: pathlib.Path, notes: list[str]) -> list[dict]:
+  """Lines of metrics.jsonl; of a step that was done twice the later one."""
+  if not path.is_file():
+    notes.append('There is no metrics.jsonl: nothing is known of the training.')
+    return []
+  texts = path.read_text(encoding='utf-8').splitlines()
+  by_step = {}
+  for number, line in enumerate(texts, 1):
+    try:
+      values = json.loads(line)
+      by_step[int(values['step'])] = values
+    except (ValueError, KeyError, TypeError) as error:
+      if number < len(texts):
+        raise ReportError(
+          f'{path}, line {number}: expected a JSON object with a step'
+        ) from error
+      notes.append(
+        'The last line of metrics.jsonl is cut short and left out: the run '
+        'was killed, or is writing.'
+      )
+  if not by_step:
+    notes.append('metrics.jsonl is empty: the training has only begun.')
+  return [by_step[step] for step in sorted(by_step)]
+
+
+def _disagreements(run: Run) -> list[str]:
+  """Results that do not follow from the score files."""
+  found = []
+  for split, summary in run.summaries.items():
+    if split not in run.scores:
+      found.append(f'There is no scores/{split}.txt: its pictures are missing.')
+      continue
+    value = run.rates[split].eer
+    if not math.isclose(value, summary['eer'], rel_tol=1e-6, abs_tol=1e-9):
+      found.append(
+        f'metrics.json gives an EER of {summary["eer"]:.4%} for split {split}, '
+        f'but scores/{split}.txt gives {value:.4%}: one of the two files is '
+        'not from this run.'
+      )
+  return found

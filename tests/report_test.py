@@ -1,0 +1,413 @@
+import html.parser
+import json
+import math
+import re
+
+import numpy as np
+import pytest
+
+from jaxspoof import report
+from jaxspoof import scores as score_files
+from jaxspoof.metrics import summary
+from jaxspoof.metrics.eer import det_curve, eer_of
+from jaxspoof.report import __main__ as command
+from jaxspoof.report import curves
+from jaxspoof.report.run import ReportError
+
+EVIL = '<script>alert("1&2")</script>$x_1$'
+SELECTED = "lowest EER on split 'dev': 12.3400%, the latest of equals: step 80"
+
+
+class Page(html.parser.HTMLParser):
+  """What a page holds: tags, attributes, text; checks that tags nest."""
+
+  def __init__(self, path):
+    super().__init__()
+    self.tags, self.links, self.headings, self.labels = [], [], [], []
+    self.ids, self.words, self._open = [], [], []
+    self.html = path.read_text(encoding='utf-8')
+    self.feed(self.html)
+    assert not self._open
+
+  def handle_starttag(self, tag, attrs):
+    self.handle_startendtag(tag, attrs)
+    if tag != 'meta':
+      self._open.append(tag)
+
+  def handle_startendtag(self, tag, attrs):
+    self.tags.append(tag)
+    for name, value in attrs:
+      if name in ('src', 'href', 'xlink:href', 'action', 'srcset', 'data'):
+        self.links.append(value)
+      if name == 'id':
+        self.ids.append(value)
+      if name == 'aria-label':
+        self.labels.append(value)
+      assert not name.startswith('on'), 'no code in the page'
+
+  def handle_endtag(self, tag):
+    assert self._open.pop() == tag
+
+  def handle_data(self, data):
+    if self._open and self._open[-1] == 'h2':
+      self.headings.append(data)
+    if self._open and self._open[-1] != 'style':
+      self.words.append(data)
+
+  @property
+  def text(self):
+    joined = ' '.join(self.words).replace('\N{NO-BREAK SPACE}', ' ')
+    return re.sub(r'\s+', ' ', joined)
+
+
+def trials(count, seed, attacks, shift=2.0):
+  rng = np.random.default_rng(seed)
+  label = (np.arange(count) % 4 == 0).astype(np.int32)
+  attack = np.where(label, '-', rng.choice(attacks, count))
+  scores = rng.normal(size=count) + shift * label
+  return [f'U{n}' for n in range(count)], attack, label, scores
+
+
+def fill(workdir, attacks=('A01', 'A02')):
+  """The files of a run that has ended."""
+  splits = {
+    'eval': trials(400, 0, attacks),
+    'eval_hard': trials(120, 1, ['B01'], shift=0.2),
+    'dev': trials(200, 2, ['A01']),
+  }
+  found = {}
+  for split, columns in splits.items():
+    found[split] = summary.summarise(
+      *columns,
+      split=split,
+      selected_on=SELECTED,
+      corpus='quickstart',
+      seed=7,
+      resamples=48,
+    )
+  headline = found.pop('eval')
+  dump(
+    workdir / 'metrics.json',
+    {**headline, 'further': found, 'state_sha256': 'abc123'},
+  )
+  for split, columns in splits.items():
+    score_files.write(workdir / 'scores' / f'{split}.txt', *columns)
+  dump(
+    workdir / 'config.json',
+    {
+      'model': {'name': 'aasist_l'},
+      'data': {'name': 'quickstart', 'train': 'train', 'dev': 'dev'},
+      'optim': {'lr': 1e-4},
+    },
+  )
+  lines = [
+    {
+      'step': step,
+      'epoch': 1 + step // 40,
+      'train/loss': math.exp(-step / 40),
+      'train/lr': 1e-4,
+      'clips_per_s': 30.0,
+      'data_wait': 0.01,
+      **({'dev/eer': 0.4 - step / 400} if step % 40 == 0 else {}),
+    }
+    for step in range(1, 81)
+  ]
+  (workdir / 'metrics.jsonl').write_text(
+    ''.join(json.dumps(line) + '\n' for line in lines)
+  )
+  dump(
+    workdir / 'cost.json',
+    {
+      'parameters': 85306,
+      'macs_per_clip': {'sinc': 580e6, 'encoder': 6020e6, 'total': 6600e6},
+      'samples': 16000,
+      'eval_samples': 64600,
+      'sample_rate': 16000,
+      'batch': 16,
+      'epochs': 2,
+      'steps': 80,
+      'minutes': 9.26,
+      'clips_per_s': 31.27,
+      'data_wait': 0.0123,
+      'peak_memory_mb': 2345.6,
+      'device': 'cpu (cpu)',
+      'devices': 1,
+      'versions': {'jax': '0.10.2', 'python': '3.11.7'},
+      'seed': 1234,
+      'command': 'python run.py --config=configs/aasist.py:quickstart',
+      'started': '2026-01-01T10:00:00Z',
+      'finished': '2026-01-01T10:09:16Z',
+    },
+  )
+  return {'eval': headline, **found}
+
+
+def dump(path, values):
+  path.write_text(json.dumps(values))
+
+
+def change(path, function):
+  values = json.loads(path.read_text())
+  function(values)
+  dump(path, values)
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory):
+  """A finished run with one page, which tests only read."""
+  workdir = tmp_path_factory.mktemp('run')
+  found = fill(workdir, attacks=['A01', 'A02', EVIL])
+  return Page(report.write(workdir)), found, workdir
+
+
+@pytest.fixture
+def workdir(tmp_path, finished):
+  """A copy of the finished run, to be damaged."""
+  for path in finished[2].rglob('*'):
+    if path.is_file():
+      copy = tmp_path / path.relative_to(finished[2])
+      copy.parent.mkdir(exist_ok=True)
+      copy.write_bytes(path.read_bytes())
+  return tmp_path
+
+
+def test_nothing_is_loaded_from_anywhere(finished):
+  page = finished[0]
+  assert all(link.startswith('#') for link in page.links)
+  assert not {'script', 'link', 'img', 'iframe', 'object'} & set(page.tags)
+  assert 'url(http' not in page.html and '@import' not in page.html
+  assert "default-src 'none'" in page.html
+  # Inside the page, what is referred to is there, once.
+  assert len(page.ids) == len(set(page.ids))
+  wanted = {link[1:] for link in page.links}
+  wanted |= set(re.findall(r'url\(#([^)]*)\)', page.html))
+  assert wanted == set(page.ids)
+
+
+def test_every_part_is_there_and_said_in_words(finished):
+  page = finished[0]
+  assert page.headings == [
+    'Splits',
+    'Errors',
+    'Attacks',
+    'Training',
+    'What was selected on what',
+    'Cost',
+    'Do it again',
+  ]
+  # 1 DET, 3 histograms, 3 attack bars, 5 training curves.
+  assert page.tags.count('svg') == 12
+  assert page.tags.count('table') == page.tags.count('caption')
+  said = ' '.join(page.labels)
+  for words in (
+    'Detection error trade-off',
+    'Scores of bona fide and spoof trials of split eval_hard',
+    'EER per attack of split eval',
+    'training loss over 80 points up to step 80',
+    'dev EER, % over 2 points up to step 80: first 30, last 20',
+    'learning rate, 1e-4 over 80',
+    'time waiting for data, % over 80',
+  ):
+    assert words in said
+  assert 'var(--bonafide)' in page.html and '#040404' not in page.html
+  assert 'prefers-color-scheme: dark' in page.html
+
+
+def test_the_numbers_are_those_of_the_files(finished):
+  page, found, _ = finished
+  for name, split in found.items():
+    low, high = split['eer_interval']
+    assert (
+      f'{100 * split["eer"]:.2f} % {100 * low:.2f} to {100 * high:.2f} % '
+      f'{split["eer_threshold"]:.4g} {split["trials"]["bonafide"]} '
+      f'{split["trials"]["spoof"]}'
+    ) in page.text, name
+    for attack, row in split['per_attack'].items():
+      low, high = row['interval']
+      assert (
+        f'{attack} {100 * row["eer"]:.2f} % {100 * low:.2f} to '
+        f'{100 * high:.2f} % {row["trials"]}'
+      ) in page.text, (name, attack)
+  assert f'EER {100 * found["eval"]["eer"]:.2f} %' in page.text
+  for words in (
+    'Measured on split “eval”: 400 trials, 100 bona fide (real speech) and '
+    '300 spoof, by 3 attacks',
+    f'The model was selected by: {SELECTED}.',
+    '95% percentile bootstrap, 48 resamples of trials',
+    'dev (selects the model)',
+    'trained on train',
+    'parameters 85,306',
+    'training speed 31.3 clips per second',
+    'time waiting for data 1.2 %',
+    'peak memory 2,346 MiB',
+    'duration 9.3 minutes',
+    'evaluated clip 64,600 samples, 4.04 s',
+    'encoder 6,020.0 91.2 %',
+    'python run.py --config=configs/aasist.py:quickstart',
+    'Seed 1234.',
+    'abc123',
+    'jax 0.10.2',
+    '"lr": 0.0001',
+  ):
+    assert words in page.text, words
+  assert 'class="note"' not in page.html
+
+
+def test_what_comes_from_files_is_escaped(finished):
+  page = finished[0]
+  assert EVIL in page.text
+  assert '<script' not in page.html
+
+
+def test_the_same_files_give_the_same_page(finished):
+  page, _, workdir = finished
+  assert report.write(workdir).read_text() == page.html
+
+
+def test_a_run_that_has_just_begun(tmp_path):
+  dump(tmp_path / 'config.json', {'model': {'name': 'aasist'}})
+  (tmp_path / 'metrics.jsonl').write_text('')
+  page = Page(report.write(tmp_path))
+  for words in (
+    'No result yet',
+    'The run has not ended: there is no metrics.json',
+    'There is no cost.json yet',
+    'metrics.jsonl is empty',
+    'There are no score files yet',
+    'There are no lines yet',
+  ):
+    assert words in page.text, words
+
+
+def test_a_run_under_way(workdir):
+  for name in ('metrics.json', 'cost.json'):
+    (workdir / name).unlink()
+  lines = (workdir / 'metrics.jsonl').read_text()
+  (workdir / 'metrics.jsonl').write_text(lines + '{"step": 81, "ep')
+  page = Page(report.write(workdir))
+  assert 'The last line of metrics.jsonl is cut short' in page.text
+  assert '80 steps, 3 epochs' in page.text
+  # The score files that are there are shown, without intervals.
+  labels, scores = score_files.read(workdir / 'scores' / 'eval.txt')[2:]
+  value = f'{100 * eer_of(scores, labels).eer:.2f}'
+  assert f'eval {value} % not computed' in page.text
+
+
+def test_of_a_step_done_twice_the_later_line_counts(workdir):
+  path = workdir / 'metrics.jsonl'
+  path.write_text(
+    '{"step": 1, "train/loss": 5.0}\n{"step": 2, "train/loss": 9.0}\n'
+    '{"step": 2, "train/loss": 3.0}\n'
+  )
+  page = Page(report.write(workdir))
+  assert (
+    'training loss over 2 points up to step 2: first 5, last 3, lowest 3'
+  ) in ' '.join(page.labels)
+
+
+def test_a_result_that_is_not_of_its_scores_is_told(workdir):
+  change(workdir / 'metrics.json', lambda m: m.update(eer=0.0123))
+  page = Page(report.write(workdir))
+  assert re.search(
+    r'metrics.json gives an EER of 1.2300% for split eval, but '
+    r'scores/eval.txt gives \d+.\d{4}%: one of the two',
+    page.text,
+  )
+
+
+def test_missing_score_files_are_told_and_extra_ones_shown(workdir):
+  (workdir / 'scores' / 'dev.txt').unlink()
+  score_files.write(
+    workdir / 'scores' / 'phone.txt.gz', *trials(60, 5, ['C01'])
+  )
+  page = Page(report.write(workdir))
+  assert 'There is no scores/dev.txt: its pictures are missing' in page.text
+  assert re.search(r'phone \d+.\d\d % not computed', page.text)
+
+
+@pytest.mark.parametrize(
+  ('name', 'content', 'message'),
+  [
+    ('metrics.json', '{"eer": ', r'metrics.json is not JSON: .*line 1'),
+    ('metrics.json', '[1]', r'metrics.json: expected an object, got \[1\]'),
+    ('config.json', 'x', 'config.json is not JSON'),
+    ('cost.json', '{"minutes": "long"}', "cost.json: field 'minutes' is 'lo"),
+    ('metrics.jsonl', '{"step": 1}\nx\n{"step": 2}\n', r'jsonl, line 2: exp'),
+    ('metrics.jsonl', '[]\n{"step": 2}\n', r'jsonl, line 1: expected a JSON'),
+    ('metrics.jsonl', '{"step": 2, "dev/eer": NaN}', 'step 2: field dev/eer m'),
+    ('scores/dev.txt', 'U1 A01 spoof\n', 'dev.txt: 1 lines not in the format'),
+    ('scores/dev.txt', 'U1 A01 spoof 1\n', "'dev': eer: .*0 bona fide and 1 "),
+  ],
+)
+def test_broken_files_are_errors(workdir, name, content, message):
+  (workdir / name).write_text(content)
+  (workdir / 'report.html').unlink(missing_ok=True)
+  with pytest.raises(ValueError, match=message):
+    report.write(workdir)
+  assert not (workdir / 'report.html').exists()
+
+
+@pytest.mark.parametrize(
+  ('edit', 'message'),
+  [
+    (lambda m: m.pop('eer'), 'field eer must be int or float, got None'),
+    (lambda m: m.update(split=3), 'field split must be str, got 3'),
+    (lambda m: m['trials'].pop('spoof'), 'field trials.spoof must be int'),
+    (lambda m: m.update(eer_interval=[1]), r'eer_interval must be two numbers'),
+    (
+      lambda m: m['per_attack']['A01'].update(interval=None),
+      'field per_attack.A01.interval must be list, got None',
+    ),
+    (
+      lambda m: m['further']['dev'].pop('selected_on'),
+      'field further.dev.selected_on must be str',
+    ),
+  ],
+)
+def test_fields_that_are_missing_or_wrong_are_named(workdir, edit, message):
+  change(workdir / 'metrics.json', edit)
+  with pytest.raises(ReportError, match=f'metrics.json: {message}|{message}'):
+    report.write(workdir)
+
+
+def test_a_folder_that_is_no_workdir(tmp_path):
+  with pytest.raises(ReportError, match='is not the workdir of a run: none of'):
+    report.write(tmp_path)
+  with pytest.raises(ReportError, match='there is no such folder'):
+    report.write(tmp_path / 'typo')
+
+
+def test_command_line(finished, tmp_path, capsys):
+  command.main([str(finished[2])])
+  assert capsys.readouterr().out.strip() == str(finished[2] / 'report.html')
+  with pytest.raises(SystemExit, match='error: .*typo is not the workdir'):
+    command.main([str(tmp_path / 'typo')])
+
+
+def test_thinned_det_curve_stays_on_the_curve():
+  _, _, label, scores = trials(20_000, 3, ['A'])
+  false_alarm, miss = curves.det_points(scores, label, 0.001, 0.4)
+  assert len(miss) < 2 * 1.1 * curves.STEPS + 2 < len(scores) / 10
+  full = det_curve(scores, label)
+  inside = (miss > curves.probit(0.001)) & (miss < curves.probit(0.4))
+  inside &= (false_alarm > curves.probit(0.001)) & (
+    false_alarm < curves.probit(0.4)
+  )
+  assert inside.sum() > 50
+  points = set(
+    zip(curves.probit(full.false_alarm), curves.probit(full.miss), strict=True)
+  )
+  for x, y in zip(false_alarm[inside], miss[inside], strict=True):
+    assert (x, y) in points
+
+
+def test_histograms_hold_every_trial():
+  rng = np.random.default_rng(0)
+  scores = np.append(rng.normal(size=999), 1e6)
+  labels = np.arange(1000) % 2
+  edges, shares = curves.histograms(scores, labels)
+  assert edges[-1] < 1e6
+  for share in shares.values():
+    np.testing.assert_allclose(share.sum(), 1)
+  edges, shares = curves.histograms(np.ones(10), np.arange(10) % 2)
+  np.testing.assert_allclose([s.sum() for s in shares.values()], 1)
