@@ -16,6 +16,8 @@ import sys
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from jaxspoof import huge_pages
+
 _CONFIG = config_flags.DEFINE_config_file('config', help_string='Config file.')
 _WORKDIR = flags.DEFINE_string(
   'workdir', None, 'Folder of the run; runs/<config> if not given.'
@@ -68,4 +70,5 @@ def parse(argv: list[str]) -> list[str]:
 
 
 if __name__ == '__main__':
+  huge_pages.ensure()
   app.run(main, flags_parser=parse)

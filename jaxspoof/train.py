@@ -139,7 +139,7 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
     if ends_epoch:
       with clock.pause():
         dev_scores = score(state.params, state.batch_stats, dev_source)
-      dev_eer = float(eer_lib.eer_of(dev_scores, dev_labels)[0])
+      dev_eer = float(eer_lib.eer_of(dev_scores, dev_labels).eer)
       values['dev/eer'] = dev_eer
       if dev_eer <= best_eer:
         best_eer = dev_eer
@@ -169,7 +169,7 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
       config, averaged, stats_step, train_source, epoch_steps, shardings
     )
     swa_scores = score(averaged.average, stats, dev_source)
-    swa_eer, _ = eer_lib.eer_of(swa_scores, dev_labels)
+    swa_eer = float(eer_lib.eer_of(swa_scores, dev_labels).eer)
     writer.say(
       f'average of {int(averaged.averaged)} weight sets: dev EER '
       f'{swa_eer:.2%}; best single: {best_eer:.2%}'
