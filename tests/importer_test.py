@@ -462,13 +462,16 @@ def test_released_weights(released, file, variant):
   flat = {'.'.join(k): np.asarray(v[...]) for k, v in flat.items()}
   # Every tensor of the file but the step counters is in the model, once.
   kept = [k for k in tensors if not k.endswith('num_batches_tracked')]
-  assert len(flat) == len(kept) == 175 + 2 * 18
+  assert len(kept) == 175 + 2 * 18
+  counted = {k for n, v in flat.items() for k, _ in aasist.slots(n, v.shape)}
+  assert counted == aasist.translate(tensors).keys()
+  assert len(counted) == len(kept)
   np.testing.assert_array_equal(
     flat['encoder.block2.shortcut.kernel'][0, 2, 5, 7],
     tensors['encoder.2.0.conv_downsample.weight'][7, 5, 0, 2],
   )
   np.testing.assert_array_equal(
-    flat['branch2.attention1.direct_master.kernel'],
+    flat['branches.attention1.direct_master.kernel'][1],
     tensors['HtrgGAT_layer_ST21.proj_without_attM.weight'].T,
   )
   np.testing.assert_array_equal(
@@ -504,7 +507,7 @@ def test_all_differences_are_listed(released):
   with pytest.raises(CheckpointError) as error:
     aasist.from_torch(config, tensors, name='some.pth')
   assert str(error.value).splitlines()[1:] == [
-    '  missing: master2',
+    '  missing: master.1',
     '  pool_S.proj.bias: dtype int32, not floating point',
     '  out_layer.weight: shape (2, 159), the model has (2, 160)',
     '  out_layer.bias: holds NaN or infinity',

@@ -23,11 +23,16 @@ NAMES = (
   (r'^pos_S$', 'position'),
   (r'^GAT_layer_S\.', 'attention_spectral.'),
   (r'^GAT_layer_T\.', 'attention_temporal.'),
-  (r'^HtrgGAT_layer_ST(\d)(\d)\.', r'branch\1.attention\2.'),
+  (r'^master1$', 'master.0'),
+  (r'^master2$', 'master.1'),
+  (r'^HtrgGAT_layer_ST1(\d)\.', r'branches.0.attention\1.'),
+  (r'^HtrgGAT_layer_ST2(\d)\.', r'branches.1.attention\1.'),
   (r'^pool_S\.proj\.', 'pool_spectral.score.'),
   (r'^pool_T\.proj\.', 'pool_temporal.score.'),
-  (r'^pool_hS(\d)\.proj\.', r'branch\1.pool_spectral.score.'),
-  (r'^pool_hT(\d)\.proj\.', r'branch\1.pool_temporal.score.'),
+  (r'^pool_hS1\.proj\.', 'branches.0.pool_spectral.score.'),
+  (r'^pool_hT1\.proj\.', 'branches.0.pool_temporal.score.'),
+  (r'^pool_hS2\.proj\.', 'branches.1.pool_spectral.score.'),
+  (r'^pool_hT2\.proj\.', 'branches.1.pool_temporal.score.'),
   (r'\.proj_type1\.', '.temporal.'),
   (r'\.proj_type2\.', '.spectral.'),
   (r'\.att_proj\.', '.pair.'),
@@ -51,6 +56,8 @@ WEIGHTS = {
   2: ('kernel', (1, 0)),  # Linear [out, in]
   4: ('kernel', (2, 3, 1, 0)),  # Conv2d [out, in, height, width]
 }
+# Arrays under these names are stacked: the number after it is the slot.
+STACKED = ('branches', 'master')
 # A counter that BatchNorm with a fixed momentum does not read.
 IGNORED = r'\.num_batches_tracked$'
 
@@ -106,8 +113,25 @@ def from_torch(
   if problems:
     raise CheckpointError(_explain(name, problems, config, tensors))
   for key, variable in wanted.items():
-    variable.set_value(jnp.asarray(given[key].array, variable.dtype))
+    parts = [given[slot].array for slot, _ in slots(key, variable.shape)]
+    value = np.stack(parts) if is_stacked(key) else parts[0]
+    variable.set_value(jnp.asarray(value, variable.dtype))
   return nnx.merge(graphdef, state)
+
+
+def is_stacked(name: str) -> bool:
+  """Whether an array of the model holds several of the original's."""
+  return name.split('.')[0] in STACKED
+
+
+def slots(name: str, shape: tuple[int, ...]):
+  """Yields (name, shape) of each of the original's arrays inside one."""
+  if not is_stacked(name):
+    yield name, shape
+    return
+  head, *tail = name.split('.')
+  for i in range(shape[0]):
+    yield '.'.join([head, str(i), *tail]), shape[1:]
 
 
 class Converted(NamedTuple):
@@ -146,7 +170,7 @@ def _landmarks(config: AasistConfig) -> dict[str, tuple[int, ...]]:
   """Shapes that tell variants apart."""
   first, second = config.gat_dims
   marks = {
-    'master1': (1, 1, first),
+    'master.0': (1, 1, first),
     'output.kernel': (5 * second, 2),
     'position': (1, config.bands, config.channels[-1]),
   }
@@ -169,6 +193,7 @@ def _differences(
   wanted: dict[str, tuple[int, ...]], given: dict[str, Converted]
 ) -> list[str]:
   """One line for each tensor that keeps the file from fitting."""
+  wanted = dict(slot for k, v in wanted.items() for slot in slots(k, v))
   missing = [f'missing: {name}' for name in wanted if name not in given]
   return missing + [
     f'{tensor.old}: {problem}'

@@ -12,6 +12,7 @@ N nodes, D features of a node.
 """
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +20,10 @@ from flax import nnx
 
 from jaxspoof.frontends import sinc
 from jaxspoof.models import graph, layers
+from jaxspoof.ops import pool
 
 _POOL = 3  # of the front end and of each residual block
+BRANCHES = 2
 FRONTENDS = ('sinc', 'learnable_sinc')
 DTYPES = ('float32', 'bfloat16', 'float64')
 
@@ -115,6 +118,33 @@ class AasistConfig:
     width = sinc.frames_made(samples, self.sinc_taps, _POOL)
     return tuple(width // _POOL**i for i in range(len(self.channels) + 1))
 
+  def dropped(self, samples: int) -> tuple[int, int]:
+    """How many values per clip pass through dropout layers in training.
+
+    Returns:
+      Those outside the branches and those inside each branch.
+    """
+    first, second = self.gat_dims
+    sizes = (self.bands, self.frames(samples)[-1])
+    kept = [
+      graph.kept_nodes(*v) for v in zip(sizes, self.pool_ratios, strict=False)
+    ]
+    last = sum(graph.kept_nodes(n, self.pool_ratios[2]) for n in kept)
+    nodes, kept = sum(sizes), sum(kept)
+    before, pool, way, output = (
+      rate > 0
+      for rate in (
+        self.input_dropout,
+        self.pool_dropout,
+        self.way_dropout,
+        self.output_dropout,
+      )
+    )
+    trunk = before * nodes * self.channels[-1] + pool * nodes * first
+    branch = before * kept * first + pool * kept * second
+    branch += before * last * second + way * (last + 1) * second
+    return trunk + output * 5 * second, branch
+
   def _need(self, name: str, fulfilled: bool, wanted: str):
     if not fulfilled:
       raise ValueError(f'{name}={getattr(self, name)!r}: needs {wanted}')
@@ -147,10 +177,11 @@ class ResidualBlock(nnx.Module):
 
   def __call__(self, x_BxHxWxC: jax.Array) -> jax.Array:
     """Returns `[B, H, W // 3, outputs]`."""
-    h = jax.nn.selu(self.norm2(self.conv1(x_BxHxWxC)))
+    h = self.conv1(x_BxHxWxC, with_bias=False)
+    h = self.norm2.then_selu(h, offset_C=self.conv1.bias[...])
     h = self.conv2(h)
     h = h + (x_BxHxWxC if self.shortcut is None else self.shortcut(x_BxHxWxC))
-    return layers.max_pool_time(h, _POOL)
+    return pool.max_pool_time(h, _POOL)
 
 
 class Encoder(nnx.Module):
@@ -168,10 +199,12 @@ class Encoder(nnx.Module):
 
   def __call__(self, x_BxHxWxC: jax.Array) -> jax.Array:
     """Returns `[B, H, W // 3**blocks, channels[-1]]`."""
-    apply = nnx.remat(ResidualBlock.__call__) if self.remat else None
     for i in range(self.length):
       block = getattr(self, f'block{i}')
-      x_BxHxWxC = apply(block, x_BxHxWxC) if apply else block(x_BxHxWxC)
+      if self.remat:
+        x_BxHxWxC = layers.transformed(jax.checkpoint, block, x_BxHxWxC)
+      else:
+        x_BxHxWxC = block(x_BxHxWxC)
     return x_BxHxWxC
 
 
@@ -197,13 +230,28 @@ class Branch(nnx.Module):
     self.pool_temporal = graph.GraphPool(second, **pool)
     self.pool_spectral = graph.GraphPool(second, **pool)
     self.attention2 = graph.HeterogeneousAttention(second, second, **attention)
+    self.way_dropout = layers.Dropout(config.way_dropout)
 
-  def __call__(self, temporal, spectral, master, rngs=None):
-    """Maps the three node sets `[B, N, D]` to smaller ones of size gat[1]."""
-    t, s, m = self.attention1(temporal, spectral, master, rngs)
-    t, s = self.pool_temporal(t, rngs), self.pool_spectral(s, rngs)
-    t2, s2, m2 = self.attention2(t, s, m, rngs)
-    return t + t2, s + s2, m + m2
+  def __call__(self, temporal, spectral, master_1x1xD, noise_BxN=None):
+    """Maps nodes `[B, N, D]` and a master node to sets of size gat[1]."""
+    noise = None if noise_BxN is None else layers.Noise(noise_BxN)
+    master = jnp.broadcast_to(
+      master_1x1xD, (len(temporal), *master_1x1xD.shape[1:])
+    )
+    t, s, m = self.attention1(temporal, spectral, master, noise)
+    t, s = self.pool_temporal(t, noise), self.pool_spectral(s, noise)
+    t2, s2, m2 = self.attention2(t, s, m, noise)
+    ways = (t + t2, s + s2, m + m2)
+    ways = tuple(self.way_dropout(way, noise) for way in ways)
+    assert noise is None or not noise.left, 'more numbers drawn than used'
+    return ways
+
+
+@nnx.split_rngs(splits=BRANCHES)
+@nnx.vmap(in_axes=(None, 0))
+def _make_branches(config: AasistConfig, rngs: nnx.Rngs) -> Branch:
+  """Branches stacked along a first axis of all their arrays."""
+  return Branch(config, rngs)
 
 
 class Aasist(nnx.Module):
@@ -246,11 +294,9 @@ class Aasist(nnx.Module):
       setattr(self, f'attention_{axis}', attention)
       setattr(self, f'pool_{axis}', pool)
     self.position = _normal((1, config.bands, channels), config, rngs)
-    self.master1 = _normal((1, 1, first), config, rngs)
-    self.master2 = _normal((1, 1, first), config, rngs)
-    self.branch1, self.branch2 = Branch(config, rngs), Branch(config, rngs)
-    self.way_dropout = nnx.Dropout(config.way_dropout)
-    self.output_dropout = nnx.Dropout(config.output_dropout)
+    self.master = _normal((BRANCHES, 1, 1, first), config, rngs)
+    self.branches = _make_branches(config, rngs)
+    self.output_dropout = layers.Dropout(config.output_dropout)
     self.output = layers.linear(5 * second, 2, **options)
 
   def __call__(
@@ -270,8 +316,11 @@ class Aasist(nnx.Module):
     Raises:
       ValueError: not `[B, T]`, not floating point, or too short.
     """
-    hidden_BxD = self.embed(wave_BxT, rngs)
-    return self.output(self.output_dropout(hidden_BxD, rngs=rngs))
+    noise = self._noise(wave_BxT, rngs)
+    hidden_BxD = self._embed(wave_BxT, rngs, noise)
+    logits_Bx2 = self.output(self.output_dropout(hidden_BxD, noise))
+    assert noise is None or not noise.left, 'more numbers drawn than used'
+    return logits_Bx2
 
   def embed(
     self, wave_BxT: jax.Array, rngs: nnx.Rngs | None = None
@@ -281,22 +330,7 @@ class Aasist(nnx.Module):
     Maximum and mean of the temporal nodes, maximum and mean of the spectral
     nodes, master node. Arguments as in `__call__`.
     """
-    h_BxHxWxC = self.encode(wave_BxT, rngs)
-    spectral, temporal = self.attend(h_BxHxWxC, rngs)
-    spectral = self.pool_spectral(spectral, rngs)
-    temporal = self.pool_temporal(temporal, rngs)
-    ways = [
-      self._branch(branch, master, temporal, spectral, rngs)
-      for branch, master in (
-        (self.branch1, self.master1),
-        (self.branch2, self.master2),
-      )
-    ]
-    t, s, m = (jnp.maximum(*way) for way in zip(*ways, strict=True))
-    return jnp.concatenate(
-      [jnp.abs(t).max(1), t.mean(1), jnp.abs(s).max(1), s.mean(1), m[:, 0]],
-      axis=1,
-    )
+    return self._embed(wave_BxT, rngs, self._noise(wave_BxT, rngs))
 
   def encode(
     self, wave_BxT: jax.Array, rngs: nnx.Rngs | None = None
@@ -305,29 +339,55 @@ class Aasist(nnx.Module):
     self._check(wave_BxT)
     dtype = jnp.dtype(self.config.dtype)
     # Bands are differences of neighbouring samples: too fine for bfloat16.
-    wave_BxT = wave_BxT.astype(jnp.promote_types(dtype, jnp.float32))
+    wave_BxT = wave_BxT.astype(layers.wide(dtype))
     h_BxWxH = self.frontend(wave_BxT, rngs)
     h_BxHxWxC = h_BxWxH.mT[..., None]
-    h_BxHxWxC = jax.nn.selu(self.first_norm(h_BxHxWxC))
+    h_BxHxWxC = self.first_norm.then_selu(h_BxHxWxC)
     return self.encoder(h_BxHxWxC.astype(dtype))
 
   def attend(
-    self, h_BxHxWxC: jax.Array, rngs: nnx.Rngs | None = None
+    self, h_BxHxWxC: jax.Array, noise: layers.Noise | None = None
   ) -> tuple[jax.Array, jax.Array]:
     """Spectral `[B, H, D]` and temporal `[B, W, D]` nodes before pooling."""
     h = jnp.abs(h_BxHxWxC)
     h_BxHxC, h_BxWxC = (
-      v.astype(jnp.promote_types(v.dtype, jnp.float32))
-      for v in (h.max(2), h.max(1))
+      v.astype(layers.wide(h.dtype)) for v in (h.max(2), h.max(1))
     )
-    spectral = self.attention_spectral(h_BxHxC + self.position[...], rngs)
-    return spectral, self.attention_temporal(h_BxWxC, rngs)
+    spectral = self.attention_spectral(h_BxHxC + self.position[...], noise)
+    return spectral, self.attention_temporal(h_BxWxC, noise)
 
-  def _branch(self, branch, master, temporal, spectral, rngs):
-    shape = (temporal.shape[0], *master.shape[1:])
-    master = jnp.broadcast_to(master[...], shape)
-    nodes = branch(temporal, spectral, master, rngs)
-    return [self.way_dropout(n, rngs=rngs) for n in nodes]
+  def _embed(self, wave_BxT, rngs, noise):
+    spectral, temporal = self.attend(self.encode(wave_BxT, rngs), noise)
+    spectral = self.pool_spectral(spectral, noise)
+    temporal = self.pool_temporal(temporal, noise)
+    parts = None
+    if noise is not None:
+      _, count = self.config.dropped(wave_BxT.shape[1])
+      parts = noise.take((len(wave_BxT), BRANCHES, count)).swapaxes(0, 1)
+    # At once: half as many operations to compile and to launch.
+    ways = layers.transformed(
+      functools.partial(jax.vmap, in_axes=(0, None, None, 0, 0)),
+      self.branches,
+      temporal,
+      spectral,
+      self.master[...],
+      parts,
+    )
+    t, s, m = (way.max(0) for way in ways)
+    return jnp.concatenate(
+      [jnp.abs(t).max(1), t.mean(1), jnp.abs(s).max(1), s.mean(1), m[:, 0]],
+      axis=1,
+    )
+
+  def _noise(self, wave_BxT, rngs) -> layers.Noise | None:
+    """Random numbers for all dropout layers, None where there are none."""
+    self._check(wave_BxT)
+    batch, samples = wave_BxT.shape
+    trunk, branch = self.config.dropped(samples)
+    count = trunk + BRANCHES * branch
+    if self.output_dropout.deterministic or not count:
+      return None
+    return layers.Noise.draw(rngs, batch, count)
 
   def _check(self, wave_BxT: jax.Array):
     if wave_BxT.ndim != 2 or not jnp.issubdtype(wave_BxT.dtype, jnp.floating):

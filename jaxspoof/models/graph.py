@@ -49,14 +49,14 @@ class GraphAttention(nnx.Module):
     self.attended = layers.linear(**sizes)
     self.direct = layers.linear(**sizes)
     self.norm = layers.BatchNorm(out_features, param_dtype=param_dtype)
-    self.dropout = nnx.Dropout(dropout)
+    self.dropout = layers.Dropout(dropout)
     self.temperature = temperature
 
   def __call__(
-    self, h_BxNxD: jax.Array, rngs: nnx.Rngs | None = None
+    self, h_BxNxD: jax.Array, noise: layers.Noise | None = None
   ) -> jax.Array:
     """Returns `[B, N, out_features]`."""
-    h = self.dropout(h_BxNxD, rngs=rngs)
+    h = self.dropout(h_BxNxD, noise)
     pair_BxNxNxD = jnp.tanh(self.pair(_pairs(h)))
     score_BxNxN = (pair_BxNxNxD @ self.score[...])[..., 0]
     att_BxNxN = jax.nn.softmax(score_BxNxN / self.temperature, axis=-1)
@@ -98,7 +98,7 @@ class HeterogeneousAttention(nnx.Module):
     self.attended_master = dense(out_features)
     self.direct_master = dense(out_features)
     self.norm = layers.BatchNorm(out_features, param_dtype=param_dtype)
-    self.dropout = nnx.Dropout(dropout)
+    self.dropout = layers.Dropout(dropout)
     self.temperature = temperature
 
   def __call__(
@@ -106,14 +106,14 @@ class HeterogeneousAttention(nnx.Module):
     temporal_BxNxD: jax.Array,
     spectral_BxNxD: jax.Array,
     master_Bx1xD: jax.Array,
-    rngs: nnx.Rngs | None = None,
+    noise: layers.Noise | None = None,
   ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Returns the three node sets with `out_features` features each."""
     nodes = temporal_BxNxD.shape[1]
     h = jnp.concatenate(
       [self.temporal(temporal_BxNxD), self.spectral(spectral_BxNxD)], axis=1
     )
-    h = self.dropout(h, rngs=rngs)
+    h = self.dropout(h, noise)
     master = self._update_master(h, master_Bx1xD)
     att_BxNxN = self._attention(h, nodes)
     out = self.attended(att_BxNxN @ h) + self.direct(h)
@@ -157,14 +157,14 @@ class GraphPool(nnx.Module):
   ):
     """Args are the node size, the share kept and the score's dropout rate."""
     self.score = layers.linear(features, 1, param_dtype=param_dtype, rngs=rngs)
-    self.dropout = nnx.Dropout(dropout)
+    self.dropout = layers.Dropout(dropout)
     self.ratio = ratio
 
   def __call__(
-    self, h_BxNxD: jax.Array, rngs: nnx.Rngs | None = None
+    self, h_BxNxD: jax.Array, noise: layers.Noise | None = None
   ) -> jax.Array:
     """Returns the kept nodes times their scores, best first."""
-    score_BxNx1 = jax.nn.sigmoid(self.score(self.dropout(h_BxNxD, rngs=rngs)))
+    score_BxNx1 = jax.nn.sigmoid(self.score(self.dropout(h_BxNxD, noise)))
     kept = kept_nodes(h_BxNxD.shape[1], self.ratio)
     # A stable sort and not top_k: the partitioner gathers the whole batch for
     # top_k, and equal scores keep the order of the nodes.

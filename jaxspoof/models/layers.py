@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxspoof.ops import conv
+from jaxspoof.ops import conv, norm
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
@@ -92,15 +92,81 @@ class Conv2d(nnx.Module):
     )
     self.padding = padding
 
-  def __call__(self, x_BxHxWxC: jax.Array) -> jax.Array:
+  def __call__(
+    self, x_BxHxWxC: jax.Array, *, with_bias: bool = True
+  ) -> jax.Array:
     """Returns `[B, H', W', out_channels]`."""
     dtype = x_BxHxWxC.dtype
     return conv.conv2d(
       x_BxHxWxC,
       self.kernel[...].astype(dtype),
-      self.bias[...].astype(dtype),
+      self.bias[...].astype(dtype) if with_bias else None,
       padding=self.padding,
     )
+
+
+class Noise:
+  """Uniform random numbers for all dropout layers of a call, drawn at once.
+
+  Each draw is a loop of its own, which takes XLA several times as long to
+  compile as the layer around it; one draw and slices of it do not.
+  """
+
+  def __init__(self, values_BxN: jax.Array):
+    """Takes numbers in [0, 1), N of them for each clip."""
+    self._values_BxN, self._used = values_BxN, 0
+
+  @classmethod
+  def draw(cls, rngs: nnx.Rngs | None, batch: int, count: int) -> 'Noise':
+    """Draws from the stream `dropout`.
+
+    Raises:
+      ValueError: no rngs are given.
+    """
+    if rngs is None:
+      raise ValueError(
+        'dropout needs random numbers in training mode: call the model with '
+        'rngs=nnx.Rngs(dropout=key), or take its evaluation view'
+      )
+    shape = (batch, count)
+    return cls(jax.random.uniform(rngs.dropout(), shape, jnp.float32))
+
+  def take(self, shape: tuple[int, ...]) -> jax.Array:
+    """The next numbers, in this shape (batch first)."""
+    size = math.prod(shape[1:])
+    part = self._values_BxN[:, self._used : self._used + size]
+    assert part.shape[1] == size, 'fewer numbers drawn than used'
+    self._used += size
+    return part.reshape(shape)
+
+  @property
+  def left(self) -> int:
+    """How many numbers per clip have not been used."""
+    return self._values_BxN.shape[1] - self._used
+
+
+class Dropout(nnx.Module):
+  """Sets values to zero with probability `rate` and scales the others up."""
+
+  def __init__(self, rate: float):
+    """Starts in training mode."""
+    self.rate, self.deterministic = rate, False
+
+  def set_view(self, deterministic: bool | None = None):
+    """Class method used by `nnx.view`.
+
+    Args:
+      deterministic: if True, return the input as it is.
+    """
+    if deterministic is not None:
+      self.deterministic = deterministic
+
+  def __call__(self, x: jax.Array, noise: Noise | None) -> jax.Array:
+    """Returns `x` with holes; takes `x.size` numbers in training mode."""
+    if self.deterministic or self.rate == 0:
+      return x
+    keep = noise.take(x.shape) >= self.rate
+    return jnp.where(keep, x / (1 - self.rate), 0)
 
 
 class BatchNorm(nnx.Module):
@@ -151,18 +217,45 @@ class BatchNorm(nnx.Module):
 
   def __call__(self, x: jax.Array) -> jax.Array:
     """Normalises `[..., features]`; in training mode updates the statistics."""
-    dtype = jnp.promote_types(x.dtype, jnp.float32)
+    dtype = np.promote_types(x.dtype, np.float32)
     if self.use_running_average:
       mean, var = self.mean[...].astype(dtype), self.var[...].astype(dtype)
     else:
       mean, var = moments(x)
       self._update(mean, var, x.size // x.shape[-1])
-    gain = self.scale[...].astype(dtype) * jax.lax.rsqrt(var + self.epsilon)
+    return self._apply(x, mean, var).astype(x.dtype)
+
+  def then_selu(self, x: jax.Array, offset_C: jax.Array | None = None):
+    """SELU of the normalised `x + offset`, in few passes over memory.
+
+    Args:
+      x: `[..., features]`.
+      offset_C: a bias that `x` lacks. In training mode it cancels, so only
+        the stored mean sees it and no gradient flows to it: exactly zero,
+        where rounding noise would become full steps of Adam.
+
+    Returns:
+      `[..., features]` in the dtype of `x`.
+    """
+    dtype = np.promote_types(x.dtype, np.float32)
+    offset_C = 0 if offset_C is None else offset_C.astype(dtype)
+    if self.use_running_average:
+      mean, var = self.mean[...].astype(dtype), self.var[...].astype(dtype)
+      return norm.selu(self._apply(x, mean - offset_C, var)).astype(x.dtype)
+    scale, bias = self.scale[...].astype(dtype), self.bias[...].astype(dtype)
+    y, mean, var = norm.batch_norm_selu(x, scale, bias, self.epsilon)
+    self._update(mean + offset_C, var, x.size // x.shape[-1])
+    return y
+
+  def _apply(self, x: jax.Array, mean: jax.Array, var: jax.Array):
+    gain = self.scale[...].astype(mean.dtype) * jax.lax.rsqrt(
+      var + self.epsilon
+    )
     mean, gain, bias = (
       v.reshape((1,) * (x.ndim - 1) + (-1,))
-      for v in (mean, gain, self.bias[...].astype(dtype))
+      for v in (mean, gain, self.bias[...].astype(mean.dtype))
     )
-    return ((x.astype(dtype) - mean) * gain + bias).astype(x.dtype)
+    return (x.astype(mean.dtype) - mean) * gain + bias
 
   def _update(self, mean: jax.Array, var: jax.Array, count: int):
     if count < 2:
@@ -198,17 +291,42 @@ class UnusedBatchNorm(nnx.Module):
     self.var = nnx.BatchStat(jnp.ones((features,), dtype))
 
 
+def wide(dtype) -> jnp.dtype:
+  """The dtype to compute statistics and other sums in: float32 or wider."""
+  dtype = jnp.dtype(dtype)
+  return dtype if dtype.itemsize > 4 else jnp.dtype(jnp.float32)
+
+
+def transformed(transform, module: nnx.Module, *args):
+  """Calls a module inside a JAX transformation such as `jax.checkpoint`.
+
+  Unlike the transformations of NNX this leaves the module alone in evaluation
+  mode, so that a function may close over it.
+
+  Args:
+    transform: takes and returns a function whose first argument is the state
+      of the module and whose others are `args`.
+    module: what to call; its new BatchNorm statistics are stored in it.
+    *args: arrays, or None.
+  """
+  graphdef, state = nnx.split(module)
+
+  def run(state, *args):
+    inner = nnx.merge(graphdef, state)
+    return inner(*args), nnx.state(inner, nnx.BatchStat)
+
+  out, new = transform(run)(state, *args)
+  if any(
+    isinstance(m, BatchNorm) and not m.use_running_average
+    for _, m in nnx.iter_modules(module)
+  ):
+    nnx.update(module, new)
+  return out
+
+
 def moments(x: jax.Array) -> tuple[jax.Array, jax.Array]:
   """Mean and biased variance over all axes but the last, in two passes."""
-  x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+  x = x.astype(wide(x.dtype))
   axes = tuple(range(x.ndim - 1))
   mean = x.mean(axes, keepdims=True)
   return mean.reshape(-1), jnp.square(x - mean).mean(axes)
-
-
-def max_pool_time(x_BxHxWxC: jax.Array, size: int) -> jax.Array:
-  """Maximum over windows of `size` frames; a last, part window is dropped."""
-  batch, height, width, channels = x_BxHxWxC.shape
-  width = width // size
-  x = x_BxHxWxC[:, :, : width * size]
-  return x.reshape(batch, height, width, size, channels).max(3)
