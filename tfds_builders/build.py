@@ -9,14 +9,16 @@ import collections
 import importlib
 import os
 import pathlib
-import struct
+import shutil
 import sys
 import time
 
 import tensorflow_datasets as tfds
 
-# Corpus name -> package that registers its builder when imported.
-CORPORA = {'quickstart': 'tfds_builders.quickstart'}
+from tfds_builders import flac
+
+# Corpus name -> module that registers its builder when imported.
+CORPORA = {'quickstart': 'tfds_builders.quickstart.builder'}
 
 
 class BuildError(ValueError):
@@ -76,20 +78,42 @@ def build(
   if made.is_prepared():
     print(f'{made.info.full_name} is built already: {made.data_dir}')
     return made
+  _check_space(made)
   print(f'building {made.info.full_name} in {made.data_dir}', flush=True)
   start = time.monotonic()
   manual_dir = None if manual_dir is None else os.fspath(manual_dir)
   config = tfds.download.DownloadConfig(manual_dir=manual_dir)
   try:
     made.download_and_prepare(download_config=config)
-  except OSError as error:
-    raise BuildError(
-      f'{made.info.full_name} could not be written to {made.data_dir}: {error}; '
-      'expected a writable folder with enough space (--data_dir=DIR)'
-    ) from error
+  except (OSError, RuntimeError) as error:
+    # The record writer, in C++, has no OSError to raise.
+    if not (isinstance(error, OSError) or 'write() failed' in str(error)):
+      raise
+    raise _not_written(made, error) from error
   print(summary(made))
   print(f'built in {time.monotonic() - start:.0f} s: {made.data_dir}')
   return made
+
+
+def _not_written(made: tfds.core.DatasetBuilder, why: object) -> BuildError:
+  return BuildError(
+    f'{made.info.full_name} could not be written to {made.data_dir}: {why}; '
+    'expected a writable folder with enough space (--data_dir=DIR). Nothing '
+    'half-built is left there'
+  )
+
+
+def _check_space(made: tfds.core.DatasetBuilder) -> None:
+  """Says at once, not after minutes, that the disk is too small."""
+  needed = getattr(made.builder_config, 'needs_bytes', 0)
+  there = pathlib.Path(made.data_dir)
+  while not there.exists():
+    there = there.parent
+  free = shutil.disk_usage(there).free
+  if free < needed:
+    raise _not_written(
+      made, f'{free / 1e6:.0f} MB are free, {needed / 1e6:.0f} MB are needed'
+    )
 
 
 def summary(made: tfds.core.DatasetBuilder) -> str:
@@ -103,7 +127,8 @@ def summary(made: tfds.core.DatasetBuilder) -> str:
     for record in made.as_data_source(split=split):
       attacks[record['attack'].decode()] += 1
       speakers.add(record['speaker'])
-      seconds += _flac_seconds(record['audio'])
+      info = flac.verify(record['audio'], record['utterance'].decode())
+      seconds += info.samples / info.rate
     bona_fide = attacks.pop('-', 0)
     names = ' '.join(f'{name}:{attacks[name]}' for name in sorted(attacks))
     lines.append(
@@ -111,14 +136,6 @@ def summary(made: tfds.core.DatasetBuilder) -> str:
       f'{seconds / 60:>8.1f} {len(speakers):>8}  {names}'
     )
   return '\n'.join(lines)
-
-
-def _flac_seconds(data: bytes) -> float:
-  """Returns the duration a FLAC's STREAMINFO states."""
-  if data[:4] != b'fLaC':
-    raise BuildError('a record does not hold a FLAC file')
-  (packed,) = struct.unpack('>Q', data[18:26])
-  return (packed & (1 << 36) - 1) / (packed >> 44)
 
 
 def main(argv: list[str] | None = None) -> int:

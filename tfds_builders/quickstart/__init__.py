@@ -1,3 +1,5 @@
-"""The embedded corpus: real human speech and its spoofs, built offline."""
+"""The embedded corpus: real human speech and its spoofs, built offline.
 
-from tfds_builders.quickstart.builder import Quickstart as Quickstart
+`builder` holds the TFDS builder. It is not imported here: the processes that
+synthesise need this package, not TFDS.
+"""

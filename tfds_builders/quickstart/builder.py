@@ -8,7 +8,6 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from tfds_builders.progress import Progress
-from tfds_builders.quickstart import recipe, render
 
 
 @dataclasses.dataclass
@@ -17,9 +16,11 @@ class QuickstartConfig(tfds.core.BuilderConfig):
 
   Attributes:
     limit: clips of human speech per split of the pack; None takes all.
+    needs_bytes: disk space, generously.
   """
 
   limit: int | None = None
+  needs_bytes: int = 0
 
 
 class Quickstart(tfds.core.ShardBasedBuilder):
@@ -28,9 +29,14 @@ class Quickstart(tfds.core.ShardBasedBuilder):
   VERSION = tfds.core.Version('1.0.0')
   RELEASE_NOTES = {'1.0.0': 'First version.'}
   BUILDER_CONFIGS = [
-    QuickstartConfig(name='full', description='All clips.'),
     QuickstartConfig(
-      name='tiny', description='A few clips, for tests.', limit=6
+      name='full', description='All clips.', needs_bytes=250_000_000
+    ),
+    QuickstartConfig(
+      name='tiny',
+      description='A few clips, for tests.',
+      limit=6,
+      needs_bytes=15_000_000,
     ),
   ]
 
@@ -53,6 +59,9 @@ class Quickstart(tfds.core.ShardBasedBuilder):
     )
 
   def _shard_iterators_per_split(self, dl_manager):
+    # Here, so that reading a corpus does not pay for importing its synthesis.
+    from tfds_builders.quickstart import recipe, render
+
     tasks = recipe.plan(self.builder_config.limit)
     progress = Progress('clips spoofed', len(tasks))
     trials = collections.defaultdict(list)
@@ -60,15 +69,18 @@ class Quickstart(tfds.core.ShardBasedBuilder):
       progress.step()
       for trial in made:
         trials[trial.split].append(trial)
-    return {
-      split: [functools.partial(_examples, split, trials[split])]
+    orders = {
+      split: recipe.rng_for('order', split).permutation(len(trials[split]))
       for split in recipe.SPLITS
+    }
+    return {
+      split: [functools.partial(_examples, trials[split], order)]
+      for split, order in orders.items()
     }
 
 
-def _examples(split: str, trials: list[render.Trial]):
-  """Yields the records of a split in a fixed random order."""
-  order = recipe.rng_for('order', split).permutation(len(trials))
+def _examples(trials: list, order: np.ndarray):
+  """Yields the records of a split in the given order."""
   for trial in (trials[i] for i in order):
     yield (
       trial.utterance,

@@ -2,10 +2,12 @@
 
 Waves are float64 [samples] at 16 kHz. Frame sequences advance by `HOP` samples
 (5 ms) and frame t is centred on sample t * HOP; T is the number of frames, K
-the number of bins of a spectrum.
+the number of bins of a spectrum. Spectra are computed in single precision,
+whose noise lies 40 dB below that of 16 bits, and for half the price.
 """
 
 import dataclasses
+import functools
 
 import numpy as np
 import scipy.fft
@@ -49,12 +51,14 @@ def active_level(wave: np.ndarray) -> float:
 
 def fit(wave: np.ndarray, samples: int) -> np.ndarray:
   """Cuts or zero-pads `wave` at its end to `samples`."""
+  if len(wave) >= samples:
+    return wave[:samples]
   return np.pad(wave, (0, max(0, samples - len(wave))))[:samples]
 
 
 def frames(wave: np.ndarray, size: int, hop: int) -> np.ndarray:
-  """Returns [T, size] frames centred on multiples of `hop`, zero-padded."""
-  padded = np.pad(wave, (size // 2, size))
+  """Returns float32 [T, size] frames centred on multiples of `hop`."""
+  padded = np.pad(wave.astype(np.float32), (size // 2, size))
   count = len(wave) // hop + 1
   view = np.lib.stride_tricks.sliding_window_view(padded, size)
   return view[::hop][:count]
@@ -65,37 +69,46 @@ def overlap_add(blocks: np.ndarray, hop: int, samples: int) -> np.ndarray:
   count, size = blocks.shape
   steps = -(-size // hop)
   blocks = np.pad(blocks, ((0, 0), (0, steps * hop - size)))
-  out = np.zeros((count + steps, hop))
+  out = np.zeros((count + steps, hop), blocks.dtype)
   for step in range(steps):
     out[step : step + count] += blocks[:, step * hop : (step + 1) * hop]
   return fit(out.ravel()[size // 2 :], samples)
 
 
+@functools.cache
+def hann(size: int) -> np.ndarray:
+  """Returns a periodic Hann window, float32; do not write to it."""
+  return scipy.signal.get_window('hann', size).astype(np.float32)
+
+
 def stft(wave: np.ndarray, size: int, hop: int) -> np.ndarray:
-  """Returns complex [T, size // 2 + 1]; Hann window."""
-  window = scipy.signal.get_window('hann', size)
-  return scipy.fft.rfft(frames(wave, size, hop) * window, axis=1)
+  """Returns complex64 [T, size // 2 + 1]; Hann window."""
+  return scipy.fft.rfft(frames(wave, size, hop) * hann(size), axis=1)
 
 
 def istft(spectra: np.ndarray, hop: int, samples: int) -> np.ndarray:
   """Least-squares inverse of `stft` (Griffin and Lim 1984, equation 6)."""
-  size = 2 * (spectra.shape[1] - 1)
-  window = scipy.signal.get_window('hann', size)
-  blocks = scipy.fft.irfft(spectra, size, axis=1) * window
-  weight = np.broadcast_to(window**2, blocks.shape)
-  total = overlap_add(weight, hop, samples)
-  return overlap_add(blocks, hop, samples) / np.maximum(total, 1e-3)
+  count, size = spectra.shape[0], 2 * (spectra.shape[1] - 1)
+  blocks = scipy.fft.irfft(spectra, size, axis=1) * hann(size)
+  return overlap_add(blocks, hop, samples) / _overlap(size, hop, count, samples)
 
 
+@functools.lru_cache(maxsize=8)
+def _overlap(size: int, hop: int, count: int, samples: int) -> np.ndarray:
+  weight = np.broadcast_to(hann(size) ** 2, (count, size))
+  return np.maximum(overlap_add(weight, hop, samples), 1e-3)
+
+
+@functools.cache
 def mel_filters(bands: int, bins: int, low: float = 0.0) -> np.ndarray:
-  """Returns [bands, bins] triangular filters, equally spaced in mel."""
+  """Returns float32 [bands, bins] triangles, equally spaced in mel."""
   mel = lambda hertz: 2595 * np.log10(1 + hertz / 700)
   edges = np.linspace(mel(low), mel(RATE / 2), bands + 2)
   hertz = 700 * (10 ** (edges / 2595) - 1)
   axis = np.linspace(0, RATE / 2, bins)
   rise = (axis - hertz[:-2, None]) / np.diff(hertz)[:-1, None]
   fall = (hertz[2:, None] - axis) / np.diff(hertz)[1:, None]
-  return np.maximum(0, np.minimum(rise, fall))
+  return np.maximum(0, np.minimum(rise, fall)).astype(np.float32)
 
 
 # --------------------------------------------------------------------- pitch
@@ -113,9 +126,8 @@ def pitch(
   Returns:
     Hertz [T], 0 where unvoiced.
   """
-  strength, lags = _periodicity(wave, int(RATE / high), int(RATE / low))
-  loud = np.sqrt(frame_energy(np.pad(wave, (HOP // 2, 2 * HOP)), HOP))
-  loud = loud[: len(strength)] / max(loud.max(), _TINY)
+  energy, strength, lags = _periodicity(wave, int(RATE / high), int(RATE / low))
+  loud = np.sqrt(energy / max(energy.max(), _TINY))
   unvoiced = 0.45 + np.maximum(0, 1.5 - loud / 0.02)
   score = np.concatenate([unvoiced[:, None], strength], axis=1)
   octave = np.log2(RATE / np.maximum(lags, 1))
@@ -126,12 +138,12 @@ def pitch(
 
 
 def _periodicity(wave, shortest: int, longest: int, peaks: int = 5):
-  """Returns strength and lag [T, peaks] of the autocorrelation's peaks."""
-  size = 800
-  window = scipy.signal.get_window('hann', size)
+  """Returns energy [T], strength and lag [T, peaks] of the best peaks."""
+  size, window = 800, hann(800)
   spectra = scipy.fft.rfft(frames(wave, size, HOP) * window, 2048, axis=1)
   own = scipy.fft.irfft(np.abs(scipy.fft.rfft(window, 2048)) ** 2)
   auto = scipy.fft.irfft(np.abs(spectra) ** 2, axis=1)
+  energy = auto[:, 0]
   auto = auto / np.maximum(auto[:, :1], _TINY) / (own / own[0] + _TINY)
   auto = auto[:, shortest - 1 : longest + 2]
   left, middle, right = auto[:, :-2], auto[:, 1:-1], auto[:, 2:]
@@ -142,7 +154,7 @@ def _periodicity(wave, shortest: int, longest: int, peaks: int = 5):
   take = lambda x: np.take_along_axis(x, best, axis=1)
   bend = take(left - 2 * middle + right)
   shift = 0.5 * take(left - right) / np.minimum(bend, -_TINY)
-  return take(peak), best + shortest + np.clip(shift, -0.5, 0.5)
+  return energy, take(peak), best + shortest + np.clip(shift, -0.5, 0.5)
 
 
 def _best_path(score: np.ndarray, octave: np.ndarray) -> np.ndarray:
@@ -192,37 +204,40 @@ def envelope(wave: np.ndarray, f0_T: np.ndarray) -> np.ndarray:
   high-quality speech synthesis"): window of three periods, smoothing over two
   thirds of the fundamental, then a lifter that restores the peaks.
   """
-  f0 = np.where(f0_T > 0, f0_T, 250.0)[:, None]
-  time = np.arange(FFT) - FFT // 2
-  phase = time * f0 / (1.5 * RATE)
+  f0 = np.where(f0_T > 0, f0_T, 250.0)[:, None].astype(np.float32)
+  time = np.arange(FFT, dtype=np.float32) - FFT // 2
+  phase = time * (f0 / (1.5 * RATE))
   window = np.where(np.abs(phase) < 1, 0.5 + 0.5 * np.cos(np.pi * phase), 0.0)
   window /= np.sqrt(np.sum(window**2, axis=1, keepdims=True))
   spectra = scipy.fft.rfft(frames(wave, FFT, HOP) * window, axis=1)
   power = np.abs(spectra) ** 2 + _TINY
   smooth = _box_smoothed(power, f0 * FFT / RATE / 3)
-  cepstra = scipy.fft.irfft(np.log(smooth), axis=1)
-  quefrency = np.minimum(np.arange(FFT), FFT - np.arange(FFT)) / RATE
-  lifter = np.sinc(f0 * quefrency)
-  lifter *= 1.18 - 0.18 * np.cos(2 * np.pi * f0 * quefrency)
-  return scipy.fft.rfft(cepstra * lifter, axis=1).real
+  # A real, even sequence: its cosine transform of type 1 is the Fourier one.
+  cepstra = scipy.fft.idct(np.log(smooth), type=1, axis=1)
+  angle = np.pi * f0 * (np.arange(FFT // 2 + 1, dtype=np.float32) / RATE)
+  lifter = np.sin(angle[:, 1:]) / angle[:, 1:]
+  lifter *= 1.18 - 0.18 * np.cos(2 * angle[:, 1:])
+  cepstra[:, 1:] *= lifter
+  return scipy.fft.dct(cepstra, type=1, axis=1)
 
 
 def _box_smoothed(power_TxK: np.ndarray, half_width: np.ndarray) -> np.ndarray:
   """Averages over +- half_width [T, 1] bins; mirrored at both ends."""
   edge = power_TxK.shape[1] - 1
   mirrored = np.pad(power_TxK, ((0, 0), (edge, edge)), mode='reflect')
-  total = np.cumsum(mirrored, axis=1)
+  total = np.cumsum(mirrored, axis=1, dtype=np.float64)
   centre = np.arange(edge, 2 * edge + 1) + 0.0
   upper = _interpolated(total, centre + half_width)
   lower = _interpolated(total, centre - half_width)
-  return np.maximum(upper - lower, _TINY) / (2 * half_width)
+  mean = np.maximum(upper - lower, _TINY) / (2 * half_width)
+  return mean.astype(np.float32)
 
 
 def _interpolated(rows: np.ndarray, position: np.ndarray) -> np.ndarray:
   """Linear interpolation of each row at fractional positions."""
   position = np.clip(position, 0, rows.shape[1] - 1.001)
   whole = position.astype(int)
-  part = position - whole
+  part = (position - whole).astype(np.float32)
   take = lambda index: np.take_along_axis(rows, index, axis=1)
   return take(whole) * (1 - part) + take(whole + 1) * part
 
@@ -235,12 +250,12 @@ def aperiodicity(
   The normalised autocorrelation of a band at the pitch period is the share
   of its power that repeats.
   """
-  size = 512
-  window = scipy.signal.get_window('hann', size)
+  size, window = 512, hann(512)
   power = np.abs(scipy.fft.rfft(frames(wave, size, HOP) * window, FFT)) ** 2
   own = scipy.fft.irfft(np.abs(scipy.fft.rfft(window, FFT)) ** 2)
   period = RATE / np.where(f0_T > 0, f0_T, RATE / 2)
-  cosine = np.cos(2 * np.pi * np.arange(FFT // 2 + 1) / FFT * period[:, None])
+  omega = 2 * np.pi * np.arange(FFT // 2 + 1, dtype=np.float32) / FFT
+  cosine = np.cos(omega * period[:, None].astype(np.float32))
   expected = np.interp(period, np.arange(FFT // 2), own[: FFT // 2] / own[0])
   bands = []
   for low, high in zip(edges[:-1], edges[1:], strict=True):
@@ -251,12 +266,12 @@ def aperiodicity(
   centres = (np.array(edges[:-1]) + np.array(edges[1:])) / 2
   axis = np.linspace(0, RATE / 2, FFT // 2 + 1)
   noise = _interpolated(
-    np.stack(bands, axis=1),
+    np.stack(bands, axis=1).astype(np.float32),
     np.broadcast_to(
       np.interp(axis, centres, np.arange(len(centres))), power.shape
     ),
   )
-  return np.where(f0_T[:, None] > 0, noise, 1.0)
+  return np.where(f0_T[:, None] > 0, noise, np.float32(1))
 
 
 def warped(rows_TxK: np.ndarray, factor: float) -> np.ndarray:
@@ -298,25 +313,23 @@ def excitation(
 
 def minimum_phase(log_power_TxK: np.ndarray) -> np.ndarray:
   """Returns complex spectra TxK of minimum phase with the given power."""
-  cepstra = scipy.fft.irfft(0.5 * log_power_TxK, axis=1)
-  half = cepstra.shape[1] // 2
-  cepstra[:, 1:half] *= 2
-  cepstra[:, half + 1 :] = 0
-  return np.exp(scipy.fft.rfft(cepstra, axis=1))
+  cepstra = scipy.fft.idct(0.5 * log_power_TxK, type=1, axis=1)
+  cepstra[:, 1:-1] *= 2
+  spectra = scipy.fft.rfft(cepstra.astype(np.float32), FFT, axis=1)
+  return np.exp(spectra)
 
 
 def filtered_noise(
   log_power_TxK: np.ndarray, samples: int, rng: np.random.Generator
 ) -> np.ndarray:
   """Returns noise whose spectrum follows the envelope, frame by frame."""
-  window = scipy.signal.get_window('hann', 2 * HOP)
-  noise = frames(rng.standard_normal(samples), 2 * HOP, HOP) * window
+  noise = frames(rng.standard_normal(samples), 2 * HOP, HOP) * hann(2 * HOP)
   spectra = scipy.fft.rfft(noise, FFT, axis=1) * minimum_phase(log_power_TxK)
   blocks = scipy.fft.irfft(spectra, axis=1)
-  # Responses start at the frame's first sample, HOP before its centre; two
-  # Hann windows add up to one in amplitude, to 3/4 in the power of noise.
+  # Responses start at the frame's first sample, HOP before its centre. The
+  # frames are cut from one noise, so the windows add up to one.
   blocks = np.pad(blocks, ((0, 0), (FFT - 2 * HOP, 0)))
-  return overlap_add(blocks, HOP, samples) / np.sqrt(0.75)
+  return overlap_add(blocks, HOP, samples)
 
 
 def filtered_pulses(
@@ -328,9 +341,8 @@ def filtered_pulses(
   if not len(at):
     return out[:samples]
   frame = np.minimum(np.round(at / HOP).astype(int), len(f0_T) - 1)
-  delay = np.exp(
-    -2j * np.pi * np.arange(FFT // 2 + 1) / FFT * (at % 1)[:, None]
-  )
+  turn = -2j * np.pi * np.arange(FFT // 2 + 1) / FFT * (at % 1)[:, None]
+  delay = np.exp(turn.astype(np.complex64))
   spectra = minimum_phase(log_power_TxK[frame]) * delay
   gain = np.sqrt(RATE / np.where(f0_T[frame] > 0, f0_T[frame], 150.0))
   for start, response in zip(
@@ -391,23 +403,32 @@ def frame_filter(
 
 
 def equalised(
-  wave: np.ndarray, reference: np.ndarray, limit_db: float = 18.0
+  wave: np.ndarray, wanted: np.ndarray, limit_db: float = 18.0
 ) -> np.ndarray:
-  """Gives `wave` the average log spectrum (40 mel bands) of `reference`.
+  """Gives `wave` another average log spectrum.
 
   One fixed linear-phase filter: it takes away colour, not artefacts.
+
+  Args:
+    wave: what to equalise.
+    wanted: the `colour` it is to have.
+    limit_db: no band is changed by more.
   """
-  filters = mel_filters(40, 257, low=60.0)
-  gain = _mean_log_mel(reference, filters) - _mean_log_mel(wave, filters)
-  gain = np.clip(gain, -limit_db / 4.343, limit_db / 4.343)
-  centres = filters.argmax(axis=1)
-  log_gain = np.interp(np.arange(257), centres, gain) / 2
+  limit = limit_db / 4.343
+  gain = np.clip(wanted - colour(wave), -limit, limit)
+  centres = _colour_bands().argmax(axis=1)
+  log_gain = np.interp(np.arange(FFT // 2 + 1), centres, gain) / 2
   taps = np.fft.fftshift(scipy.fft.irfft(np.exp(log_gain)))
-  taps *= scipy.signal.get_window('hann', 512)
-  return scipy.signal.fftconvolve(wave, taps, 'full')[256:][: len(wave)]
+  taps *= hann(FFT)
+  return scipy.signal.oaconvolve(wave, taps, 'full')[FFT // 2 :][: len(wave)]
 
 
-def _mean_log_mel(wave: np.ndarray, filters: np.ndarray) -> np.ndarray:
-  power = np.abs(stft(wave / (active_level(wave) + _TINY), 512, 160)) ** 2
+def colour(wave: np.ndarray) -> np.ndarray:
+  """Returns the average log power of the active frames in mel bands."""
+  power = np.abs(stft(wave / (active_level(wave) + _TINY), FFT, 240)) ** 2
   active = power.sum(axis=1) > power.sum(axis=1).max() * 10**-3.5
-  return np.log(power[active] @ filters.T + 1e-2).mean(axis=0)
+  return np.log(power[active] @ _colour_bands().T + 2e-2).mean(axis=0)
+
+
+def _colour_bands() -> np.ndarray:
+  return mel_filters(36, FFT // 2 + 1, 30.0)

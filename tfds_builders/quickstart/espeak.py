@@ -55,7 +55,12 @@ def speak(
 
   Returns:
     float64 [samples] at 16 kHz.
+
+  Raises:
+    ValueError: there is no voice for the language.
   """
+  if language not in LANGUAGES:
+    raise ValueError(f'no voice for {language!r}; known: {list(LANGUAGES)}')
   library, native = _library()
   pieces = []
 

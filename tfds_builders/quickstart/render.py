@@ -124,6 +124,6 @@ def _audio(
     wave = method.make(clip, recipe.rng_for(attack, name))
     if method.speaks:
       samples = min(samples, len(wave))
-    wave = dsp.equalised(wave, clip.wave)
+    wave = dsp.equalised(wave, clip.colour)
   rng = recipe.rng_for('noise', attack, name)
   return conditioning.flac(conditioning.condition(wave, channel, samples, rng))

@@ -27,3 +27,8 @@ class Clip:
   def speech(self) -> dsp.Speech:
     """Source-filter parameters; shared by the vocoders."""
     return dsp.analyse(self.wave)
+
+  @functools.cached_property
+  def colour(self) -> np.ndarray:
+    """Average log spectrum, which every spoof of the clip is given."""
+    return dsp.colour(self.wave)

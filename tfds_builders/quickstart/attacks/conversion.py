@@ -23,17 +23,19 @@ def vocoder(clip: Clip, rng: np.random.Generator) -> np.ndarray:
 
 
 def filtering(clip: Clip, rng: np.random.Generator) -> np.ndarray:
-  """The natural residual through another speaker's vocal tract.
+  """The natural residual through a vocal tract of another length.
 
-  Matrouf, Bonastre and Fredouille (2006), "Effect of speech transformation on
-  impostor acceptance". The target's filter is that of the spectrally nearest
-  frame in other clips of the same voice, its formants moved.
+  After Matrouf, Bonastre and Fredouille (2006), "Effect of speech
+  transformation on impostor acceptance": analysis filter of the source,
+  synthesis filter of the target. Here the target has the source's formants,
+  moved.
   """
   own = np.exp(clip.speech.log_power_TxK)
   theirs = np.exp(dsp.warped(clip.speech.log_power_TxK, rng.choice(_FORMANTS)))
   poly, _ = dsp.linear_prediction(own, 24)
   other, _ = dsp.linear_prediction(theirs, 24)
-  return dsp.frame_filter(dsp.frame_filter(clip.wave, poly, None), None, other)
+  residual = dsp.frame_filter(clip.wave, poly, None)
+  return dsp.frame_filter(residual, None, other)
 
 
 def psola(clip: Clip, rng: np.random.Generator) -> np.ndarray:
@@ -46,12 +48,13 @@ def psola(clip: Clip, rng: np.random.Generator) -> np.ndarray:
   period = np.diff(marks, append=2 * marks[-1] - marks[-2])
   factor, last = rng.choice((0.8, 0.88, 1.14, 1.25)), len(marks) - 1
   out = np.zeros(len(clip.wave) + dsp.RATE)
+  padded = np.pad(clip.wave, dsp.RATE // 2)
   at = float(marks[0])
   while at < len(clip.wave):
     i = min(int(np.searchsorted(marks, at)), last)
     i -= i > 0 and at - marks[i - 1] < marks[i] - at
     half = int(period[i])
-    grain = _around(clip.wave, int(marks[i]), half)
+    grain = _around(padded, int(marks[i]) + dsp.RATE // 2, half)
     start = int(round(at)) - half + dsp.RATE // 2
     out[start : start + 2 * half] += grain
     voiced = clip.speech.f0_T[
@@ -77,10 +80,9 @@ def _pitch_marks(wave: np.ndarray, f0_T: np.ndarray) -> np.ndarray:
   return np.array(marks if len(marks) > 1 else [0, len(wave)])
 
 
-def _around(wave: np.ndarray, centre: int, half: int) -> np.ndarray:
+def _around(padded: np.ndarray, centre: int, half: int) -> np.ndarray:
   window = np.hanning(2 * half + 1)[:-1]
-  padded = np.pad(wave, half)[centre : centre + 2 * half]
-  return dsp.fit(padded, 2 * half) * window
+  return padded[centre - half : centre + half] * window
 
 
 # ------------------------------------------------------------- concatenation
@@ -111,12 +113,17 @@ def from_units(target: np.ndarray, voice: tuple[np.ndarray, ...]) -> np.ndarray:
   """
   if not voice:
     raise ValueError('unit concatenation needs other clips of the speaker')
-  pool = np.concatenate([np.pad(wave, 2 * _UNIT) for wave in voice])
+  pool = np.concatenate([wave[: len(wave) // _UNIT * _UNIT] for wave in voice])
   wanted, energy = _features(target)
   units, unit_energy = _features(pool)
   chosen = _select(wanted, units)
-  gain = np.sqrt((energy + 1e-9) / (unit_energy[chosen] + 1e-9))
-  return _join(pool, chosen * _UNIT, np.minimum(gain, 4.0), len(target))
+  # The voice's own loudness, in the target's order: a synthetic target has
+  # digital silence in its pauses, the voice has not.
+  rank = energy.argsort(kind='stable').argsort(kind='stable')
+  wanted_energy = np.quantile(unit_energy, (rank + 0.5) / len(rank))
+  gain = np.sqrt((wanted_energy + 1e-9) / (unit_energy[chosen] + 1e-9))
+  gain = np.clip(gain, 0.03, 4.0)
+  return _join(pool, chosen * _UNIT, gain, len(target))
 
 
 def _features(wave: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -79,13 +79,14 @@ def _mel_pair() -> tuple[np.ndarray, np.ndarray]:
 
 def _griffin_lim(magnitude, hop, samples, iterations, rng) -> np.ndarray:
   size, momentum = 2 * (magnitude.shape[1] - 1), 0.99
-  angles = np.exp(2j * np.pi * rng.random(magnitude.shape))
-  before = 0.0
+  turns = rng.random(magnitude.shape, np.float32)
+  angles = np.exp(np.complex64(2j * np.pi) * turns)
+  before = np.float32(0)
   for _ in range(iterations):
     wave = dsp.istft(magnitude * angles, hop, samples)
     now = dsp.stft(wave, size, hop)
     angles = now + momentum * (now - before)
-    angles /= np.abs(angles) + 1e-12
+    angles /= np.abs(angles) + 1e-12  # python floats keep single precision
     before = now
   return dsp.istft(magnitude * angles, hop, samples)
 

@@ -1,8 +1,9 @@
 """Parametric vocoders: speech to parameters and back, without its phase."""
 
+import functools
+
 import numpy as np
 import scipy.fft
-import scipy.signal
 
 from tfds_builders.quickstart import dsp
 from tfds_builders.quickstart.attacks.clip import Clip
@@ -14,16 +15,15 @@ def lpc(clip: Clip, rng: np.random.Generator) -> np.ndarray:
   Atal and Hanauer (1971), "Speech analysis and synthesis by linear prediction
   of the speech wave".
   """
-  size = 400
-  window = scipy.signal.get_window('hann', size)
-  windowed = dsp.frames(clip.wave, size, dsp.HOP) * window
+  size, hop, window = 400, 2 * dsp.HOP, dsp.hann(400)
+  windowed = dsp.frames(clip.wave, size, hop) * window
   power = np.abs(scipy.fft.rfft(windowed, dsp.FFT, axis=1)) ** 2
   poly, error = dsp.linear_prediction(power / np.sum(window**2), 18)
   samples = len(clip.wave)
   source = dsp.excitation(clip.speech.f0_T, samples, rng)
-  time = np.arange(samples) / dsp.HOP
+  time = np.arange(samples) / hop
   gain = np.interp(time, np.arange(len(error)), np.sqrt(error))
-  return dsp.frame_filter(source * gain, None, poly)
+  return dsp.frame_filter(source * gain, None, poly, hop)
 
 
 def mixed_excitation(clip: Clip, rng: np.random.Generator) -> np.ndarray:
@@ -70,15 +70,16 @@ def _harmonics(speech, samples, cutoff, rng) -> np.ndarray:
     return out
   f0_T = np.interp(frames, steps, speech.f0_T[steps])
   phase = 2 * np.pi * np.cumsum(np.interp(time, frames, f0_T)) / dsp.RATE
+  turning = running = np.exp(1j * phase)
   for number in range(1, int(cutoff / f0_T.min()) + 1):
     hertz = f0_T * number
     bins = np.minimum(hertz * dsp.FFT / dsp.RATE, dsp.FFT // 2).astype(int)
     amplitude = np.exp(0.5 * speech.log_power_TxK[frames, bins])
     amplitude *= np.sqrt(4 * f0_T / dsp.RATE)
     amplitude[(speech.f0_T == 0) | (hertz > cutoff)] = 0
-    if amplitude.any():
-      turn = rng.uniform(0, 2 * np.pi)
-      out += np.interp(time, frames, amplitude) * np.cos(number * phase + turn)
+    turn = np.exp(1j * rng.uniform(0, 2 * np.pi))
+    out += np.interp(time, frames, amplitude) * (running * turn).real
+    running = running * turning  # the next harmonic
   return out
 
 
@@ -111,17 +112,25 @@ def mel_cepstral(
   scale".
   """
   speech, samples = clip.speech, len(clip.wave)
-  omega = np.linspace(0, np.pi, speech.log_power_TxK.shape[1])
-  bend = lambda w, a: w + 2 * np.arctan(a * np.sin(w) / (1 - a * np.cos(w)))
-  forth = np.stack([np.interp(bend(omega, -warp), omega, row)
-                    for row in speech.log_power_TxK])  # fmt: skip
-  cepstra = scipy.fft.dct(forth, type=1, axis=1)
-  cepstra[:, order + 1 :] = 0
-  smooth = scipy.fft.idct(cepstra, type=1, axis=1)
-  back = np.stack([np.interp(bend(omega, warp), omega, row) for row in smooth])
+  back = speech.log_power_TxK @ _mel_cepstral_map(order, warp)
   hard = np.where(speech.f0_T > 0, 0.0, 1.0)[:, None]
   noise = np.broadcast_to(hard, back.shape)
   return from_parameters(dsp.Speech(speech.f0_T, back, noise), samples, rng)
+
+
+@functools.cache
+def _mel_cepstral_map(order: int, warp: float) -> np.ndarray:
+  """Returns the matrix from a log spectrum to its smooth version."""
+  bins = dsp.FFT // 2 + 1
+  omega = np.linspace(0, np.pi, bins)
+  bent = lambda a: (
+    omega + 2 * np.arctan(a * np.sin(omega) / (1 - a * np.cos(omega)))
+  )
+  at = lambda w: np.array([np.interp(w, omega, row) for row in np.eye(bins)])
+  cepstra = scipy.fft.dct(at(bent(-warp)), type=1, axis=1)
+  cepstra[:, order + 1 :] = 0
+  smooth = scipy.fft.idct(cepstra, type=1, axis=1)
+  return (smooth @ at(bent(warp))).astype(np.float32)
 
 
 def low_rate(clip: Clip, rng: np.random.Generator) -> np.ndarray:
