@@ -78,17 +78,12 @@ def light() -> ml_collections.ConfigDict:
 
 
 def quickstart() -> ml_collections.ConfigDict:
-  """AASIST narrower than AASIST-L, on one-second crops: for CPUs."""
+  """AASIST-S, narrower than AASIST-L, on one-second crops: for CPUs."""
   config = paper()
   config.epochs = 6
   config.average = 'none'
   config.log_every = 20
-  config.model = model(
-    'aasist_l',
-    sinc_filters=42,
-    channels=(16, 16, 24, 24, 24, 24),
-    output_dropout=0.2,
-  )
+  config.model = model('aasist_s')
   config.data.samples = 16_000
   config.data.eval_samples = 32_000
   config.data.batch = 16
@@ -107,7 +102,7 @@ def smoke() -> ml_collections.ConfigDict:
   config = quickstart()
   config.epochs = 2
   config.model = model(
-    'aasist_l',
+    'aasist_s',
     sinc_filters=12,
     sinc_taps=32,
     channels=(4, 4, 4),

@@ -1,4 +1,4 @@
-"""Models by name, and the published variants of each."""
+"""Models by name, and the named variants of each."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,15 +19,26 @@ VARIANTS = {
       pool_ratios=(0.4, 0.5, 0.7),
     ),
   ),
+  # Not published: small enough to be trained on a laptop's CPU in minutes.
+  'aasist_s': (
+    'aasist',
+    AasistConfig(
+      sinc_filters=42,
+      channels=(16, 16, 24, 24, 24, 24),
+      gat_dims=(24, 32),
+      pool_ratios=(0.4, 0.5, 0.7),
+      output_dropout=0.2,
+    ),
+  ),
 }
 
 
 def variant(name: str, **changes):
-  """The (config, model class) of a published variant.
+  """The (config, model class) of a named variant.
 
   Args:
-    name: a key of `VARIANTS`: 'aasist' (297,866 parameters) or 'aasist_l'
-      (85,306).
+    name: a key of `VARIANTS`: 'aasist' (297,866 parameters), 'aasist_l'
+      (85,306) or 'aasist_s' (67,458, ours).
     **changes: fields of the config to replace.
 
   Raises:
