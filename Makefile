@@ -6,7 +6,7 @@ PY := $(VENV)/bin/python
 .PHONY: demo test lint format install clean
 
 demo: install
-	$(PY) run.py --config=configs/aasist.py:quickstart --workdir=runs/quickstart
+	$(PY) run.py --config=configs/aasist.py:quickstart
 
 test: install lint
 	$(PY) -m pytest
