@@ -65,9 +65,29 @@ def _plain(x_BxHxWxI, kernel_HxWxIxO, padding: Padding):
   )
 
 
+def _one_channel(x_BxHxWx1, kernel_HxWx1xO, padding: Padding):
+  """The same for one channel in: a sum over taps, in one pass over y."""
+  height, width, _, _ = kernel_HxWx1xO.shape
+  x = jnp.pad(x_BxHxWx1, ((0, 0), *padding, (0, 0)))
+  rows, frames = x.shape[1] - height + 1, x.shape[2] - width + 1
+  taps = [
+    x[:, i : i + rows, j : j + frames] * kernel_HxWx1xO[i, j][None, None]
+    for i in range(height)
+    for j in range(width)
+  ]
+  return functools.reduce(jnp.add, taps)
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _conv2d(x_BxHxWxI, kernel_HxWxIxO, padding: Padding):
-  return _plain(x_BxHxWxI, kernel_HxWxIxO, padding)
+  if x_BxHxWxI.shape[3] > 1:
+    return _plain(x_BxHxWxI, kernel_HxWxIxO, padding)
+  return jax.lax.platform_dependent(
+    x_BxHxWxI,
+    kernel_HxWxIxO,
+    cpu=functools.partial(_one_channel, padding=padding),
+    default=functools.partial(_plain, padding=padding),
+  )
 
 
 def _forward(x_BxHxWxI, kernel_HxWxIxO, padding: Padding):
@@ -175,34 +195,40 @@ def _block_gradient(x_BxHxWxI, dy_BxHxWxO, size, pads: tuple[int, int]):
   height, width = size
   batch, count, frames, outputs = dy_BxHxWxO.shape
   inputs = x_BxHxWxI.shape[-1]
-  windows = [x_BxHxWxI[:, i : i + count] for i in range(height)]
   if height * width * inputs <= _STACKED_ROWS:
     # Few channels in: cheaper to repeat x for every tap than to shift dy.
-    padded = [_pad_width(w, *pads) for w in windows]
-    windows = [w[:, :, j : j + frames] for w in padded for j in range(width)]
-    shifted = [dy_BxHxWxO]
+    x = _pad_width(x_BxHxWxI, *pads)
+    x_taps, dy_taps = (height, width), [dy_BxHxWxO]
   else:
     # x[w + j - before] * dy[w], summed over w, is x[w] * dy[w - j + before].
-    wide = x_BxHxWxI.shape[2]
+    x, frames = x_BxHxWxI, x_BxHxWxI.shape[2]
     dy = _pad_width(dy_BxHxWxO, width - 1 - pads[0], width - 1 - pads[1])
-    shifted = [dy[:, :, j : j + wide] for j in reversed(range(width))]
-  x_BxIxN = jnp.concatenate(
-    [w.transpose(0, 3, 1, 2).reshape(batch, inputs, -1) for w in windows], 1
-  )
+    x_taps = (height, 1)
+    dy_taps = [dy[:, :, j : j + frames] for j in reversed(range(width))]
+  x_BxMxN = jnp.stack(
+    [
+      x[:, i : i + count, j : j + frames].transpose(0, 3, 1, 2)
+      for i in range(x_taps[0])
+      for j in range(x_taps[1])
+    ],
+    axis=1,
+  ).reshape(batch, -1, count * frames)
   products = [
     jax.lax.dot_general(
-      x_BxIxN,
-      dy.reshape(batch, -1, outputs),
+      x_BxMxN,
+      dy.reshape(batch, count * frames, outputs),
       dimension_numbers=(((2,), (1,)), ((0,), (0,))),
       precision=jax.lax.Precision.HIGHEST,
     )
-    for dy in shifted
+    for dy in dy_taps
   ]
-  out = jnp.stack(products, 2)  # [B, taps of x * I, taps of dy, O]
-  if len(shifted) == 1:
-    return out.reshape(batch, height, width, inputs, outputs)
-  out = out.reshape(batch, height, inputs, width, outputs)
-  return out.transpose(0, 1, 3, 2, 4)
+  gradient = jnp.stack(products, 2).reshape(
+    batch, *x_taps, inputs, len(dy_taps), outputs
+  )
+  # One of the two axes of time taps has length 1.
+  return gradient.transpose(0, 1, 2, 4, 3, 5).reshape(
+    batch, height, width, inputs, outputs
+  )
 
 
 def _pad_width(x_BxHxWxC, before: int, after: int):

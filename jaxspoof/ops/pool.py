@@ -1,0 +1,59 @@
+"""Max-pooling over time with a gradient that XLA runs at memory speed.
+
+Letters in names: B batch, H height (frequency), W width (time), C channels,
+S frames of a window.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def max_pool_time(x_BxHxWxC: jax.Array, size: int) -> jax.Array:
+  """Maximum over windows of `size` frames.
+
+  The gradient goes to the first of equal maxima, as in PyTorch.
+
+  Args:
+    x_BxHxWxC: floating point.
+    size: frames of a window and step between windows.
+
+  Returns:
+    `[B, H, W // size, C]`; a last, part window is dropped.
+  """
+  return functools.reduce(jnp.maximum, _phases(x_BxHxWxC, size))
+
+
+def _phases(x_BxHxWxC, size: int) -> list[jax.Array]:
+  """Frames 0, 1 .. size - 1 of every whole window."""
+  end = x_BxHxWxC.shape[2] // size * size
+  return [x_BxHxWxC[:, :, phase:end:size] for phase in range(size)]
+
+
+def _forward(x_BxHxWxC, size: int):
+  highest, *others = _phases(x_BxHxWxC, size)
+  winner = jnp.zeros_like(highest)
+  for phase, x in enumerate(others, 1):
+    # A floating-point number: XLA does not vectorise selection by integers.
+    winner = jnp.where(x > highest, jnp.asarray(phase, x.dtype), winner)
+    highest = jnp.maximum(highest, x)
+  # Of x the shape alone is wanted; the frames left over carry it.
+  rest = x_BxHxWxC.shape[2] % size
+  return highest, (winner, rest)
+
+
+def _backward(size: int, residuals, dy_BxHxWxC):
+  winner_BxHxWxC, rest = residuals
+  phase = jnp.arange(size).astype(winner_BxHxWxC.dtype)
+  won = winner_BxHxWxC[:, :, :, None] == phase[None, None, None, :, None]
+  dy_BxHxWx1xC = dy_BxHxWxC[:, :, :, None]
+  dx_BxHxWxSxC = jnp.where(won, dy_BxHxWx1xC, jnp.zeros_like(dy_BxHxWx1xC))
+  batch, height, width, channels = dy_BxHxWxC.shape
+  dx_BxHxWxC = dx_BxHxWxSxC.reshape(batch, height, width * size, channels)
+  pads = ((0, 0), (0, 0), (0, rest), (0, 0))
+  return (jnp.pad(dx_BxHxWxC, pads) if rest else dx_BxHxWxC,)
+
+
+max_pool_time.defvjp(_forward, _backward)
