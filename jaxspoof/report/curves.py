@@ -47,15 +47,17 @@ def rate_limits(rates: list[float], trials: int) -> tuple[float, float]:
   return low, min(0.95, max(0.4, 2 * max(rates)))
 
 
-def histograms(scores, labels, bins: int = 60):
+def histograms(scores, labels):
   """Shares of each class per score bin.
 
   The outermost 0.1 % on each side fall into the first and the last bin, so
-  that single far scores do not squeeze the picture.
+  that single far scores do not squeeze the picture. The fewer trials the
+  smaller class has, the fewer bins.
 
   Returns:
     (edges [bins + 1], {label: share [bins]}).
   """
+  bins = int(np.clip(2 * np.sqrt(min(np.bincount(labels))), 12, 60))
   low, high = np.quantile(scores, [0.001, 0.999])
   if low == high:
     low, high = low - 0.5, high + 0.5
