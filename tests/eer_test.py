@@ -1,3 +1,5 @@
+import doctest
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -235,3 +237,8 @@ def test_published_scores_per_attack(reference):
     mask = (trials.label == 1) | (trials.attack == attack)
     found = eer_lib.eer(trials.scores, trials.label, mask)
     assert round(100 * found.eer, 4) == value, attack
+
+
+def test_examples_in_docstrings():
+  found = doctest.testmod(eer_lib)
+  assert found.attempted and not found.failed

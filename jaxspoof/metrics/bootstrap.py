@@ -122,14 +122,14 @@ def _units(trials: SortedTrials, groups):
     of bona fide units; number of spoof units).
   """
   if groups is None:
-    groups = np.arange(len(trials.order))[np.argsort(trials.order)]
-  groups = np.asarray(groups)
-  if groups.shape != trials.order.shape:
+    names = np.arange(len(trials.order))
+  elif np.shape(groups) == trials.order.shape:
+    names = np.asarray(groups)[trials.order]
+  else:
     raise ValueError(
       f'groups must be a vector as long as the {len(trials.order)} scores; '
-      f'got shape {groups.shape}'
+      f'got shape {np.shape(groups)}'
     )
-  names = groups[trials.order]
   units = [
     np.unique(names[flags], return_inverse=True)
     for flags in (trials.bonafide, ~trials.bonafide)
