@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> int:
   """Scores what the command line names; returns the exit status."""
   arguments = parser()
   options = arguments.parse_args(argv)
-  if options.batch < 1:
+  if options.batch is not None and options.batch < 1:
     arguments.error(f'argument --batch: {options.batch} is not at least 1')
   # Here and not above: --help answers at once.
   from jaxspoof import programs
@@ -88,7 +88,9 @@ def parser() -> argparse.ArgumentParser:
     ' repeated',
   )
   made.add_argument(
-    '--batch', type=int, default=8, help='files scored at once (default: 8)'
+    '--batch',
+    type=int,
+    help='files scored at once (default: 1 on a CPU, else 16)',
   )
   made.add_argument(
     '--json', action='store_true', help='print one JSON object a line'

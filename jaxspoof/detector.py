@@ -85,7 +85,7 @@ class Detector:
     model: str | None = None,
     *,
     seconds: float | None = None,
-    batch: int = 8,
+    batch: int | None = None,
   ) -> 'Detector':
     """Loads the best weights of a run, or released ones.
 
@@ -94,7 +94,8 @@ class Detector:
       model: name the checkpoint must have; None takes what it is.
       seconds: how much of each wave is scored; None takes what the evaluation
         of the run took, 64,600 samples for released weights.
-      batch: waves scored at once.
+      batch: waves scored at once; None takes 1 on a CPU, where more are no
+        faster and few files would wait for a batch to be filled up, else 16.
 
     Raises:
       ValueError: No checkpoint there, one of another model, or too few
@@ -115,6 +116,8 @@ class Detector:
     samples = trained
     if seconds is not None:
       samples = _samples(seconds, module.config.min_samples, name)
+    if batch is None:
+      batch = 1 if jax.default_backend() == 'cpu' else 16
     return cls(name, *state_lib.split(module), samples, batch)
 
   def logits(self, waves: Sequence[np.ndarray]) -> np.ndarray:
