@@ -104,6 +104,19 @@ def test_failure_while_making_leaves_nothing(tmp_path, monkeypatch):
   assert not build.builder('quickstart/tiny', tmp_path).is_prepared()
 
 
+def test_two_processes_may_build_at_once(tmp_path, monkeypatch, capsys):
+  def overtaken(tasks, workers=None):
+    monkeypatch.setattr(render, 'render', fake_render)
+    build.build('quickstart/tiny', tmp_path)
+    yield from fake_render(tasks)
+
+  monkeypatch.setattr(render, 'render', overtaken)
+  made = build.build('quickstart/tiny', tmp_path)
+  assert made.is_prepared()
+  assert 'another process has built' in capsys.readouterr().out
+  assert not list(tmp_path.rglob('incomplete*'))
+
+
 def test_other_errors_are_not_taken_for_a_full_disk(tmp_path, monkeypatch):
   def failing(tasks, workers=None):
     yield from fake_render(tasks[:1])

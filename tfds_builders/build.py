@@ -86,6 +86,10 @@ def build(
   try:
     made.download_and_prepare(download_config=config)
   except (OSError, RuntimeError) as error:
+    other = builder(name, data_dir)
+    if other.is_prepared():
+      print(f'another process has built {made.info.full_name} meanwhile')
+      return other
     # The record writer, in C++, has no OSError to raise.
     if not (isinstance(error, OSError) or 'write() failed' in str(error)):
       raise

@@ -36,8 +36,8 @@ def scalars(wave: np.ndarray) -> np.ndarray:
   level = 10 * np.log10(dsp.frame_energy(wave, dsp.RATE // 100) + 1e-12)
   silent = level < level.max() - 35
   spoken = np.flatnonzero(~silent)
-  power = np.abs(np.fft.rfft(wave)) ** 2
-  hertz = np.fft.rfftfreq(len(wave), 1 / dsp.RATE)
+  power = np.mean(np.abs(dsp.stft(wave, 1024, 512)) ** 2, axis=0)
+  hertz = np.fft.rfftfreq(1024, 1 / dsp.RATE)
   share = lambda keep: np.log(power[keep].sum() / power.sum() + 1e-12)
   reached = np.searchsorted(np.cumsum(power), 0.95 * power.sum())
   pcm = np.round(wave * 32768).astype(int)
