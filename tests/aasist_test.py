@@ -12,6 +12,7 @@ from flax import nnx
 from jaxspoof import models, sharding, state
 from jaxspoof.models import aasist_cost, graph, layers
 from jaxspoof.models.aasist import Aasist, AasistConfig
+from jaxspoof.ops import pool
 
 # Small, but with every part: shortcuts, equal sizes, both graphs, branches.
 SMALL = AasistConfig(
@@ -527,6 +528,6 @@ def test_attention_weights_by_a_loop():
 def test_max_pool_drops_the_rest():
   x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3, 8, 2)))
   x = x.astype(jnp.float32)
-  got = layers.max_pool_time(x, 3)
+  got = pool.max_pool_time(x, 3)
   wanted = np.stack([x[:, :, 0:3].max(2), x[:, :, 3:6].max(2)], axis=2)
   np.testing.assert_array_equal(got, wanted)

@@ -1,12 +1,16 @@
 """The released weights give the original's outputs, losses and gradients."""
 
+import functools
+
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 
 from jaxspoof import state
-from jaxspoof.importers import aasist
+from jaxspoof.importers import aasist, torch_pickle
 
 VARIANTS = {'aasist': 'AASIST', 'aasist_l': 'AASIST-L'}
 
@@ -20,8 +24,18 @@ def case(request, reference):
     wave, label = inputs['x'], inputs['y']
   with np.load(folder / f'{name}_golden.npz') as file:
     golden = dict(file)
-  model = aasist.load(folder / f'{name}.pth')
+  rates = ('input', 'pool', 'way', 'output')
+  model = aasist.load(
+    folder / f'{name}.pth', **{f'{rate}_dropout': 0.0 for rate in rates}
+  )
   return wave, label, golden, model
+
+
+@pytest.fixture(scope='module')
+def old_names(reference):
+  """The original's name of every array, by its name here."""
+  tensors = torch_pickle.load(reference / 'aasist' / 'AASIST.pth')
+  return {k: v.old for k, v in aasist.translate(tensors).items()}
 
 
 @jax.jit
@@ -57,3 +71,107 @@ def test_logits_of_other_lengths(case, samples):
   got = _evaluate(nnx.split(model), tiled)['logits']
   wanted = golden[f'logits_len{samples}']
   np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-4)
+
+
+# -- training ------------------------------------------------------------------
+
+
+def _optimiser():
+  """Adam of torch: its weight decay is added to the gradient."""
+  return optax.chain(optax.add_decayed_weights(1e-4), optax.adam(1e-4))
+
+
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=(1, 2, 3))
+def _step(graphdef, params, stats, opt, wave, label):
+  def objective(params):
+    model = state.merge(graphdef, params, stats)
+    log_p = jax.nn.log_softmax(model(wave))
+    chosen = jnp.take_along_axis(log_p, label[:, None], axis=1)[:, 0]
+    weight = jnp.where(label == 1, 0.9, 0.1)
+    loss = -(weight * chosen).sum() / weight.sum()
+    return loss, state.batch_stats_of(model)
+
+  (loss, stats), grads = jax.value_and_grad(objective, has_aux=True)(params)
+  with jax.numpy_dtype_promotion('standard'):  # optax mixes int and float
+    updates, opt = _optimiser().update(grads, opt, params)
+  return optax.apply_updates(params, updates), stats, opt, loss, grads
+
+
+@pytest.fixture(scope='module')
+def trained(case):
+  """Five steps on the five clips: losses, first gradients, final state."""
+  wave, label, _, model = case
+  # Fresh copies, for the step gives its arguments away.
+  graphdef, *trees = state.split(nnx.clone(model))
+  params, stats = jax.tree.map(jnp.copy, trees)
+  opt, losses, first = _optimiser().init(params), [], None
+  for _ in range(5):
+    params, stats, opt, loss, grads = _step(
+      graphdef, params, stats, opt, jnp.asarray(wave), label.astype(np.int32)
+    )
+    losses.append(float(loss))
+    first = first or jax.tree.map(np.asarray, grads)
+  return losses, first, state.merge(graphdef, params, stats)
+
+
+def _by_old_name(tree, old_names):
+  """(Old name, array) of everything in a tree of arrays."""
+  for path, array in jax.tree_util.tree_leaves_with_path(tree):
+    name = jax.tree_util.keystr(path, simple=True, separator='.')
+    for i, (slot, _) in enumerate(aasist.slots(name, array.shape)):
+      part = array[i] if aasist.is_stacked(name) else array
+      yield old_names[slot], np.asarray(part, np.float64)
+
+
+def test_training_losses(case, trained):
+  _, _, golden, _ = case
+  wanted = golden['train_losses']
+  assert len(wanted) == 5 and (np.diff(wanted) < 0).all()
+  np.testing.assert_allclose(trained[0], wanted, rtol=0.01, atol=0)
+
+
+def _gradient_is_zero(name):
+  """A bias in front of BatchNorm: what is not zero there is rounding."""
+  convolution = name.startswith('encoder') and name.endswith('conv1.bias')
+  dense = ('proj_with_att.bias', 'proj_without_att.bias')
+  return convolution or name.endswith(dense)
+
+
+def test_first_gradients(case, trained, old_names):
+  _, _, golden, _ = case
+  norms = golden['train_grad_norms']
+  wanted = dict(zip(golden['train_grad_norm_names'], norms, strict=True))
+  got = {k: np.linalg.norm(v) for k, v in _by_old_name(trained[1], old_names)}
+  assert got.keys() == wanted.keys() and len(got) == 175
+  for name, norm in wanted.items():
+    if _gradient_is_zero(name):
+      assert got[name] < 1e-4 * norms.max(), name
+    else:
+      # Below 1e-10 there are products of weights that decay made vanish.
+      np.testing.assert_allclose(
+        got[name], norm, rtol=0.01, atol=1e-10, err_msg=name
+      )
+
+
+def test_statistics_after_five_steps(case, trained, old_names):
+  _, _, golden, _ = case
+  _, _, stats = state.split(trained[2])
+  got = dict(_by_old_name(stats, old_names))
+  names = [
+    k.removeprefix('after5.') for k in golden if k.endswith(('_mean', '_var'))
+  ]
+  assert len(names) == 5
+  for name in names:
+    wanted = golden[f'after5.{name}']
+    # Biases whose gradient is rounding noise move by up to 5e-4 in 5 steps
+    # of Adam and carry the means with them.
+    np.testing.assert_allclose(
+      got[name], wanted, rtol=1e-3, atol=5e-4, err_msg=name
+    )
+
+
+def test_logits_after_five_steps(case, trained):
+  wave, _, golden, _ = case
+  logits = _evaluate(nnx.split(trained[2]), wave)['logits']
+  wanted = golden['after5.logits_eval']
+  np.testing.assert_allclose(logits, wanted, rtol=0.005, atol=0.005)
