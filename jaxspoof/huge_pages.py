@@ -23,13 +23,18 @@ def ensure() -> None:
   other systems, and where the kernel's setting is not `madvise`. To be called
   first thing in a main program; does not return if it starts anew.
   """
-  tunables = os.environ.get('GLIBC_TUNABLES', '')
-  if TUNABLE in tunables or not helps():
+  if asked() or not helps():
     return
+  tunables = os.environ.get('GLIBC_TUNABLES', '')
   tunables = ':'.join(filter(None, [tunables, f'{TUNABLE}=1']))
   environment = os.environ | {'GLIBC_TUNABLES': tunables}
   sys.stdout.flush()
   os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
+
+
+def asked() -> bool:
+  """True where glibc was told at the start of this process."""
+  return TUNABLE in os.environ.get('GLIBC_TUNABLES', '')
 
 
 def helps() -> bool:
