@@ -34,15 +34,17 @@ def training(run: Run) -> Html | None:
       'Training', element('p', 'There are no lines yet.', class_='note')
     )
   last = run.lines[-1]
+  words = f'{last["step"]:,} steps'
+  if 'epoch' in last:
+    words += f', {last["epoch"]} epochs'
+  words += '. The ring marks the lowest dev EER.'
+  if len(run.lines) > charts.FEW:
+    words += (
+      ' Thin lines are single measurements, thick ones their running median.'
+    )
   return section(
     'Training',
-    element(
-      'p',
-      f'{last["step"]:,} steps'
-      + (f', {last["epoch"]} epochs' if 'epoch' in last else '')
-      + '. The ring marks the lowest dev EER. Thin lines are single '
-      'measurements, thick ones their running median.',
-    ),
+    element('p', words),
     element('div', *pictures, class_='grid small'),
   )
 

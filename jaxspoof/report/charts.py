@@ -17,6 +17,7 @@ from jaxspoof.report.drawing import (
 from jaxspoof.report.markup import Html, percent
 
 GAP = 2 * '\N{NO-BREAK SPACE}'
+FEW = 60  # points of a curve that need no running median
 RATES = (
   0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7,
   0.8, 0.9,
@@ -148,7 +149,7 @@ def training(title: str, steps, values, *, marks=False, scale=1.0) -> Html:
     values, title = values / 10.0**power, f'{title}, 1e{power}'
 
   def draw(axes):
-    noisy = not marks and len(values) > 60
+    noisy = not marks and len(values) > FEW
     axes.plot(
       steps, values, color=SERIES[0], alpha=0.35 if noisy else 1,
       linewidth=1 if noisy else 1.6, marker='o' if marks else None,

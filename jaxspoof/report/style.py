@@ -57,7 +57,8 @@ thead th { color: var(--muted); font-size: .88rem; }
 .numbers thead th:not(:first-child) { text-align: right; }
 pre { background: var(--panel); border: 1px solid var(--line);
   border-radius: 6px; padding: .75rem 1rem; overflow-x: auto;
-  font: .85rem/1.5 var(--mono); }
+  font: .85rem/1.5 var(--mono); white-space: pre-wrap;
+  overflow-wrap: anywhere; }
 summary { cursor: pointer; margin: .75rem 0; }
 footer { margin-top: 3rem; color: var(--muted); font-size: .88rem; }
 @media print { body { max-width: none; } figure { break-inside: avoid; } }
