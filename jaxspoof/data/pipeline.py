@@ -22,100 +22,29 @@ import numpy as np
 from absl import flags
 
 from jaxspoof.data import audio
+from jaxspoof.data.source import (
+  CorpusNotBuilt,
+  Source,
+  Trials,
+  open_source,
+  text,
+  trials,
+)
+
+__all__ = [
+  'CorpusNotBuilt',
+  'Source',
+  'Trials',
+  'eval_batches',
+  'open_source',
+  'train_batches',
+  'trials',
+]
 
 SPOOF, BONA_FIDE = 0, 1
 
 Batch = dict[str, np.ndarray]
 Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
-
-
-class CorpusNotBuilt(ValueError):
-  """The corpus is known, but is not on disk; the message says the command."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Source:
-  """Random access to the records of one split.
-
-  Attributes:
-    records: a sequence of dictionaries with `audio` (encoded file, bytes),
-      `label` (0 spoof, 1 bona fide), `utterance`, `speaker` and `attack`.
-    name: corpus, for messages.
-    split: split, for messages.
-  """
-
-  records: Sequence[Mapping[str, Any]]
-  name: str
-  split: str
-
-  def __len__(self) -> int:
-    return len(self.records)
-
-  def __getitem__(self, index: int) -> Mapping[str, Any]:
-    return self.records[index]
-
-
-@dataclasses.dataclass(frozen=True)
-class Trials:
-  """What is known of each record of a source, in its order; no audio.
-
-  Attributes:
-    utterance: str [n].
-    speaker: str [n].
-    attack: str [n], '-' for bona fide.
-    label: int32 [n], 0 spoof, 1 bona fide.
-  """
-
-  utterance: np.ndarray
-  speaker: np.ndarray
-  attack: np.ndarray
-  label: np.ndarray
-
-  def __len__(self) -> int:
-    return len(self.label)
-
-
-def open_source(
-  name: str, split: str, data_dir: str | os.PathLike | None = None
-) -> Source:
-  """Opens a split of a built corpus.
-
-  Args:
-    name: A folder of `tfds_builders`, or `folder/builder_config`.
-    split: A TFDS split; `train[:10%]` and `train+dev` work too.
-    data_dir: Where built corpora lie; None for the TFDS default.
-
-  Raises:
-    CorpusNotBuilt: The corpus is not on disk.
-    ValueError: No such corpus, or no such split.
-  """
-  from tfds_builders import build  # TFDS is slow to import
-
-  builder = build.builder(name, data_dir)
-  if not builder.is_prepared():
-    place = '' if data_dir is None else f' --data_dir={data_dir}'
-    raise CorpusNotBuilt(
-      f'corpus {name!r} is not built: nothing in {builder.data_path}; build it'
-      f' with: python -m tfds_builders.build {name}{place}'
-    )
-  try:
-    return Source(builder.as_data_source(split), name, split)
-  except (ValueError, KeyError) as error:
-    raise ValueError(
-      f'corpus {name!r} has no split {split!r};'
-      f' it has {", ".join(sorted(builder.info.splits))}'
-    ) from error
-
-
-def trials(source: Sequence[Mapping[str, Any]]) -> Trials:
-  """Reads everything but the audio; about 4,000 records a second."""
-  columns = {'utterance': [], 'speaker': [], 'attack': [], 'label': []}
-  for index in range(len(source)):
-    record = source[index]
-    for field, values in columns.items():
-      values.append(_text(record[field]))
-  label = np.array(columns.pop('label'), np.int32)
-  return Trials(label=label, **{k: np.array(v) for k, v in columns.items()})
 
 
 def train_batches(
@@ -201,10 +130,6 @@ def eval_batches(
   load = _EvalLoader(source, samples, batch, rows)
   numbers = grain.MapDataset.range(-(-len(source) // batch))
   return iter(_Batches(numbers.map(load), workers))
-
-
-def _text(value: Any) -> Any:
-  return value.decode() if isinstance(value, bytes) else value
 
 
 def _name(source: Sequence) -> str:
@@ -306,7 +231,7 @@ class _EvalLoader:
 def _read(source, index: int) -> tuple[np.ndarray, int]:
   """Decodes one record: float32 [n] at 16 kHz, and its label."""
   record = source[index]
-  name = f'{_name(source)}, utterance {_text(record["utterance"])}'
+  name = f'{_name(source)}, utterance {text(record["utterance"])}'
   # A FLAC's frame checksums and length are compared here too; its MD5, which
   # would cost a third more time, is for the builder that stores the file.
   wave = audio.load(record['audio'], name, verify=False)

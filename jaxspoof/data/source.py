@@ -1,0 +1,107 @@
+"""Records of a corpus: the only file that opens TFDS data."""
+
+import dataclasses
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+
+class CorpusNotBuilt(ValueError):
+  """The corpus is known, but is not on disk; the message says the command."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+  """Random access to the records of one split.
+
+  Attributes:
+    records: a sequence of dictionaries with `audio` (encoded file, bytes),
+      `label` (0 spoof, 1 bona fide), `utterance`, `speaker` and `attack`.
+    name: corpus, for messages.
+    split: split, for messages.
+  """
+
+  records: Sequence[Mapping[str, Any]]
+  name: str
+  split: str
+
+  def __len__(self) -> int:
+    return len(self.records)
+
+  def __getitem__(self, index: int) -> Mapping[str, Any]:
+    return self.records[index]
+
+
+@dataclasses.dataclass(frozen=True)
+class Trials:
+  """What is known of each record of a source, in its order; no audio.
+
+  Attributes:
+    utterance: str [n].
+    speaker: str [n].
+    attack: str [n], '-' for bona fide.
+    label: int32 [n], 0 spoof, 1 bona fide.
+  """
+
+  utterance: np.ndarray
+  speaker: np.ndarray
+  attack: np.ndarray
+  label: np.ndarray
+
+  def __len__(self) -> int:
+    return len(self.label)
+
+
+def open_source(
+  name: str, split: str, data_dir: str | os.PathLike | None = None
+) -> Source:
+  """Opens a split of a built corpus.
+
+  Args:
+    name: A folder of `tfds_builders`, or `folder/builder_config`.
+    split: A TFDS split; `train[:10%]` and `train+dev` work too.
+    data_dir: Where built corpora lie; None for the TFDS default.
+
+  Raises:
+    CorpusNotBuilt: The corpus is not on disk.
+    ValueError: No such corpus, or no such split.
+  """
+  from tfds_builders import build  # TFDS is slow to import
+
+  builder = build.builder(name, data_dir)
+  if not builder.is_prepared():
+    command = ['python', '-m', 'tfds_builders.build', name]
+    if data_dir is not None:
+      command.append(f'--data_dir={data_dir}')
+    raise CorpusNotBuilt(
+      f'corpus {name!r} is not built: nothing in {builder.data_path};'
+      f' build it with: {shlex.join(command)}'
+    )
+  try:
+    return Source(builder.as_data_source(split), name, split)
+  except (ValueError, KeyError) as error:
+    if split in builder.info.splits:
+      raise  # it is not the name that is wrong
+    raise ValueError(
+      f'corpus {name!r} has no split {split!r};'
+      f' it has {", ".join(sorted(builder.info.splits))}'
+    ) from error
+
+
+def trials(source: Sequence[Mapping[str, Any]]) -> Trials:
+  """Reads everything but the audio; about 4,000 records a second."""
+  columns = {'utterance': [], 'speaker': [], 'attack': [], 'label': []}
+  for index in range(len(source)):
+    record = source[index]
+    for field, values in columns.items():
+      values.append(text(record[field]))
+  label = np.array(columns.pop('label'), np.int32)
+  return Trials(label=label, **{k: np.array(v) for k, v in columns.items()})
+
+
+def text(value: Any) -> Any:
+  """TFDS gives text as bytes; labels stay what they are."""
+  return value.decode() if isinstance(value, bytes) else value
