@@ -9,7 +9,6 @@ latest two (to resume) and the one with the lowest dev EER (to evaluate).
 import json
 import os
 import pathlib
-import tempfile
 from typing import Any
 
 import jax
@@ -20,6 +19,7 @@ from jaxspoof import state as state_lib
 
 _policies = ocp.training.preservation_policies
 WEIGHTS = 'weights.npz'
+_AGAIN = 'Make room and start the same command again: it goes on from there.'
 
 
 class CheckpointError(ValueError):
@@ -142,7 +142,7 @@ class Checkpoints:
     )
     return CheckpointError(
       f'could not save a checkpoint in {self.directory}: {error}; {kept}. '
-      'Make room and start the same command again to go on from there.'
+      + _AGAIN
     )
 
 
@@ -159,7 +159,11 @@ def _abstract(leaf: jax.Array) -> jax.ShapeDtypeStruct:
 
 
 def save_weights(workdir: str | os.PathLike, params, batch_stats) -> None:
-  """Writes `weights.npz`: what a detector needs, readable by numpy alone."""
+  """Writes `weights.npz`: what a detector needs, readable by numpy alone.
+
+  Raises:
+    CheckpointError: the file could not be written.
+  """
   workdir = pathlib.Path(workdir)
   arrays = {
     '/'.join(str(getattr(k, 'key', k)) for k in path): np.asarray(leaf)
@@ -167,9 +171,16 @@ def save_weights(workdir: str | os.PathLike, params, batch_stats) -> None:
       jax.device_get({'params': params, 'batch_stats': batch_stats})
     )
   }
-  with tempfile.NamedTemporaryFile(dir=workdir, delete=False) as file:
-    np.savez(file, **arrays)
-  os.replace(file.name, workdir / WEIGHTS)
+  partial = workdir / f'{WEIGHTS}.partial'
+  try:
+    with partial.open('wb') as file:
+      np.savez(file, **arrays)
+    os.replace(partial, workdir / WEIGHTS)
+  except OSError as error:
+    partial.unlink(missing_ok=True)
+    raise CheckpointError(
+      f'could not save the weights in {workdir / WEIGHTS}: {error}. {_AGAIN}'
+    ) from error
 
 
 def load_weights(workdir: str | os.PathLike) -> tuple[dict, Any, Any]:

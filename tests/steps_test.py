@@ -106,7 +106,8 @@ def test_pmap_agrees(monkeypatch):
   expected, expected_metrics = run(4, count=3, **off)
   shardings = sharding.make(1)
   graphdef, tx, now = build(shardings, **off)
-  monkeypatch.setattr(layers.BatchNorm, '__call__', synchronised_batch_norm)
+  monkeypatch.setattr(layers.BatchNorm, '__call__', synchronised)
+  monkeypatch.setattr(layers.BatchNorm, 'then_selu', synchronised_then_selu)
 
   def local_step(now, batch):
     def objective(params):
@@ -146,7 +147,7 @@ def test_pmap_agrees(monkeypatch):
   assert_equal_trees(expected, jax.device_get(now), 1e-12)
 
 
-def synchronised_batch_norm(self, x):
+def synchronised(self, x):
   """BatchNorm with the statistics of all devices, by explicit pmean."""
   axes = tuple(range(x.ndim - 1))
   wide = lambda v: v.reshape((1,) * len(axes) + (-1,))
@@ -155,6 +156,12 @@ def synchronised_batch_norm(self, x):
   self._update(mean, var, 4 * x.size // x.shape[-1])
   scale = wide(self.scale[...] / jnp.sqrt(var + self.epsilon))
   return (x - wide(mean)) * scale + wide(self.bias[...])
+
+
+def synchronised_then_selu(self, x, offset_C=None):
+  return jax.nn.selu(
+    synchronised(self, x if offset_C is None else x + offset_C)
+  )
 
 
 def test_average_is_the_mean_of_the_weights():
