@@ -159,9 +159,9 @@ def synchronised(self, x):
 
 
 def synchronised_then_selu(self, x, offset_C=None):
-  return jax.nn.selu(
-    synchronised(self, x if offset_C is None else x + offset_C)
-  )
+  if offset_C is not None:
+    x = x + offset_C[None, None, None]
+  return jax.nn.selu(synchronised(self, x))
 
 
 def test_average_is_the_mean_of_the_weights():
