@@ -8,6 +8,8 @@ import os
 import sys
 from collections.abc import Iterable
 
+from jaxspoof import huge_pages
+
 EXAMPLES = """examples:
   python detect.py --checkpoint runs/aasist_quickstart --input clip.wav
   python detect.py --checkpoint AASIST.pth --input a.wav b.flac recordings/
@@ -158,6 +160,7 @@ def show_table(results: Iterable, paths: list[str]) -> int:
 
 
 if __name__ == '__main__':
+  huge_pages.ensure()
   sys.stdout.reconfigure(errors='backslashreplace')  # any file name prints
   try:
     sys.exit(main())

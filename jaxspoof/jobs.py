@@ -7,7 +7,7 @@ import pathlib
 import jax
 import ml_collections
 
-from jaxspoof import train
+from jaxspoof import programs, train
 from jaxspoof.config import near
 
 JOBS = {'train': train.train}
@@ -44,16 +44,5 @@ def run(
     jax.distributed.initialize(
       cluster.coordinator, cluster.num_processes, cluster.process_id
     )
-  keep_compiled_programs()
+  programs.keep()
   return JOBS[job](config.to_dict(), pathlib.Path(workdir))
-
-
-def keep_compiled_programs() -> None:
-  """Caches compiled programs on disk, in this user's own folder.
-
-  The cache is code that is trusted: it must not be shared with others.
-  `JAX_COMPILATION_CACHE_DIR` chooses another folder.
-  """
-  if jax.config.jax_compilation_cache_dir is None:
-    cache = pathlib.Path.home() / '.cache' / 'jaxspoof' / 'programs'
-    jax.config.update('jax_compilation_cache_dir', str(cache))
