@@ -170,14 +170,20 @@ def official_model(reference: pathlib.Path, name: str):
 
 
 def measure(runs: dict, rounds: int) -> dict[str, list[float]]:
-  """Seconds of each run in each round; the first, warming one is dropped."""
+  """Seconds of each run in each round, steady state.
+
+  Each turn calls twice and times the second: what ran before the first has
+  emptied the caches and, on a virtual machine, has made the host take back
+  memory that nobody used meanwhile.
+  """
   seconds = {name: [] for name in runs}
-  for _ in range(rounds + 1):
+  for _ in range(rounds):
     for name, call in runs.items():
+      call()
       begin = time.perf_counter()
       call()
       seconds[name].append(time.perf_counter() - begin)
-  return {name: values[1:] for name, values in seconds.items()}
+  return seconds
 
 
 def heading(options) -> str:

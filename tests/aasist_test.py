@@ -358,7 +358,8 @@ def test_rematerialisation_changes_nothing():
     lowered = _encoder_training.lower(*arguments)
     text.append(lowered.as_text())
     results.append(lowered.compile()(*arguments[1:]))
-  assert 'optimization_barrier' in text[1] and 'barrier' not in text[0]
+  barriers = [t.count('optimization_barrier') for t in text]
+  assert barriers[1] > barriers[0]
   for a, b in zip(*map(jax.tree.leaves, results), strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
 

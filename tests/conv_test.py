@@ -28,6 +28,8 @@ CASES = {
   'one by one': ((4, 5, 7, 3), (1, 1, 3, 2), ((0, 0), (0, 0))),
   'unequal padding': ((4, 6, 9, 2), (3, 4, 2, 5), ((0, 2), (3, 1))),
   'too much padding': ((4, 3, 4, 30), (2, 3, 30, 5), ((2, 1), (4, 3))),
+  'frames taken away': ((4, 6, 9, 2), (2, 3, 2, 5), ((1, 1), (1, -1))),
+  'few, taken away': ((4, 6, 9, 1), (2, 3, 1, 5), ((0, 0), (-1, -2))),
   'kernel as image': ((4, 2, 3, 24), (2, 3, 24, 5), ((0, 0), (0, 0))),
 }
 
@@ -68,10 +70,10 @@ def assert_close(ours, theirs, tolerance):
     assert np.abs(a - b).max() <= tolerance * max(1, np.abs(b).max())
 
 
-@pytest.mark.parametrize('block_bytes', [1 << 15, conv._BLOCK_BYTES])
+@pytest.mark.parametrize('piece', [3, conv._PIECE])
 @pytest.mark.parametrize('name', CASES)
-def test_gradients_equal_those_of_xla(name, block_bytes, float64, monkeypatch):
-  monkeypatch.setattr(conv, '_BLOCK_BYTES', block_bytes)
+def test_gradients_equal_those_of_xla(name, piece, float64, monkeypatch):
+  monkeypatch.setattr(conv, '_PIECE', piece)
   x, kernel, padding = CASES[name]
   arrays = draw([x, kernel, kernel[-1:]])
   ours = jax.jit(functools.partial(value_and_gradients, conv.conv2d, padding))
@@ -153,7 +155,7 @@ def test_sharded_batch_is_equal_and_stays_where_it_is(name, float64):
     ((2, 3, 4), (2, 3, 1, 5), (5,), IN, r'\[B, H, W, I\].*\[2, 3, 4\]'),
     ((2, 3, 4, 2), (2, 3, 1, 5), (5,), IN, r'kernel \[h, w, I, O\]'),
     ((2, 3, 4, 1), (2, 3, 1, 5), (4,), IN, r'bias \[5\], got \[4\]'),
-    ((2, 3, 4, 1), (2, 3, 1, 5), (5,), ((0, -1), (0, 0)), 'not negative'),
+    ((2, 3, 4, 1), (2, 3, 1, 5), (5,), ((0, 0),), r'of height and width, got'),
     ((2, 1, 4, 1), (2, 3, 1, 5), (5,), OUT, r'height 1 padded by \(0, 0\)'),
   ],
 )

@@ -11,7 +11,6 @@ Letters in names: B batch, T samples, H frequency bands, W frames, C channels,
 N nodes, D features of a node.
 """
 
-import dataclasses
 import functools
 
 import jax
@@ -20,192 +19,8 @@ from flax import nnx
 
 from jaxspoof.frontends import sinc
 from jaxspoof.models import graph, layers
-from jaxspoof.ops import pool
-
-_POOL = 3  # of the front end and of each residual block
-BRANCHES = 2
-FRONTENDS = ('sinc', 'learnable_sinc')
-DTYPES = ('float32', 'bfloat16', 'float64')
-
-
-@dataclasses.dataclass(frozen=True)
-class AasistConfig:
-  """What defines an AASIST. The defaults are the published model.
-
-  Attributes:
-    frontend: 'sinc' (fixed mel-spaced bank) or 'learnable_sinc'.
-    sinc_filters: filters of the bank; three make one frequency band.
-    sinc_taps: filter length in samples, made odd (128 means 129).
-    sample_rate: Hz.
-    channels: output channels of each residual block.
-    gat_dims: node sizes of the first and of the second graph layers.
-    pool_ratios: share of nodes kept in the spectral, temporal and
-      heterogeneous graphs. (The published configuration lists a fourth value
-      that its code does not read.)
-    temperatures: of the softmax in the same three.
-    input_dropout: rate before each graph attention.
-    pool_dropout: rate before the scores of each graph pooling.
-    way_dropout: rate on the outputs of the two branches.
-    output_dropout: rate before the last layer.
-    freq_mask: silence a random band of filters in each training batch.
-    freq_mask_limit: widest such band plus one, in filters.
-    dtype: of the residual encoder, where the time and the memory go; front
-      end, graphs and statistics are at least float32.
-    param_dtype: of parameters and statistics.
-    remat: recompute the residual blocks in the backward pass, to save memory.
-  """
-
-  frontend: str = 'sinc'
-  sinc_filters: int = 70
-  sinc_taps: int = 128
-  sample_rate: int = 16_000
-  channels: tuple[int, ...] = (32, 32, 64, 64, 64, 64)
-  gat_dims: tuple[int, int] = (64, 32)
-  pool_ratios: tuple[float, float, float] = (0.5, 0.7, 0.5)
-  temperatures: tuple[float, float, float] = (2.0, 2.0, 100.0)
-  input_dropout: float = 0.2
-  pool_dropout: float = 0.3
-  way_dropout: float = 0.2
-  output_dropout: float = 0.5
-  freq_mask: bool = False
-  freq_mask_limit: int = 20
-  dtype: str = 'float32'
-  param_dtype: str = 'float32'
-  remat: bool = False
-
-  def __post_init__(self):
-    """Makes tuples of lists and refuses what cannot work."""
-    for name in ('channels', 'gat_dims', 'pool_ratios', 'temperatures'):
-      object.__setattr__(self, name, tuple(getattr(self, name)))
-    self._need('frontend', self.frontend in FRONTENDS, f'one of {FRONTENDS}')
-    self._need('dtype', self.dtype in DTYPES, f'one of {DTYPES}')
-    known = ('float32', 'float64')
-    self._need('param_dtype', self.param_dtype in known, f'one of {known}')
-    for name, size in (
-      ('gat_dims', 2),
-      ('pool_ratios', 3),
-      ('temperatures', 3),
-    ):
-      self._need(name, len(getattr(self, name)) == size, f'{size} values')
-    positive = min((*self.channels, *self.gat_dims), default=0) > 0
-    self._need('channels', self.channels and positive, 'sizes above 0')
-    ratios = all(0 < ratio <= 1 for ratio in self.pool_ratios)
-    self._need('pool_ratios', ratios, 'shares in (0, 1]')
-    self._need('temperatures', min(self.temperatures) > 0, 'values above 0')
-    for name in ('input', 'pool', 'way', 'output'):
-      rate = getattr(self, f'{name}_dropout')
-      self._need(f'{name}_dropout', 0 <= rate < 1, 'a rate in [0, 1)')
-    self._need('sinc_filters', self.bands > 1, 'at least 6 filters')
-    self._need('sinc_taps', self.sinc_taps > 0, 'at least 1 tap')
-    fits = 0 < self.freq_mask_limit <= self.sinc_filters
-    self._need(
-      'freq_mask_limit', fits or not self.freq_mask, '1 to sinc_filters'
-    )
-
-  @property
-  def bands(self) -> int:
-    """Height of the image that the front end makes."""
-    return self.sinc_filters // _POOL
-
-  @property
-  def min_samples(self) -> int:
-    """Shortest wave that leaves one frame after all pooling."""
-    frames = _POOL ** len(self.channels)
-    return sinc.samples_needed(self.sinc_taps, _POOL, frames)
-
-  def frames(self, samples: int) -> tuple[int, ...]:
-    """Width of the image before each residual block and after the last."""
-    width = sinc.frames_made(samples, self.sinc_taps, _POOL)
-    return tuple(width // _POOL**i for i in range(len(self.channels) + 1))
-
-  def dropped(self, samples: int) -> tuple[int, int]:
-    """How many values per clip pass through dropout layers in training.
-
-    Returns:
-      Those outside the branches and those inside each branch.
-    """
-    first, second = self.gat_dims
-    sizes = (self.bands, self.frames(samples)[-1])
-    kept = [
-      graph.kept_nodes(*v) for v in zip(sizes, self.pool_ratios, strict=False)
-    ]
-    last = sum(graph.kept_nodes(n, self.pool_ratios[2]) for n in kept)
-    nodes, kept = sum(sizes), sum(kept)
-    before, pool, way, output = (
-      rate > 0
-      for rate in (
-        self.input_dropout,
-        self.pool_dropout,
-        self.way_dropout,
-        self.output_dropout,
-      )
-    )
-    trunk = before * nodes * self.channels[-1] + pool * nodes * first
-    branch = before * kept * first + pool * kept * second
-    branch += before * last * second + way * (last + 1) * second
-    return trunk + output * 5 * second, branch
-
-  def _need(self, name: str, fulfilled: bool, wanted: str):
-    if not fulfilled:
-      raise ValueError(f'{name}={getattr(self, name)!r}: needs {wanted}')
-
-
-class ResidualBlock(nnx.Module):
-  """Two convolutions, a shortcut and max-pooling over time."""
-
-  def __init__(self, inputs: int, outputs: int, config, rngs: nnx.Rngs):
-    """Args are the numbers of channels and an `AasistConfig`."""
-    options = dict(param_dtype=config.param_dtype, rngs=rngs)
-    # The first convolution adds a band and the second takes it away.
-    self.conv1 = layers.Conv2d(
-      inputs, outputs, (2, 3), padding=((1, 1), (1, 1)), **options
-    )
-    self.norm2 = layers.BatchNorm(outputs, param_dtype=config.param_dtype)
-    self.conv2 = layers.Conv2d(
-      outputs, outputs, (2, 3), padding=((0, 0), (1, 1)), **options
-    )
-    if inputs != outputs:
-      self.shortcut = layers.Conv2d(
-        inputs, outputs, (1, 3), padding=((0, 0), (1, 1)), **options
-      )
-    else:
-      self.shortcut = None
-    if inputs != 1:
-      self.norm1 = layers.UnusedBatchNorm(
-        inputs, param_dtype=config.param_dtype
-      )
-
-  def __call__(self, x_BxHxWxC: jax.Array) -> jax.Array:
-    """Returns `[B, H, W // 3, outputs]`."""
-    h = self.conv1(x_BxHxWxC, with_bias=False)
-    h = self.norm2.then_selu(h, offset_C=self.conv1.bias[...])
-    h = self.conv2(h)
-    h = h + (x_BxHxWxC if self.shortcut is None else self.shortcut(x_BxHxWxC))
-    return pool.max_pool_time(h, _POOL)
-
-
-class Encoder(nnx.Module):
-  """A chain of residual blocks, `block0` first."""
-
-  def __init__(self, config: AasistConfig, rngs: nnx.Rngs):
-    """Makes one block per entry of `config.channels`."""
-    self.length, self.remat = len(config.channels), config.remat
-    inputs = (1, *config.channels)
-    for i, (c_in, c_out) in enumerate(
-      zip(inputs, config.channels, strict=False)
-    ):
-      # Named attributes: integer keys of nnx.List do not survive checkpoints.
-      setattr(self, f'block{i}', ResidualBlock(c_in, c_out, config, rngs))
-
-  def __call__(self, x_BxHxWxC: jax.Array) -> jax.Array:
-    """Returns `[B, H, W // 3**blocks, channels[-1]]`."""
-    for i in range(self.length):
-      block = getattr(self, f'block{i}')
-      if self.remat:
-        x_BxHxWxC = layers.transformed(jax.checkpoint, block, x_BxHxWxC)
-      else:
-        x_BxHxWxC = block(x_BxHxWxC)
-    return x_BxHxWxC
+from jaxspoof.models.aasist_config import BRANCHES, POOL, AasistConfig
+from jaxspoof.models.encoder import Encoder
 
 
 class Branch(nnx.Module):
@@ -247,11 +62,11 @@ class Branch(nnx.Module):
     return ways
 
 
-@nnx.split_rngs(splits=BRANCHES)
-@nnx.vmap(in_axes=(None, 0))
 def _make_branches(config: AasistConfig, rngs: nnx.Rngs) -> Branch:
   """Branches stacked along a first axis of all their arrays."""
-  return Branch(config, rngs)
+  made = [nnx.split(Branch(config, rngs)) for _ in range(BRANCHES)]
+  graphdef, states = made[0][0], [state for _, state in made]
+  return nnx.merge(graphdef, jax.tree.map(lambda *x: jnp.stack(x), *states))
 
 
 class Aasist(nnx.Module):
@@ -407,7 +222,7 @@ def _frontend(config: AasistConfig) -> sinc.SincFrontend:
     config.sinc_filters,
     config.sinc_taps,
     rate=config.sample_rate,
-    pool=_POOL,
+    pool=POOL,
     learnable=config.frontend == 'learnable_sinc',
     mask_limit=config.freq_mask_limit if config.freq_mask else 0,
     param_dtype=config.param_dtype,

@@ -93,15 +93,22 @@ class Conv2d(nnx.Module):
     self.padding = padding
 
   def __call__(
-    self, x_BxHxWxC: jax.Array, *, with_bias: bool = True
+    self,
+    x_BxHxWxC: jax.Array,
+    *,
+    with_bias: bool = True,
+    frames: int | None = None,
   ) -> jax.Array:
-    """Returns `[B, H', W', out_channels]`."""
-    dtype = x_BxHxWxC.dtype
+    """Returns `[B, H', W', out_channels]`, of W' the first `frames` alone."""
+    dtype, (rows, (before, after)) = x_BxHxWxC.dtype, self.padding
+    width = self.kernel.shape[1]
+    if frames is not None:
+      after = frames + width - 1 - before - x_BxHxWxC.shape[2]
     return conv.conv2d(
       x_BxHxWxC,
       self.kernel[...].astype(dtype),
       self.bias[...].astype(dtype) if with_bias else None,
-      padding=self.padding,
+      padding=(rows, (before, after)),
     )
 
 

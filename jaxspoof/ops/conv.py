@@ -3,14 +3,16 @@
 XLA computes the weight gradient of a convolution as a convolution with a
 kernel as large as the image. GPUs and TPUs have a fast path for it; on CPU it
 takes about thirty times as long as the forward pass. Here it is a sum over
-rows of small matrix products that stay in cache. Forward pass and input
-gradient are XLA's own convolutions everywhere.
+rows of matrix products whose operands stay in cache. Forward pass and input
+gradient are XLA's own convolutions, save for an image of one channel on CPU.
 
 Letters in names: B batch, H height (frequency), W width (time), I channels
-in, O channels out, N positions of a block of rows.
+in, O channels out, P pieces of a row, N positions of a piece, M taps times
+channels in.
 """
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -18,11 +20,12 @@ import numpy as np
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
-# Rows are taken together until a block reaches this size: larger ones leave
-# the cache, smaller ones leave the matrix product too little to do.
-_BLOCK_BYTES = 4 << 20
-# Up to this many rows, taps are stacked on the small operand of the product.
-_STACKED_ROWS = 128
+# A row is cut into pieces of at least so many frames for about so many matrix
+# products: longer ones leave the cache, fewer do not keep all cores busy.
+_PIECE = 1024
+_PRODUCTS = 32
+# Up to this many taps times channels in, all taps fit into one product.
+_FEW = 8
 
 
 def conv2d(
@@ -41,7 +44,8 @@ def conv2d(
     x_BxHxWxI: images, floating point.
     kernel_HxWxIxO: kernel, in the dtype of the images.
     bias_O: added to every position, in the same dtype.
-    padding: zeros before and after, for height and width; not negative.
+    padding: zeros before and after, for height and width; a negative number
+      takes rows or frames away.
 
   Returns:
     `[B, H', W', O]` in the dtype of the images.
@@ -68,7 +72,7 @@ def _plain(x_BxHxWxI, kernel_HxWxIxO, padding: Padding):
 def _one_channel(x_BxHxWx1, kernel_HxWx1xO, padding: Padding):
   """The same for one channel in: a sum over taps, in one pass over y."""
   height, width, _, _ = kernel_HxWx1xO.shape
-  x = jnp.pad(x_BxHxWx1, ((0, 0), *padding, (0, 0)))
+  x = _pad_both(x_BxHxWx1, padding)
   rows, frames = x.shape[1] - height + 1, x.shape[2] - width + 1
   taps = [
     x[:, i : i + rows, j : j + frames] * kernel_HxWx1xO[i, j][None, None]
@@ -109,6 +113,17 @@ _conv2d.defvjp(_forward, _backward)
 
 def _input_gradient(dy_BxHxWxO, kernel_HxWxIxO, padding: Padding):
   """The convolution of the output's gradient with the turned kernel."""
+  if math.prod(kernel_HxWxIxO.shape[:3]) > _FEW:
+    return _input_gradient_xla(dy_BxHxWxO, kernel_HxWxIxO, padding)
+  return jax.lax.platform_dependent(
+    dy_BxHxWxO,
+    kernel_HxWxIxO,
+    cpu=functools.partial(_input_gradient_of_few, padding=padding),
+    default=functools.partial(_input_gradient_xla, padding=padding),
+  )
+
+
+def _input_gradient_xla(dy_BxHxWxO, kernel_HxWxIxO, padding: Padding):
   turned_HxWxOxI = kernel_HxWxIxO[::-1, ::-1].swapaxes(2, 3)
   padding = tuple(
     (size - 1 - before, size - 1 - after)
@@ -117,6 +132,33 @@ def _input_gradient(dy_BxHxWxO, kernel_HxWxIxO, padding: Padding):
     )
   )
   return _plain(dy_BxHxWxO, turned_HxWxOxI, padding)
+
+
+def _input_gradient_of_few(dy_BxHxWxO, kernel_HxWxIxO, padding: Padding):
+  """For few channels in: all taps in one product, then a sum of shifts."""
+  batch, rows, frames, outputs = dy_BxHxWxO.shape
+  height, width, inputs, _ = kernel_HxWxIxO.shape
+  weights_MxO = kernel_HxWxIxO.reshape(-1, outputs)
+  # Rows of zeros fill a vector register: twice as fast.
+  weights_MxO = jnp.pad(weights_MxO, ((0, _FEW - len(weights_MxO)), (0, 0)))
+  # A product for each clip, so that dy has the shape that the gradient of the
+  # weights takes: XLA would compute it once for each shape.
+  parts_BxNxM = jax.lax.dot_general(
+    dy_BxHxWxO.reshape(batch, rows * frames, outputs),
+    jnp.broadcast_to(weights_MxO, (batch, *weights_MxO.shape)),
+    dimension_numbers=(((2,), (2,)), ((0,), (0,))),
+    precision=jax.lax.Precision.HIGHEST,
+  )
+  parts_BxHxWxM = parts_BxNxM.reshape(batch, rows, frames, _FEW)
+  (top, bottom), (left, right) = padding
+  total = 0
+  for i in range(height):
+    for j in range(width):
+      tap = (i * width + j) * inputs
+      part = parts_BxHxWxM[..., tap : tap + inputs]
+      part = _pad(part, 1, i - top, height - 1 - i - bottom)
+      total += _pad(part, 2, j - left, width - 1 - j - right)
+  return total
 
 
 def weight_gradient(
@@ -157,95 +199,99 @@ def weight_gradient_by_rows(
   size: tuple[int, int],
   padding: Padding,
 ) -> jax.Array:
-  """`weight_gradient` as matrix products over blocks of output rows.
+  """`weight_gradient` as matrix products, one output row after the other.
 
-  A block of x, transposed to `[B, I, N]` with N positions, times the block of
-  dy, `[B, N, O]`, is one tap of the kernel; the other taps take one of the
-  two shifted. The batch stays an axis of its own until the end, so that a
-  sharded batch is summed once. Products accumulate in float32 or better.
+  The rows of x that an output row saw, transposed, times that row of dy is
+  one tap in time of the kernel; the other taps take the row shifted. The
+  batch stays an axis of its own until the end, so that a sharded batch is
+  summed once. Products accumulate in float32 or better.
   """
-  before, after = padding[0]
-  if before or after:
-    pads = ((0, 0), (before, after), (0, 0), (0, 0))
-    x_BxHxWxI = jnp.pad(x_BxHxWxI, pads)
+  if size[0] * size[1] * x_BxHxWxI.shape[-1] <= _FEW:
+    return _weight_gradient_of_few(x_BxHxWxI, dy_BxHxWxO, size, padding)
+  x_BxHxWxI = _pad(x_BxHxWxI, 1, *padding[0])
   dtype = np.promote_types(x_BxHxWxI.dtype, np.float32)
-  rows = dy_BxHxWxO.shape[1]
-  block = _rows_per_block(x_BxHxWxI, dy_BxHxWxO, dtype)
 
-  def add(total, start, count):
-    x = _rows(x_BxHxWxI, start, count + size[0] - 1).astype(dtype)
-    dy = _rows(dy_BxHxWxO, start, count).astype(dtype)
-    return total + _block_gradient(x, dy, size, padding[1])
+  def add(total, row):
+    x = _rows(x_BxHxWxI, row, size[0]).astype(dtype)
+    dy = _rows(dy_BxHxWxO, row, 1).astype(dtype)
+    return total + _row_gradient(x, dy, size[1], padding[1]), None
 
-  shape = (x_BxHxWxI.shape[0], *size, x_BxHxWxI.shape[-1], dy_BxHxWxO.shape[-1])
-  total = jnp.zeros(shape, dtype)
-  whole, rest = divmod(rows, block)
-  total, _ = jax.lax.scan(
-    lambda total, i: (add(total, i * block, block), None),
-    total,
-    jnp.arange(whole),
-  )
-  if rest:
-    total = add(total, whole * block, rest)
+  batch, rows, _, outputs = dy_BxHxWxO.shape
+  shape = (batch, *size, x_BxHxWxI.shape[-1], outputs)
+  total, _ = jax.lax.scan(add, jnp.zeros(shape, dtype), jnp.arange(rows))
   return total.sum(0).astype(x_BxHxWxI.dtype)
 
 
-def _block_gradient(x_BxHxWxI, dy_BxHxWxO, size, pads: tuple[int, int]):
-  """Per clip, `[B, *size, I, O]`, from rows of dy and those of x they saw."""
-  height, width = size
-  batch, count, frames, outputs = dy_BxHxWxO.shape
-  inputs = x_BxHxWxI.shape[-1]
-  if height * width * inputs <= _STACKED_ROWS:
-    # Few channels in: cheaper to repeat x for every tap than to shift dy.
-    x = _pad_width(x_BxHxWxI, *pads)
-    x_taps, dy_taps = (height, width), [dy_BxHxWxO]
-  else:
-    # x[w + j - before] * dy[w], summed over w, is x[w] * dy[w - j + before].
-    x, frames = x_BxHxWxI, x_BxHxWxI.shape[2]
-    dy = _pad_width(dy_BxHxWxO, width - 1 - pads[0], width - 1 - pads[1])
-    x_taps = (height, 1)
-    dy_taps = [dy[:, :, j : j + frames] for j in reversed(range(width))]
-  x_BxMxN = jnp.stack(
-    [
-      x[:, i : i + count, j : j + frames].transpose(0, 3, 1, 2)
-      for i in range(x_taps[0])
-      for j in range(x_taps[1])
-    ],
-    axis=1,
-  ).reshape(batch, -1, count * frames)
-  products = [
-    jax.lax.dot_general(
-      x_BxMxN,
-      dy.reshape(batch, count * frames, outputs),
-      dimension_numbers=(((2,), (1,)), ((0,), (0,))),
-      precision=jax.lax.Precision.HIGHEST,
-    )
-    for dy in dy_taps
+def _weight_gradient_of_few(x_BxHxWxI, dy_BxHxWxO, size, padding: Padding):
+  """For few channels in: all taps of x, tiny, in one pass over dy."""
+  batch, rows, frames, outputs = dy_BxHxWxO.shape
+  dtype = np.promote_types(x_BxHxWxI.dtype, np.float32)
+  x = _pad_both(x_BxHxWxI, padding)
+  taps = [
+    x[:, i : i + rows, j : j + frames].transpose(0, 3, 1, 2)
+    for i in range(size[0])
+    for j in range(size[1])
   ]
-  gradient = jnp.stack(products, 2).reshape(
-    batch, *x_taps, inputs, len(dy_taps), outputs
+  gradient_BxMxO = jax.lax.dot_general(
+    jnp.concatenate(taps, 1).reshape(batch, -1, rows * frames),
+    dy_BxHxWxO.reshape(batch, rows * frames, outputs),
+    dimension_numbers=(((2,), (1,)), ((0,), (0,))),
+    precision=jax.lax.Precision.HIGHEST,
+    preferred_element_type=dtype,
   )
-  # One of the two axes of time taps has length 1.
-  return gradient.transpose(0, 1, 2, 4, 3, 5).reshape(
-    batch, height, width, inputs, outputs
-  )
+  gradient = gradient_BxMxO.sum(0).astype(x.dtype)
+  return gradient.reshape(*size, x.shape[-1], outputs)
 
 
-def _pad_width(x_BxHxWxC, before: int, after: int):
-  """Adds zero frames, or takes frames away where the number is negative."""
-  zero = jnp.zeros((), x_BxHxWxC.dtype)
-  keep = (0, 0, 0)
-  return jax.lax.pad(x_BxHxWxC, zero, [keep, keep, (before, after, 0), keep])
+def _row_gradient(x_BxHxWxI, dy_Bx1xWxO, width: int, pads: tuple[int, int]):
+  """Per clip, `[B, H, width, I, O]`, from a row of dy and the rows it saw."""
+  batch, height, frames, inputs = x_BxHxWxI.shape
+  pieces = max(1, min(_PRODUCTS // batch, frames // _PIECE))
+  length = -(-frames // pieces)
+  rest = pieces * length - frames
+
+  def cut(x_BxWxC, before, after):
+    x_BxWxC = _pad(x_BxWxC, 1, before, after)
+    return x_BxWxC.reshape(batch, pieces, length, -1)
+
+  x_BxPxHxIxN = jnp.stack(
+    [cut(x_BxHxWxI[:, i], 0, rest).swapaxes(2, 3) for i in range(height)], 2
+  )
+  x_BxPxMxN = x_BxPxHxIxN.reshape(batch, pieces, height * inputs, length)
+  products = []
+  for tap in range(width):
+    # x[w + tap - pad] * dy[w], summed over w, is x[w] * dy[w - tap + pad].
+    shift = tap - pads[0]
+    after = frames - dy_Bx1xWxO.shape[2] - shift
+    dy_BxPxNxO = cut(dy_Bx1xWxO[:, 0], shift, after + rest)
+    products.append(_product(x_BxPxMxN, dy_BxPxNxO))
+  gradient = jnp.stack(products, 1).reshape(batch, width, height, inputs, -1)
+  return gradient.swapaxes(1, 2)
+
+
+def _product(x_BxPxMxN, dy_BxPxNxO):
+  """Sum over positions, per clip: `[B, M, O]`."""
+  return jax.lax.dot_general(
+    x_BxPxMxN,
+    dy_BxPxNxO,
+    dimension_numbers=(((3,), (2,)), ((0, 1), (0, 1))),
+    precision=jax.lax.Precision.HIGHEST,
+  ).sum(1)
+
+
+def _pad(x, axis: int, before: int, after: int):
+  """Adds zeros to an axis, or takes away where the number is negative."""
+  config = [(0, 0, 0)] * x.ndim
+  config[axis] = (before, after, 0)
+  return jax.lax.pad(x, jnp.zeros((), x.dtype), config)
+
+
+def _pad_both(x_BxHxWxC, padding: Padding):
+  return _pad(_pad(x_BxHxWxC, 1, *padding[0]), 2, *padding[1])
 
 
 def _rows(x_BxHxWxC, start, count: int):
   return jax.lax.dynamic_slice_in_dim(x_BxHxWxC, start, count, axis=1)
-
-
-def _rows_per_block(x_BxHxWxI, dy_BxHxWxO, dtype) -> int:
-  batch, rows, frames, outputs = dy_BxHxWxO.shape
-  row = batch * frames * max(x_BxHxWxI.shape[-1], outputs)
-  return max(1, min(rows, _BLOCK_BYTES // max(1, row * dtype.itemsize)))
 
 
 def _check(x, kernel, bias, padding: Padding):
@@ -266,10 +312,10 @@ def _check(x, kernel, bias, padding: Padding):
       'expected images, kernel and bias of one floating dtype, got '
       + ', '.join(sorted(str(d) for d in dtypes))
     )
-  if len(padding) != 2 or min(min(side) for side in padding) < 0:
+  if len(padding) != 2 or any(len(side) != 2 for side in padding):
     raise ValueError(
       'expected padding ((before, after), (before, after)) of height and '
-      f'width, not negative, got {padding}'
+      f'width, got {padding}'
     )
   for axis, name in ((0, 'height'), (1, 'width')):
     if x.shape[1 + axis] + sum(padding[axis]) < kernel.shape[axis]:

@@ -52,8 +52,11 @@ def _backward(size: int, residuals, dy_BxHxWxC):
   dx_BxHxWxSxC = jnp.where(won, dy_BxHxWx1xC, jnp.zeros_like(dy_BxHxWx1xC))
   batch, height, width, channels = dy_BxHxWxC.shape
   dx_BxHxWxC = dx_BxHxWxSxC.reshape(batch, height, width * size, channels)
-  pads = ((0, 0), (0, 0), (0, rest), (0, 0))
-  return (jnp.pad(dx_BxHxWxC, pads) if rest else dx_BxHxWxC,)
+  if rest:
+    pads = ((0, 0), (0, 0), (0, rest), (0, 0))
+    dx_BxHxWxC = jnp.pad(dx_BxHxWxC, pads)
+  # Else XLA would compute it anew for every convolution that takes it.
+  return (jax.lax.optimization_barrier(dx_BxHxWxC),)
 
 
 max_pool_time.defvjp(_forward, _backward)

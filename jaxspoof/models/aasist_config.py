@@ -1,0 +1,133 @@
+"""What defines an AASIST, and the sizes that follow from it."""
+
+import dataclasses
+
+from jaxspoof.frontends import sinc
+from jaxspoof.models import graph
+
+POOL = 3  # of the front end and of each residual block
+BRANCHES = 2
+FRONTENDS = ('sinc', 'learnable_sinc')
+DTYPES = ('float32', 'bfloat16', 'float64')
+
+
+@dataclasses.dataclass(frozen=True)
+class AasistConfig:
+  """What defines an AASIST. The defaults are the published model.
+
+  Attributes:
+    frontend: 'sinc' (fixed mel-spaced bank) or 'learnable_sinc'.
+    sinc_filters: filters of the bank; three make one frequency band.
+    sinc_taps: filter length in samples, made odd (128 means 129).
+    sample_rate: Hz.
+    channels: output channels of each residual block.
+    gat_dims: node sizes of the first and of the second graph layers.
+    pool_ratios: share of nodes kept in the spectral, temporal and
+      heterogeneous graphs. (The published configuration lists a fourth value
+      that its code does not read.)
+    temperatures: of the softmax in the same three.
+    input_dropout: rate before each graph attention.
+    pool_dropout: rate before the scores of each graph pooling.
+    way_dropout: rate on the outputs of the two branches.
+    output_dropout: rate before the last layer.
+    freq_mask: silence a random band of filters in each training batch.
+    freq_mask_limit: widest such band plus one, in filters.
+    dtype: of the residual encoder, where the time and the memory go; front
+      end, graphs and statistics are at least float32.
+    param_dtype: of parameters and statistics.
+    remat: recompute the residual blocks in the backward pass, to save memory.
+  """
+
+  frontend: str = 'sinc'
+  sinc_filters: int = 70
+  sinc_taps: int = 128
+  sample_rate: int = 16_000
+  channels: tuple[int, ...] = (32, 32, 64, 64, 64, 64)
+  gat_dims: tuple[int, int] = (64, 32)
+  pool_ratios: tuple[float, float, float] = (0.5, 0.7, 0.5)
+  temperatures: tuple[float, float, float] = (2.0, 2.0, 100.0)
+  input_dropout: float = 0.2
+  pool_dropout: float = 0.3
+  way_dropout: float = 0.2
+  output_dropout: float = 0.5
+  freq_mask: bool = False
+  freq_mask_limit: int = 20
+  dtype: str = 'float32'
+  param_dtype: str = 'float32'
+  remat: bool = False
+
+  def __post_init__(self):
+    """Makes tuples of lists and refuses what cannot work."""
+    for name in ('channels', 'gat_dims', 'pool_ratios', 'temperatures'):
+      object.__setattr__(self, name, tuple(getattr(self, name)))
+    self._need('frontend', self.frontend in FRONTENDS, f'one of {FRONTENDS}')
+    self._need('dtype', self.dtype in DTYPES, f'one of {DTYPES}')
+    known = ('float32', 'float64')
+    self._need('param_dtype', self.param_dtype in known, f'one of {known}')
+    for name, size in (
+      ('gat_dims', 2),
+      ('pool_ratios', 3),
+      ('temperatures', 3),
+    ):
+      self._need(name, len(getattr(self, name)) == size, f'{size} values')
+    positive = min((*self.channels, *self.gat_dims), default=0) > 0
+    self._need('channels', self.channels and positive, 'sizes above 0')
+    ratios = all(0 < ratio <= 1 for ratio in self.pool_ratios)
+    self._need('pool_ratios', ratios, 'shares in (0, 1]')
+    self._need('temperatures', min(self.temperatures) > 0, 'values above 0')
+    for name in ('input', 'pool', 'way', 'output'):
+      rate = getattr(self, f'{name}_dropout')
+      self._need(f'{name}_dropout', 0 <= rate < 1, 'a rate in [0, 1)')
+    self._need('sinc_filters', self.bands > 1, 'at least 6 filters')
+    self._need('sinc_taps', self.sinc_taps > 0, 'at least 1 tap')
+    fits = 0 < self.freq_mask_limit <= self.sinc_filters
+    self._need(
+      'freq_mask_limit', fits or not self.freq_mask, '1 to sinc_filters'
+    )
+
+  @property
+  def bands(self) -> int:
+    """Height of the image that the front end makes."""
+    return self.sinc_filters // POOL
+
+  @property
+  def min_samples(self) -> int:
+    """Shortest wave that leaves one frame after all pooling."""
+    frames = POOL ** len(self.channels)
+    return sinc.samples_needed(self.sinc_taps, POOL, frames)
+
+  def frames(self, samples: int) -> tuple[int, ...]:
+    """Width of the image before each residual block and after the last."""
+    width = sinc.frames_made(samples, self.sinc_taps, POOL)
+    return tuple(width // POOL**i for i in range(len(self.channels) + 1))
+
+  def dropped(self, samples: int) -> tuple[int, int]:
+    """How many values per clip pass through dropout layers in training.
+
+    Returns:
+      Those outside the branches and those inside each branch.
+    """
+    first, second = self.gat_dims
+    sizes = (self.bands, self.frames(samples)[-1])
+    kept = [
+      graph.kept_nodes(*v) for v in zip(sizes, self.pool_ratios, strict=False)
+    ]
+    last = sum(graph.kept_nodes(n, self.pool_ratios[2]) for n in kept)
+    nodes, kept = sum(sizes), sum(kept)
+    before, pool, way, output = (
+      rate > 0
+      for rate in (
+        self.input_dropout,
+        self.pool_dropout,
+        self.way_dropout,
+        self.output_dropout,
+      )
+    )
+    trunk = before * nodes * self.channels[-1] + pool * nodes * first
+    branch = before * kept * first + pool * kept * second
+    branch += before * last * second + way * (last + 1) * second
+    return trunk + output * 5 * second, branch
+
+  def _need(self, name: str, fulfilled: bool, wanted: str):
+    if not fulfilled:
+      raise ValueError(f'{name}={getattr(self, name)!r}: needs {wanted}')
