@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import pathlib
@@ -195,10 +196,26 @@ def test_progress_prints_lines_in_a_log(monkeypatch, capsys):
   now = [0.0]
   monkeypatch.setattr(progress.time, 'monotonic', lambda: now[0])
   bar = progress.Progress('clips', 100, every=10)
+  now[0] = 30.0  # a slow start
   for _ in range(100):
     now[0] += 1
     bar.step()
-  lines = capsys.readouterr().out.splitlines()
-  assert len(lines) == 10
-  assert lines[0].strip() == 'clips: 10 of 100, 90 s left'
-  assert lines[-1].strip() == 'clips: 100 of 100, 100 s'
+  assert capsys.readouterr().out.splitlines() == [
+    'clips: 1 of 100',
+    *(f'clips: {n} of 100, {100 - n} s left' for n in range(11, 100, 10)),
+    'clips: 100 of 100, 130 s',
+  ]
+
+
+def test_progress_rewrites_one_line_on_a_terminal():
+  class Terminal(io.StringIO):
+    def isatty(self):
+      return True
+
+  out = Terminal()
+  bar = progress.Progress('clips', 2, out=out)
+  bar.step()
+  bar.step()
+  text = out.getvalue()
+  assert text.count('\n') == 1 and text.endswith('\n')
+  assert text.startswith('\rclips:')

@@ -46,7 +46,7 @@ def voice_like(hertz, seconds=1.0):
   flat = np.zeros((len(f0), 513), np.float32)
   pulses = dsp.filtered_pulses(flat, f0, int(seconds * 16_000))
   poly = np.convolve([1, -1.6, 0.9], [1, -0.5, 0.85])
-  return dsp.frame_filter(pulses, None, poly[None])
+  return dsp.frame_all_pole(pulses, poly[None])
 
 
 # -------------------------------------------------------------------- the pack
@@ -259,11 +259,15 @@ def test_linear_prediction_finds_the_filter():
   assert error[0] == pytest.approx(3.0, rel=1e-2)
 
 
-def test_frame_filter_is_continuous():
-  wave = np.random.default_rng(0).standard_normal(1000)
-  poly = np.tile([1.0, -0.9, 0.4], (20, 1))
-  there = dsp.frame_filter(wave, poly, None)
-  np.testing.assert_allclose(dsp.frame_filter(there, None, poly), wave)
+def test_all_pole_filter_undoes_the_fir_filter():
+  wave = np.random.default_rng(0).standard_normal(2000)
+  angles = np.linspace(0.3, 2.0, 25)  # a resonance that moves at every frame
+  poly = np.stack([
+    np.ones(25), -1.8 * np.cos(angles), np.full(25, 0.81), np.full(25, -0.1)
+  ], axis=1)  # fmt: skip
+  there = dsp.frame_fir(wave, poly)
+  np.testing.assert_allclose(there[:80], np.convolve(wave, poly[0])[:80])
+  np.testing.assert_allclose(dsp.frame_all_pole(there, poly), wave)
 
 
 def test_envelope_of_a_pulse_train_is_its_filter():

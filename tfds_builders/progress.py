@@ -19,7 +19,7 @@ class Progress:
   ):
     self._what, self._total, self._every = what, total, every
     self._out = out or sys.stdout
-    self._start = self._last = time.monotonic()
+    self._start = self._first = self._last = time.monotonic()
     self._done = 0
     self._terminal = self._out.isatty()
 
@@ -27,18 +27,25 @@ class Progress:
     """Counts one item more."""
     self._done += 1
     now = time.monotonic()
+    if self._done == 1:
+      self._first = now  # starting up says nothing about the speed
     wait = 0.2 if self._terminal else self._every
     if self._done == self._total or now - self._last >= wait:
       self._last = now
-      self._print(now - self._start)
+      self._print(now)
 
-  def _print(self, seconds: float) -> None:
-    left = seconds / self._done * (self._total - self._done)
+  def _print(self, now: float) -> None:
     finished = self._done == self._total
-    end = '\n' if finished or not self._terminal else ''
-    time_note = f'{seconds:.0f} s' if finished else f'{left:.0f} s left'
-    self._out.write(
-      f'{chr(13) if self._terminal else ""}{self._what}: {self._done} of '
-      f'{self._total}, {time_note}   {end}'
-    )
+    if finished:
+      note = f', {now - self._start:.0f} s'
+    elif self._done == 1:
+      note = ''
+    else:
+      speed = (self._done - 1) / max(now - self._first, 1e-9)
+      note = f', {(self._total - self._done) / speed:.0f} s left'
+    line = f'{self._what}: {self._done} of {self._total}{note}'
+    if self._terminal:
+      self._out.write(f'\r{line:<60}' + ('\n' if finished else ''))
+    else:
+      self._out.write(f'{line}\n')
     self._out.flush()

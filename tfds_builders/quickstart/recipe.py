@@ -1,7 +1,8 @@
 """Which clip is spoofed by which attack: the plan of the corpus.
 
 The plan depends only on the manifest and the constants here, every random
-choice on the clip's name: a smaller corpus holds the same trials as a larger.
+choice on the clip's name: a smaller corpus is a part of the larger. (Only the
+synthetic voice remembers what it read before: its waves differ a little.)
 """
 
 import dataclasses

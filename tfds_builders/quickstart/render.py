@@ -36,7 +36,7 @@ class Trial:
 def render(
   tasks: list[recipe.Task], workers: int | None = None
 ) -> Iterator[list[Trial]]:
-  """Yields the trials of each task, in order.
+  """Yields the trials of each task: first of those that need no text.
 
   The same bytes for any number of workers: they compute with one thread each,
   nothing is drawn from a shared generator, and the synthetic voice, which has
@@ -51,8 +51,11 @@ def render(
     _one_thread(),
     multiprocessing.get_context('spawn').Pool(workers) as pool,
   ):
-    spoken = pool.apply(read_aloud, (tasks,))
-    jobs = [(task, spoken.get(task.entry.utterance)) for task in tasks]
+    reading = pool.apply_async(read_aloud, (tasks,))
+    # What needs no voice keeps the other cores busy meanwhile.
+    yield from pool.imap(_trials, [(t, None) for t in tasks if not t.text])
+    spoken = reading.get()
+    jobs = [(t, spoken[t.entry.utterance]) for t in tasks if t.text]
     yield from pool.imap(_trials, jobs)
 
 

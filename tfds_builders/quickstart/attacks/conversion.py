@@ -34,8 +34,7 @@ def filtering(clip: Clip, rng: np.random.Generator) -> np.ndarray:
   theirs = np.exp(dsp.warped(clip.speech.log_power_TxK, rng.choice(_FORMANTS)))
   poly, _ = dsp.linear_prediction(own, 24)
   other, _ = dsp.linear_prediction(theirs, 24)
-  residual = dsp.frame_filter(clip.wave, poly, None)
-  return dsp.frame_filter(residual, None, other)
+  return dsp.frame_all_pole(dsp.frame_fir(clip.wave, poly), other)
 
 
 def psola(clip: Clip, rng: np.random.Generator) -> np.ndarray:

@@ -33,7 +33,7 @@ def mel_single_pass(clip: Clip, rng: np.random.Generator) -> np.ndarray:
     running = running + 2 * np.pi * _MEL_HOP * _frequency(row)
     phase[t] = running = _locked(row, running)
   # Frames are centred, so a sinusoid turns by pi from one bin to the next.
-  spectra = magnitude * np.exp(1j * phase)
+  spectra = magnitude * dsp.unit(phase)
   return dsp.istft(spectra, _MEL_HOP, len(clip.wave))
 
 
@@ -61,7 +61,7 @@ def half_phase(clip: Clip, rng: np.random.Generator) -> np.ndarray:
   Not a method of the trade, but a pure one: the magnitudes stay.
   """
   spectra = dsp.stft(clip.wave, 512, 128)
-  bent = np.abs(spectra) * np.exp(0.5j * np.angle(spectra))
+  bent = np.abs(spectra) * dsp.unit(0.5 * np.angle(spectra))
   return dsp.istft(bent, 128, len(clip.wave))
 
 
@@ -80,7 +80,7 @@ def _mel_pair() -> tuple[np.ndarray, np.ndarray]:
 def _griffin_lim(magnitude, hop, samples, iterations, rng) -> np.ndarray:
   size, momentum = 2 * (magnitude.shape[1] - 1), 0.99
   turns = rng.random(magnitude.shape, np.float32)
-  angles = np.exp(np.complex64(2j * np.pi) * turns)
+  angles = dsp.unit(2 * np.pi * turns)
   before = np.float32(0)
   for _ in range(iterations):
     wave = dsp.istft(magnitude * angles, hop, samples)
@@ -129,5 +129,5 @@ def _stretched(wave: np.ndarray, rate: float) -> np.ndarray:
   turn = np.angle(spectra[whole + 1]) - np.angle(spectra[whole]) - expected
   turn = expected + (turn + np.pi) % (2 * np.pi) - np.pi
   phase = np.angle(spectra[0]) + np.cumsum(turn, axis=0) - turn[0]
-  stretched = magnitude * np.exp(1j * phase)
+  stretched = magnitude * dsp.unit(phase)
   return dsp.istft(stretched, hop, int(len(wave) / rate))

@@ -23,7 +23,7 @@ def lpc(clip: Clip, rng: np.random.Generator) -> np.ndarray:
   source = dsp.excitation(clip.speech.f0_T, samples, rng)
   time = np.arange(samples) / hop
   gain = np.interp(time, np.arange(len(error)), np.sqrt(error))
-  return dsp.frame_filter(source * gain, None, poly, hop)
+  return dsp.frame_all_pole(source * gain, poly, hop)
 
 
 def mixed_excitation(clip: Clip, rng: np.random.Generator) -> np.ndarray:
@@ -70,7 +70,7 @@ def _harmonics(speech, samples, cutoff, rng) -> np.ndarray:
     return out
   f0_T = np.interp(frames, steps, speech.f0_T[steps])
   phase = 2 * np.pi * np.cumsum(np.interp(time, frames, f0_T)) / dsp.RATE
-  turning = running = np.exp(1j * phase)
+  turning = running = dsp.unit(phase)
   for number in range(1, int(cutoff / f0_T.min()) + 1):
     hertz = f0_T * number
     bins = np.minimum(hertz * dsp.FFT / dsp.RATE, dsp.FFT // 2).astype(int)
