@@ -39,3 +39,13 @@ def reference() -> pathlib.Path:
       'parity with the original is not checked here'
     )
   return REFERENCE
+
+
+@pytest.fixture
+def unoptimised():
+  """Programs compile in half the time: for tests of what is computed alone."""
+  name = 'jax_disable_most_optimizations'
+  before = jax.config.values[name]
+  jax.config.update(name, True)
+  yield
+  jax.config.update(name, before)

@@ -24,7 +24,7 @@ BATCH = 8
 
 
 @pytest.fixture(autouse=True)
-def float64():
+def float64(unoptimised):
   # Optax multiplies by Python and integer scalars.
   with jax.enable_x64(True), jax.numpy_dtype_promotion('standard'):
     yield
@@ -200,12 +200,18 @@ def test_statistics_of_averaged_weights_are_means_over_batches():
 
 def single_batch_statistics(graphdef, now, n, batch):
   """Statistics of one batch alone, solved from the usual update."""
-  model = state.merge(graphdef, now.params, now.batch_stats)
-  model(batch['wave'], rngs=steps.step_rngs(7, jnp.asarray(n, jnp.int32)))
-  solve = lambda old, new: (new - 0.9 * old) / 0.1
-  return jax.device_get(
-    jax.tree.map(solve, now.batch_stats, state.batch_stats_of(model))
+  new = updated_statistics(
+    graphdef, now.params, now.batch_stats, batch['wave'], jnp.asarray(n)
   )
+  solve = lambda old, new: (new - 0.9 * old) / 0.1
+  return jax.device_get(jax.tree.map(solve, now.batch_stats, new))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def updated_statistics(graphdef, params, batch_stats, wave, n):
+  model = state.merge(graphdef, params, batch_stats)
+  model(wave, rngs=steps.step_rngs(7, n.astype(jnp.int32)))
+  return state.batch_stats_of(model)
 
 
 def test_batch_that_devices_cannot_share_is_refused():
