@@ -125,6 +125,25 @@ def section(kind: type, values: Mapping[str, Any], where: str):
   return kind(**frozen)
 
 
+def split_names(split: str) -> set[str]:
+  """Names in a TFDS split: `train[:10%]+dev` is made of train and dev."""
+  return {part.partition('[')[0].strip() for part in split.split('+')}
+
+
+def _check_splits(data: DataConfig) -> None:
+  """Refuses to report on what is trained or selected on."""
+  if not data.eval:
+    raise ValueError('data.eval is empty: expected the splits to report on')
+  for split in data.eval:
+    for role in ('train', 'dev'):
+      used = getattr(data, role)
+      if shared := split_names(split) & split_names(used):
+        raise ValueError(
+          f'data.{role}={used!r} and data.eval={data.eval} share '
+          f'{", ".join(sorted(shared))}: a result on it would be a leak'
+        )
+
+
 def run_config(values: Mapping[str, Any]) -> RunConfig:
   """The typed config of a training run from its dictionary."""
   values = dict(values)
@@ -138,6 +157,7 @@ def run_config(values: Mapping[str, Any]) -> RunConfig:
   for name, kind in sections.items():
     values[name] = section(kind, values.get(name, {}), f'config.{name}')
   config = section(RunConfig, values, 'config')
+  _check_splits(config.data)
   if config.average not in ('none', 'swa'):
     raise ValueError(f"average={config.average!r}: expected 'none' or 'swa'")
   return config

@@ -4,6 +4,7 @@ Read from top to bottom. The eval splits are opened after training, at the one
 place that says so; nothing before it can see them.
 """
 
+import dataclasses
 import functools
 import math
 import pathlib
@@ -26,12 +27,19 @@ from jaxspoof import (
   report,
   scores,
   steps,
+  verify,
 )
 from jaxspoof import sharding as sharding_lib
 from jaxspoof import state as state_lib
 from jaxspoof import workdir as workdir_lib
 from jaxspoof.clock import Clock
-from jaxspoof.config import RunConfig, near, run_config
+from jaxspoof.config import (
+  DataConfig,
+  RunConfig,
+  near,
+  run_config,
+  split_names,
+)
 from jaxspoof.data import pipeline
 from jaxspoof.metrics import eer as eer_lib
 from jaxspoof.metrics import summary
@@ -66,8 +74,9 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
 
   # --------------------------------------------------------------- data ---
   prepare_corpus(config, first)
-  train_source = open_split(config, config.data.train)
-  dev_source = open_split(config, config.data.dev)
+  splits = Splits(config.data)
+  train_source = splits.open(config.data.train)
+  dev_source = splits.open(config.data.dev)
   epoch_steps = len(train_source) // config.data.batch
   if not epoch_steps:
     raise ValueError(
@@ -186,8 +195,9 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
 
   # ------------------------------- the eval splits, opened here, and once ---
   results = {}
+  splits = Splits(config.data, selected_on)
   for split in (config.data.dev, *config.data.eval):
-    source = open_split(config, split)
+    source = splits.open(split)
     trials = pipeline.trials(source)
     split_scores = score(params, batch_stats, source)
     results[split] = summary.summarise(
@@ -225,6 +235,7 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
       workdir / 'cost.json',
       cost.of_run(config, params, shardings, clock.summary(), started),
     )
+    result['sha256'] = verify.fingerprint(workdir, results)
     workdir_lib.write_json(workdir / 'metrics.json', result)
     page = report.write(workdir)
     print(console.closing(results, config, workdir, page))
@@ -242,9 +253,32 @@ def prepare_corpus(config: RunConfig, first: bool) -> None:
   sharding_lib.barrier('corpus')
 
 
-def open_split(config: RunConfig, split: str):
-  """Records of one split of the run's corpus."""
-  return pipeline.open_source(config.data.name, split, config.data.data_dir)
+@dataclasses.dataclass(frozen=True)
+class Splits:
+  """The corpus of a run; its eval splits open after the selection alone.
+
+  Attributes:
+    data: says the corpus and the role of each split.
+    selected_on: how the weights were selected; None before that.
+  """
+
+  data: DataConfig
+  selected_on: str | None = None
+
+  def open(self, split: str):
+    """Records of one split.
+
+    Raises:
+      PermissionError: a split that results are reported on, before the
+        weights are selected.
+    """
+    closed = set().union(*map(split_names, self.data.eval))
+    if self.selected_on is None and closed & split_names(split):
+      raise PermissionError(
+        f'split {split!r} is for evaluation (data.eval={self.data.eval}): '
+        'nothing may read it before the weights are selected'
+      )
+    return pipeline.open_source(self.data.name, split, self.data.data_dir)
 
 
 def train_batches(config: RunConfig, source, seed: int):

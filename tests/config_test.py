@@ -38,6 +38,17 @@ def test_the_default_is_the_recipe_of_the_paper():
   assert config.average == 'swa' and not config.data.balanced
 
 
+@pytest.mark.parametrize(
+  ('field', 'value'),
+  [('train', 'train+eval[:10%]'), ('dev', 'eval_hard'), ('dev', 'eval[1:]')],
+)
+def test_results_on_what_was_trained_or_selected_on_are_refused(field, value):
+  values = load(':quickstart').to_dict()
+  values['data'][field] = value
+  with pytest.raises(ValueError, match=rf'data.{field}=.*would be a leak'):
+    config_lib.run_config(values)
+
+
 def test_unknown_variant_lists_the_known_ones():
   with pytest.raises(SystemExit, match=r"'quikstart'; known: .*quickstart"):
     load(':quikstart')

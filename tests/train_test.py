@@ -3,6 +3,8 @@
 import json
 import os
 import pathlib
+import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -11,6 +13,8 @@ import time
 
 import numpy as np
 import pytest
+
+from jaxspoof import config, train, verify
 
 ROOT = pathlib.Path(__file__).parents[1]
 FAST = [
@@ -53,6 +57,19 @@ def start(arguments, environment):
     text=True,
     start_new_session=True,
   )
+
+
+def swap_first_scores(text):
+  """The file with the scores of its highest and lowest trial exchanged."""
+  lines = [line.rsplit(' ', 1) for line in text.splitlines()]
+  order = sorted(range(len(lines)), key=lambda n: float(lines[n][1]))
+  low, high = lines[order[0]], lines[order[-1]]
+  low[1], high[1] = high[1], low[1]
+  return ''.join(' '.join(line) + '\n' for line in lines)
+
+
+def rename_first(text):
+  return f'X{text}'
 
 
 def finish(process, expected=0):
@@ -103,6 +120,56 @@ def test_the_log_has_every_step_once(run):
   assert steps == list(range(1, len(steps) + 1))
   assert all(np.isfinite(line['train/loss']) for line in lines)
   assert sum('dev/eer' in line for line in lines) == 2
+
+
+def test_a_run_agrees_with_its_record(run, capsys):
+  with pytest.raises(SystemExit) as ended:
+    verify.main([str(run[0])])
+  assert not ended.value.code
+  assert capsys.readouterr().out == f'{run[0]}: verified\n'
+
+
+@pytest.mark.parametrize(
+  ('name', 'change', 'words'),
+  [
+    ('scores/eval.txt', swap_first_scores, r'eval.txt: changed.*eer_interval'),
+    ('scores/dev.txt', rename_first, r'dev.txt: other trials'),
+    ('config.json', lambda t: t.replace('1234', '1235'), 'config.json: chang'),
+    ('weights.npz', None, 'weights.npz: missing'),
+  ],
+)
+def test_a_changed_run_is_found_out(run, tmp_path, capsys, name, change, words):
+  workdir = tmp_path / 'copy'
+  shutil.copytree(run[0], workdir)
+  path = workdir / name
+  if change is None:
+    path.unlink()
+  else:
+    path.write_text(change(path.read_text()))
+  with pytest.raises(SystemExit) as ended:
+    verify.main([str(workdir)])
+  assert ended.value.code
+  output = capsys.readouterr().out
+  assert output.startswith(f'{workdir}: FAILED')
+  assert re.search(words, output, re.DOTALL), output
+
+
+def test_what_is_not_a_finished_run_cannot_be_verified(tmp_path):
+  with pytest.raises(ValueError, match=r'metrics.json not found: expected the'):
+    verify.verify(tmp_path)
+
+
+def test_the_eval_splits_are_closed_before_the_selection(quickstart_tiny):
+  data = config.DataConfig(
+    'quickstart/tiny', str(quickstart_tiny), eval=('eval', 'eval_hard')
+  )
+  splits = train.Splits(data)
+  assert len(splits.open('train')) and len(splits.open('dev[:50%]+train'))
+  for split in ('eval', 'eval_hard', 'eval[:1]', 'train+eval'):
+    with pytest.raises(PermissionError, match='before the weights are sel'):
+      splits.open(split)
+  selected = train.Splits(data, selected_on='lowest EER on dev')
+  assert len(selected.open('eval'))
 
 
 def test_the_line_to_try_next_works(run, environment):
