@@ -80,7 +80,7 @@ def light() -> ml_collections.ConfigDict:
 def quickstart() -> ml_collections.ConfigDict:
   """AASIST-S, narrower than AASIST-L, on one-second crops: for CPUs."""
   config = paper()
-  config.epochs = 6
+  config.epochs = 5
   config.average = 'none'
   config.log_every = 20
   config.model = model('aasist_s')
@@ -101,6 +101,7 @@ def smoke() -> ml_collections.ConfigDict:
   """The whole job in seconds: tiny model, tiny corpus."""
   config = quickstart()
   config.epochs = 2
+  config.average = 'swa'
   config.model = model(
     'aasist_s',
     sinc_filters=12,

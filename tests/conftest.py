@@ -9,6 +9,7 @@ os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 import jax
 import pytest
 from absl import flags
+from jax.experimental.compilation_cache import compilation_cache
 
 pytest_plugins = ['tests.fixtures_corpus']
 
@@ -41,11 +42,38 @@ def reference() -> pathlib.Path:
   return REFERENCE
 
 
+@pytest.fixture(scope='module')
+def programs(tmp_path_factory):
+  """A cache of compiled programs: not the user's, and each compiled once.
+
+  They compile without most optimisations, in half the time: for tests of what
+  is computed, not of how fast.
+  """
+  options = {
+    'jax_compilation_cache_dir': str(tmp_path_factory.mktemp('programs')),
+    'jax_persistent_cache_min_compile_time_secs': 0.0,
+    'jax_disable_most_optimizations': True,
+  }
+  before = {name: jax.config.values[name] for name in options}
+  for name, value in options.items():
+    jax.config.update(name, value)
+  compilation_cache.reset_cache()
+  yield options['jax_compilation_cache_dir']
+  for name, value in before.items():
+    jax.config.update(name, value)
+  compilation_cache.reset_cache()
+
+
 @pytest.fixture
-def unoptimised():
-  """Programs compile in half the time: for tests of what is computed alone."""
-  name = 'jax_disable_most_optimizations'
-  before = jax.config.values[name]
-  jax.config.update(name, True)
+def optimised(programs):
+  """Programs as users get them, in a module that uses `programs`."""
+  jax.config.update('jax_disable_most_optimizations', False)
   yield
-  jax.config.update(name, before)
+  jax.config.update('jax_disable_most_optimizations', True)
+
+
+def pytest_collection_modifyitems(items):
+  """Starts with what takes longest, so that no process is left with it."""
+  first = ('train_test', 'shortcut_test', 'parity_test', 'steps_test')
+  rank = {f'{name}.py': number for number, name in enumerate(first)}
+  items.sort(key=lambda item: rank.get(item.path.name, len(rank)))

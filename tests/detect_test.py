@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import soundfile
 from flax import nnx
-from jax.experimental.compilation_cache import compilation_cache
 
 from jaxspoof import checkpoint, evaluate, models, sharding, state, steps
 from jaxspoof.config import DataConfig
 from jaxspoof.data import pipeline
 from jaxspoof.detector import Detector, Failure
 
+pytestmark = pytest.mark.usefixtures('programs')
 RATE, SAMPLES = 16_000, 8_000
 SMALL = {
   'name': 'aasist_l',
@@ -35,32 +35,6 @@ def command(repository):
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
   return module
-
-
-@pytest.fixture(scope='module', autouse=True)
-def programs_of_these_tests(tmp_path_factory):
-  """A cache of compiled programs: not the user's, and each compiled once."""
-  options = {
-    'jax_compilation_cache_dir': str(tmp_path_factory.mktemp('programs')),
-    'jax_persistent_cache_min_compile_time_secs': 0.0,
-    'jax_disable_most_optimizations': True,  # compiles in half the time
-  }
-  before = {name: jax.config.values[name] for name in options}
-  for name, value in options.items():
-    jax.config.update(name, value)
-  compilation_cache.reset_cache()
-  yield options['jax_compilation_cache_dir']
-  for name, value in before.items():
-    jax.config.update(name, value)
-  compilation_cache.reset_cache()
-
-
-@pytest.fixture
-def optimised():
-  """Programs as users get them."""
-  jax.config.update('jax_disable_most_optimizations', False)
-  yield
-  jax.config.update('jax_disable_most_optimizations', True)
 
 
 def small_model():
@@ -416,9 +390,7 @@ def test_help_has_examples(command, capsys):
     assert word in text
 
 
-def test_the_command_as_it_is_typed(
-  repository, run, tmp_path, programs_of_these_tests
-):
+def test_the_command_as_it_is_typed(repository, run, tmp_path, programs):
   """A process of its own: streams, status, and what it does not import."""
   path = write_wave(tmp_path / 'a b.wav', wave())
   code = (
@@ -434,7 +406,7 @@ def test_the_command_as_it_is_typed(
       **os.environ,
       'PYTHONPATH': str(repository),
       'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',  # compiles in half the time
-      'JAX_COMPILATION_CACHE_DIR': programs_of_these_tests,
+      'JAX_COMPILATION_CACHE_DIR': programs,
     },
     capture_output=True,
     text=True,
