@@ -4,6 +4,11 @@ python run.py --config=configs/aasist.py             AASIST, 297,866 weights
 python run.py --config=configs/aasist.py:l           AASIST-L, 85,306 weights
 python run.py --config=configs/aasist.py:quickstart  minutes on a laptop
 python run.py --config=configs/aasist.py:smoke       seconds, learns nothing
+
+RawBoost is off, as in the paper. With it, as its authors trained for telephone
+channels (ASVspoof 2021 LA; algo 3 for DF):
+
+  --config.data.augment=rawboost --config.data.rawboost.algo=5
 """
 
 import dataclasses
@@ -11,6 +16,7 @@ import dataclasses
 import ml_collections
 
 from jaxspoof import models
+from jaxspoof.data import augment
 
 
 def get_config(variant: str = '') -> ml_collections.ConfigDict:
@@ -51,6 +57,9 @@ def paper() -> ml_collections.ConfigDict:
   config.data.eval_batch = 24
   config.data.workers = 2  # processes that decode
   config.data.balanced = False  # halves of bona fide and spoof
+  config.data.augment = 'none'  # 'rawboost'; 'a+b': a, then b
+  for name, kind in augment.CONFIGS.items():
+    config.data[name] = ml_collections.ConfigDict(dataclasses.asdict(kind()))
 
   config.optim = ml_collections.ConfigDict()
   config.optim.learning_rate = 1e-4

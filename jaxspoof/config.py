@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from jaxspoof import optim
+from jaxspoof.data import augment as augment_lib
+from jaxspoof.data.rawboost import RawBoostConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +32,9 @@ class DataConfig:
     eval_batch: the same for evaluation.
     workers: processes that decode and crop; 0 for threads of this one.
     balanced: half of each batch bona fide, half spoof.
+    augment: what is done to training clips before they are cropped: 'none', a
+      name in `data.augment`, or several in order, 'a+b'.
+    rawboost: of augmentation 'rawboost'.
   """
 
   name: str
@@ -44,6 +49,17 @@ class DataConfig:
   eval_batch: int = 24
   workers: int = 0
   balanced: bool = False
+  augment: str = 'none'
+  rawboost: RawBoostConfig = RawBoostConfig()
+
+  def __post_init__(self):
+    for name in augment_lib.split(self.augment):
+      if name not in augment_lib.AUGMENTATIONS:
+        known = ['none', *augment_lib.AUGMENTATIONS]
+        raise ValueError(
+          f'data.augment={self.augment!r}: {name!r} is unknown:'
+          f' {near(name, known)}'
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,6 +164,11 @@ def run_config(values: Mapping[str, Any]) -> RunConfig:
   """The typed config of a training run from its dictionary."""
   values = dict(values)
   values.pop('job', None)
+  values['data'] = dict(values.get('data', {}))
+  for name, kind in augment_lib.CONFIGS.items():
+    values['data'][name] = section(
+      kind, values['data'].get(name, {}), f'config.data.{name}'
+    )
   sections = {
     'data': DataConfig,
     'optim': optim.OptimConfig,

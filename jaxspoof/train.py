@@ -40,7 +40,7 @@ from jaxspoof.config import (
   run_config,
   split_names,
 )
-from jaxspoof.data import pipeline
+from jaxspoof.data import augment, pipeline
 from jaxspoof.metrics import eer as eer_lib
 from jaxspoof.metrics import summary
 from jaxspoof.writer import Writer
@@ -290,6 +290,7 @@ def train_batches(config: RunConfig, source, seed: int):
     seed=seed,
     workers=config.data.workers,
     balanced=config.data.balanced,
+    transforms=augment.transforms(config.data),
     process=(jax.process_index(), jax.process_count()),
   )
 
