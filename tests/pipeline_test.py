@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from jaxspoof.data import audio, pipeline
+from jaxspoof import config as config_lib
+from jaxspoof import train
+from jaxspoof.data import audio, augment, pipeline
+from jaxspoof.data.rawboost import RawBoostConfig
 from tfds_builders import build
 
 RATE = 16_000
@@ -217,6 +220,70 @@ def test_transforms_depend_on_seed_epoch_and_record_alone():
   assert all(
     not np.array_equal(*rows[:2]) for rows in by_clip.values() if rows[1:]
   )
+
+
+def boosted(algo=4):
+  """A config with RawBoost, which draws from its generator most of all."""
+  return config_lib.DataConfig(
+    name='ramps',
+    samples=100,
+    batch=4,
+    augment='rawboost',
+    rawboost=RawBoostConfig(algo=algo),
+  )
+
+
+def test_augmented_batches_are_the_same_with_any_workers_and_resumed():
+  options = {'transforms': augment.transforms(boosted())}
+  straight = take(training(**options), 7)
+  assert all(batch['wave'].dtype == np.float32 for batch in straight)
+  iterator = iter(training(workers=1, **options))
+  assert_same([next(iterator) for _ in range(4)], straight[:4])
+  state = json.loads(json.dumps(iterator.get_state()))
+  iterator.close()
+  resumed = iter(training(workers=2, **options))
+  resumed.set_state(state)
+  assert_same([next(resumed) for _ in range(3)], straight[4:])
+  resumed.close()
+
+
+def test_each_epoch_is_augmented_anew_and_keeps_its_crops():
+  """Impulses change a tenth of the samples at most: the rest shows the crop."""
+  options = {'batch': 11, 'samples': 500}
+  plain = take(training(**options), 4)
+  noisy = take(
+    training(transforms=augment.transforms(boosted(2)), **options), 4
+  )
+  changed = {}
+  for before, after in zip(plain, noisy, strict=True):
+    np.testing.assert_array_equal(before['label'], after['label'])
+    for clip, a, b in zip(
+      clip_of(before['wave']), before['wave'], after['wave'], strict=True
+    ):
+      assert np.mean(a != b) <= 0.25  # 10 % of the clip, which is repeated
+      changed.setdefault(clip, set()).add(tuple(np.flatnonzero(a != b)))
+  # In four epochs, four sets of samples (none or the same twice by chance).
+  assert sum(len(sets) for sets in changed.values()) > 35
+
+
+def test_the_job_augments_as_its_config_says():
+  def first(data):
+    config = config_lib.RunConfig(
+      seed=3,
+      epochs=1,
+      model={},
+      data=data,
+      optim=None,
+      loss=config_lib.LossConfig(),
+      mesh=config_lib.MeshConfig(),
+    )
+    return take(train.train_batches(config, corpus(), config.seed), 2)
+
+  with_noise = boosted()
+  without = config_lib.DataConfig(name='ramps', samples=100, batch=4)
+  expected = training(seed=3, transforms=augment.transforms(with_noise))
+  assert_same(first(with_noise), take(expected, 2))
+  assert_same(first(without), take(training(seed=3), 2))
 
 
 @pytest.mark.parametrize('trials', [1, 3, 11, 12, 13])

@@ -1,11 +1,14 @@
 """RawBoost beside the equations written out, and what its noises promise."""
 
+import json
 import pickle
 
 import numpy as np
 import pytest
 from scipy import signal
 
+from jaxspoof import config as config_lib
+from jaxspoof import overrides
 from jaxspoof.data import audio, augment, fir, rawboost
 from jaxspoof.data.rawboost import RawBoostConfig
 
@@ -416,16 +419,60 @@ def test_sample_rate_is_that_of_the_pipeline():
   assert audio.SAMPLE_RATE == RATE  # frequencies here are of this rate
 
 
-def test_transforms_follow_the_config():
-  class Config:
-    augment = 'rawboost+rawboost'
-    rawboost = RawBoostConfig(algo=3)
+def data_config(**fields):
+  return config_lib.DataConfig(name='any', **fields)
 
-  transforms = pickle.loads(pickle.dumps(augment.transforms(Config)))
+
+def test_transforms_follow_the_config():
+  data = data_config(
+    augment='rawboost+rawboost', rawboost=RawBoostConfig(algo=3)
+  )
+  transforms = pickle.loads(pickle.dumps(augment.transforms(data)))
   assert len(transforms) == 2
   wave = speech()
   np.testing.assert_array_equal(
     transforms[1](wave, np.random.default_rng(2)), boost(wave, 2, algo=3)
   )
-  Config.augment = 'none'
-  assert augment.transforms(Config) == ()
+  assert augment.transforms(data_config()) == ()
+
+
+def test_every_augmentation_has_a_config_and_a_field():
+  assert augment.AUGMENTATIONS.keys() == augment.CONFIGS.keys()
+  for name, kind in augment.CONFIGS.items():
+    assert getattr(data_config(), name) == kind()
+
+
+@pytest.mark.parametrize('names', ['rawbost', 'rawboost+rawbost', 'Rawboost'])
+def test_a_misspelt_augmentation_names_the_near_one(names):
+  with pytest.raises(ValueError, match="is unknown: did you mean 'rawboost'"):
+    data_config(augment=names)
+
+
+@pytest.mark.parametrize('variant', ['', ':quickstart'])
+def test_run_configs_hold_rawboost_and_leave_it_off(variant, repository):
+  values = overrides.load(f'{repository}/configs/aasist.py{variant}')
+  config = config_lib.run_config(values.to_dict())
+  assert config.data.augment == 'none'
+  assert config.data.rawboost == RawBoostConfig()
+  values.data.augment = 'rawboost'
+  values.data.rawboost.algo = 3
+  values.data.rawboost.snr = (0.0, 20.0)
+  as_saved = json.loads(json.dumps(values.to_dict()))
+  data = config_lib.run_config(as_saved).data
+  assert data.rawboost == RawBoostConfig(algo=3, snr=(0.0, 20.0))
+  assert data.augment == 'rawboost'
+
+
+def test_a_misspelt_field_of_rawboost_names_the_near_one(repository):
+  values = overrides.load(f'{repository}/configs/aasist.py').to_dict()
+  values['data']['rawboost']['impulse'] = 0.2
+  with pytest.raises(
+    ValueError, match=r"config.data.rawboost.impulse: did you mean 'impulses'"
+  ):
+    config_lib.run_config(values)
+
+
+def test_configs_written_before_augmentation_still_load(repository):
+  values = overrides.load(f'{repository}/configs/aasist.py').to_dict()
+  del values['data']['rawboost'], values['data']['augment']
+  assert config_lib.run_config(values).data.augment == 'none'
