@@ -234,8 +234,6 @@ def test_filtered_sum_is_the_sum_of_convolutions(taps, n):
 def test_long_cascades_do_not_wrap_around():
   taps = filters(count=3, notches=3, taps=(1_001, 1_001.5))
   assert taps.shape == (3, 3_001)
-  rng = np.random.default_rng(0)
-  rng.random((3, 10))
   assert np.abs(taps[:, :3]).max() < 1e-4 < np.abs(taps[:, 1_500]).min()
   np.testing.assert_allclose(
     np.abs(spectrum(taps, 4_096)).max(axis=1), 1, atol=0.02
@@ -335,6 +333,12 @@ def test_peaks_above_full_scale_are_scaled_to_it(algo):
 def test_stationary_noise_does_not_scale():
   loud = speech(level=1.0)
   assert np.abs(boost(loud, algo=3)).max() > 3
+
+
+def test_stationary_noise_too_weak_for_single_precision_is_left_out():
+  wave = speech()
+  out = boost(wave, algo=3, gain=(-2_000, -2_000))
+  np.testing.assert_array_equal(out, wave)
 
 
 def test_quiet_clips_are_not_scaled():
