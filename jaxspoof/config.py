@@ -20,7 +20,8 @@ class DataConfig:
   """Corpus, splits and batches.
 
   Attributes:
-    name: corpus, a folder of `tfds_builders`, or `corpus/builder_config`.
+    name: corpus, such as 'quickstart' or 'asvspoof2019_la', or
+      `corpus/builder_config`; own recordings are `wav_folder/NAME`.
     data_dir: where built corpora lie; None for the TFDS default.
     build: build the corpus first where it is missing.
     train: split whose clips are trained on.

@@ -2,10 +2,11 @@
 
 python -m tfds_builders.build quickstart
 python -m tfds_builders.build quickstart/tiny --data_dir=/tmp/corpora
+python -m tfds_builders.build asvspoof2019_la --manual_dir=~/Downloads
+python -m tfds_builders.build wav_folder --manifest=mine.csv --name=mine
 """
 
 import argparse
-import collections
 import importlib
 import os
 import pathlib
@@ -15,14 +16,19 @@ import time
 
 import tensorflow_datasets as tfds
 
-from tfds_builders import flac
+from tfds_builders import records
+from tfds_builders.errors import BuildError
+from tfds_builders.summary import summary
+
+__all__ = ['CORPORA', 'BuildError', 'build', 'builder', 'main', 'summary']
 
 # Corpus name -> module that registers its builder when imported.
-CORPORA = {'quickstart': 'tfds_builders.quickstart.builder'}
-
-
-class BuildError(ValueError):
-  """A corpus cannot be built; the message says what to do."""
+CORPORA = {
+  'asvspoof2019_la': 'tfds_builders.asvspoof2019.builder',
+  'asvspoof2019_pa': 'tfds_builders.asvspoof2019.builder',
+  'quickstart': 'tfds_builders.quickstart.builder',
+  'wav_folder': 'tfds_builders.wav_folder.builder',
+}
 
 
 def builder(
@@ -31,7 +37,8 @@ def builder(
   """Returns the builder of a corpus.
 
   Args:
-    name: `corpus` or `corpus/config`, the corpus a key of `CORPORA`.
+    name: `corpus` or `corpus/config`, the corpus a key of `CORPORA`. Own data
+      is `wav_folder/NAME`.
     data_dir: where corpora lie; default `~/tensorflow_datasets`, or the
       environment variable TFDS_DATA_DIR.
 
@@ -45,7 +52,9 @@ def builder(
     )
   importlib.import_module(CORPORA[corpus])
   cls = tfds.builder_cls(corpus)
-  if config and config not in cls.builder_configs:
+  if named := getattr(cls, 'config_named', None):
+    config = named(config)
+  elif config and config not in cls.builder_configs:
     raise BuildError(
       f'{corpus} has no config {config!r}; '
       f'known are: {", ".join(cls.builder_configs) or "none"}'
@@ -59,33 +68,42 @@ def build(
   name: str,
   data_dir: str | os.PathLike | None = None,
   manual_dir: str | os.PathLike | None = None,
+  download: bool = False,
+  manifest: str | os.PathLike | None = None,
 ) -> tfds.core.DatasetBuilder:
   """Builds a corpus unless it is there already, and prints a summary.
 
   Args:
     name: `corpus` or `corpus/config`.
     data_dir: where to write; see `builder`.
-    manual_dir: where files lie that a person had to download.
+    manual_dir: where files lie that a person had to download; default
+      `downloads/manual` below the data_dir.
+    download: fetch them where they are missing.
+    manifest: list of files, for `wav_folder/NAME`.
 
   Returns:
     The builder, its data in place.
 
   Raises:
-    BuildError: unknown name, or the disk is full or not writable. Nothing
-      half-built is left behind.
+    BuildError: unknown name, input that is missing or cannot be used, or the
+      disk is full or not writable. Nothing half-built is left behind.
   """
   made = builder(name, data_dir)
+  if isinstance(made, records.RecordBuilder):
+    made.take(records.Inputs(_path(manual_dir), download, _path(manifest)))
   if made.is_prepared():
     print(f'{made.info.full_name} is built already: {made.data_dir}')
     return made
   _check_space(made)
   print(f'building {made.info.full_name} in {made.data_dir}', flush=True)
   start = time.monotonic()
-  manual_dir = None if manual_dir is None else os.fspath(manual_dir)
-  config = tfds.download.DownloadConfig(manual_dir=manual_dir)
+  config = tfds.download.DownloadConfig(manual_dir=_path(manual_dir))
   try:
     made.download_and_prepare(download_config=config)
-  except (OSError, RuntimeError) as error:
+  except (OSError, RuntimeError, ValueError) as error:
+    _remove_empty(made)
+    if isinstance(error, BuildError):
+      raise
     other = builder(name, data_dir)
     if other.is_prepared():
       print(f'another process has built {made.info.full_name} meanwhile')
@@ -97,6 +115,21 @@ def build(
   print(summary(made))
   print(f'built in {time.monotonic() - start:.0f} s: {made.data_dir}')
   return made
+
+
+def _path(path: str | os.PathLike | None) -> pathlib.Path | None:
+  return None if path is None else pathlib.Path(path).expanduser()
+
+
+def _remove_empty(made: tfds.core.DatasetBuilder) -> None:
+  """Removes the folders of a corpus that could not be built."""
+  corpus = pathlib.Path(made.data_dir_root, made.name)
+  for folder in (pathlib.Path(made.data_dir).parent, corpus):
+    if not folder.is_dir():
+      continue
+    # TFDS notes the default config before there is any.
+    if not {path.name for path in folder.iterdir()} - {'.config'}:
+      shutil.rmtree(folder, ignore_errors=True)
 
 
 def _not_written(made: tfds.core.DatasetBuilder, why: object) -> BuildError:
@@ -120,43 +153,56 @@ def _check_space(made: tfds.core.DatasetBuilder) -> None:
     )
 
 
-def summary(made: tfds.core.DatasetBuilder) -> str:
-  """Returns a table of trials, minutes, speakers and attacks per split."""
-  lines = [
-    f'{"split":<10} {"trials":>7} {"bona fide":>9} {"minutes":>8} '
-    f'{"speakers":>8}  attacks'
-  ]
-  for split in made.info.splits:
-    attacks, speakers, seconds = collections.Counter(), set(), 0.0
-    for record in made.as_data_source(split=split):
-      attacks[record['attack'].decode()] += 1
-      speakers.add(record['speaker'])
-      info = flac.verify(record['audio'], record['utterance'].decode())
-      seconds += info.samples / info.rate
-    bona_fide = attacks.pop('-', 0)
-    names = ' '.join(f'{name}:{attacks[name]}' for name in sorted(attacks))
-    lines.append(
-      f'{split:<10} {attacks.total() + bona_fide:>7} {bona_fide:>9} '
-      f'{seconds / 60:>8.1f} {len(speakers):>8}  {names}'
-    )
-  return '\n'.join(lines)
-
-
-def main(argv: list[str] | None = None) -> int:
-  """Builds what the command line names; returns the exit status."""
+def _parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(
     prog='python -m tfds_builders.build',
     description='Build a corpus, without TensorFlow.',
   )
-  known = ', '.join(sorted(CORPORA))
+  known, path = ', '.join(sorted(CORPORA)), pathlib.Path
   parser.add_argument('name', help=f'corpus or corpus/config; known: {known}')
-  parser.add_argument('--data_dir', type=pathlib.Path, help='where to write')
+  parser.add_argument('--config', help='the same as corpus/config')
+  parser.add_argument('--data_dir', type=path, help='where to write')
   parser.add_argument(
-    '--manual_dir', type=pathlib.Path, help='where downloaded files lie'
+    '--manual_dir', type=path, help='where downloaded archives lie'
   )
-  args = parser.parse_args(argv)
+  parser.add_argument(
+    '--download', action='store_true', help='download what is missing'
+  )
+  parser.add_argument(
+    '--manifest', type=path, help='wav_folder: CSV or TSV that lists the files'
+  )
+  parser.add_argument(
+    '--name', dest='own', help='wav_folder: name of your data (wav_folder/NAME)'
+  )
+  return parser
+
+
+def _full_name(args: argparse.Namespace) -> str:
+  """Returns `corpus/config` from the ways to say it."""
+  config = args.config or args.own
+  if not config and args.name == 'wav_folder' and args.manifest:
+    config = args.manifest.stem
+  if not config:
+    return args.name
+  if '/' in args.name or (args.config and args.own):
+    raise BuildError(
+      f'{args.name} with --config={args.config} and --name={args.own}: '
+      'expected the config once'
+    )
+  return f'{args.name}/{config}'
+
+
+def main(argv: list[str] | None = None) -> int:
+  """Builds what the command line names; returns the exit status."""
+  args = _parser().parse_args(argv)
   try:
-    build(args.name, args.data_dir, args.manual_dir)
+    build(
+      _full_name(args),
+      args.data_dir,
+      args.manual_dir,
+      args.download,
+      args.manifest,
+    )
   except BuildError as error:
     print(f'error: {error}', file=sys.stderr)
     return 1

@@ -18,7 +18,8 @@ class Source:
   """Random access to the records of one split.
 
   Attributes:
-    records: a sequence of dictionaries with `audio` (encoded file, bytes),
+    records: a sequence of dictionaries with `audio` (encoded file, bytes: FLAC,
+      WAV or whatever else `audio.decode` reads),
       `label` (0 spoof, 1 bona fide), `utterance`, `speaker` and `attack`.
     name: corpus, for messages.
     split: split, for messages.
@@ -61,7 +62,8 @@ def open_source(
   """Opens a split of a built corpus.
 
   Args:
-    name: A folder of `tfds_builders`, or `folder/builder_config`.
+    name: A key of `tfds_builders.build.CORPORA`, or `key/builder_config`;
+      own recordings are `wav_folder/NAME`.
     split: A TFDS split; `train[:10%]` and `train+dev` work too.
     data_dir: Where built corpora lie; None for the TFDS default.
 
@@ -74,6 +76,7 @@ def open_source(
   builder = build.builder(name, data_dir)
   if not builder.is_prepared():
     command = ['python', '-m', 'tfds_builders.build', name]
+    command += getattr(builder, 'BUILD_OPTIONS', ())
     if data_dir is not None:
       command.append(f'--data_dir={data_dir}')
     raise CorpusNotBuilt(

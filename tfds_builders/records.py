@@ -1,0 +1,238 @@
+"""What all builders that store existing audio share: records and shards.
+
+A record is the same in every corpus: `audio` (an encoded file, bytes), `label`
+(0 spoof, 1 bona fide), `utterance`, `speaker`, `attack` ('-' for bona fide).
+"""
+
+import collections
+import concurrent.futures
+import dataclasses
+import functools
+import hashlib
+import itertools
+import os
+import pathlib
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
+import tensorflow_datasets as tfds
+from array_record.python import array_record_module
+
+from tfds_builders.errors import BuildError, Problems
+from tfds_builders.progress import Progress
+
+SHARD_BYTES = 100_000_000
+_AHEAD = 64  # clips read and checked before they are written
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+  """One trial, and where its audio is.
+
+  Attributes:
+    utterance: name of the trial, unique in its split.
+    speaker: who speaks, or is meant to.
+    attack: how it was made, '-' for bona fide.
+    source: the builder's own name of the audio, such as its path.
+    size: bytes of the stored audio, about.
+    position: where in the list of trials, so that problems are told in order.
+    extra: further text fields of the record.
+  """
+
+  utterance: str
+  speaker: str
+  attack: str
+  source: str
+  size: int
+  position: int = 0
+  extra: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+  @property
+  def label(self) -> str:
+    """The name of the class."""
+    return 'bonafide' if self.attack == '-' else 'spoof'
+
+
+@dataclasses.dataclass
+class Tally:
+  """What a split holds, counted while it is written."""
+
+  attacks: collections.Counter = dataclasses.field(
+    default_factory=collections.Counter
+  )
+  speakers: set[str] = dataclasses.field(default_factory=set)
+  seconds: float = 0.0
+
+  def add(self, attack: str, speaker: str, seconds: float) -> None:
+    """Counts one trial."""
+    self.attacks[attack] += 1
+    self.speakers.add(speaker)
+    self.seconds += seconds
+
+
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+  """What a person says a corpus is to be built from.
+
+  Attributes:
+    manual_dir: where archives lie; None for `downloads/manual`.
+    download: fetch them where they are missing.
+    manifest: list of files.
+  """
+
+  manual_dir: pathlib.Path | None = None
+  download: bool = False
+  manifest: pathlib.Path | None = None
+
+
+# Returns the bytes to store and the clip's length in seconds.
+Reader = Callable[[Trial], tuple[bytes, float]]
+
+
+class RecordBuilder(tfds.core.ShardBasedBuilder):
+  """Base of builders that store audio which exists already.
+
+  A subclass gives `_info` and `_shard_iterators_per_split`, and returns
+  `self.shards(...)` from the latter. ShardBasedBuilder, because the shuffler of
+  the others needs TensorFlow above 1 GiB; so rows are permuted here, by a seed
+  of the split's name.
+
+  Attributes:
+    tally: what was written, by split.
+  """
+
+  # What `python -m tfds_builders.build` needs besides the name.
+  BUILD_OPTIONS: tuple[str, ...] = ()
+
+  inputs = Inputs()
+
+  def take(self, inputs: Inputs) -> None:
+    """Sets what the corpus is built from, or is said to have been built from.
+
+    Raises:
+      BuildError: this corpus is built from something else.
+    """
+    self.inputs = inputs
+
+  def shards(
+    self, splits: Mapping[str, Sequence[Trial]], read: Reader, of: object
+  ) -> dict[str, list[Callable[[], Iterator]]]:
+    """Returns the generators that TFDS asks for.
+
+    Args:
+      splits: the trials, in any order.
+      read: called in threads; a ValueError of it is collected, and all of them
+        are raised together once everything was looked at.
+      of: what is being read, for messages.
+    """
+    self.tally = {split: Tally() for split in splits}
+    self._problems = Problems(of)
+    self._check_space(sum(t.size for trials in splits.values() for t in trials))
+    progress = Progress('clips', sum(map(len, splits.values())))
+    return {
+      split: [
+        functools.partial(self._examples, split, part, read, progress)
+        for part in _parts(split, trials)
+      ]
+      for split, trials in splits.items()
+    }
+
+  def _check_space(self, needed: int) -> None:
+    """Says at once, not after minutes, that the disk is too small."""
+    free = shutil.disk_usage(self.data_dir).free
+    if free < needed:
+      raise BuildError(
+        f'{self.data_dir}: {free / 1e9:.1f} GB are free, {needed / 1e9:.1f} GB '
+        'are needed (--data_dir=DIR)'
+      )
+
+  def _examples(
+    self,
+    split: str,
+    trials: Sequence[Trial],
+    read: Reader,
+    progress: Progress,
+  ) -> Iterator[tuple[str, dict]]:
+    for trial, future in _read_ahead(trials, read):
+      progress.step()
+      try:
+        data, seconds = future.result()
+      except ValueError as error:
+        self._problems.add(str(error), trial.position)
+        continue
+      self.tally[split].add(trial.attack, trial.speaker, seconds)
+      example = {
+        'audio': data,
+        'label': trial.label,
+        'utterance': trial.utterance,
+        'speaker': trial.speaker,
+        'attack': trial.attack,
+        **trial.extra,
+      }
+      yield trial.utterance, example
+      # TFDS keeps the examples of a shard until it is written, to count them;
+      # it has serialised this one. Emptied, it does not hold the audio.
+      example.clear()
+
+  def _download_and_prepare(self, dl_manager, download_config=None) -> None:
+    super()._download_and_prepare(dl_manager, download_config)
+    self._problems.raise_if_any()  # here TFDS still removes what is written
+
+  def _example_writer(self):
+    return _Writer(self.info.file_format)
+
+
+class _Writer(tfds.core.writer.ExampleWriter):
+  """Stores records as they are: coded audio hardly compresses."""
+
+  def write(self, path: str | os.PathLike, examples: Iterable) -> None:
+    writer = array_record_module.ArrayRecordWriter(
+      os.fspath(path), 'group_size:1,uncompressed'
+    )
+    for _, example in examples:
+      writer.write(example)
+    writer.close()
+
+
+def features(*extra: str) -> tfds.features.FeaturesDict:
+  """Returns the features of a record, with further text fields."""
+  text = ('utterance', 'speaker', 'attack', *extra)
+  return tfds.features.FeaturesDict(
+    {
+      'audio': tfds.features.Tensor(shape=(), dtype=np.object_),
+      'label': tfds.features.ClassLabel(names=['spoof', 'bonafide']),
+      **{field: tfds.features.Text() for field in text},
+    }
+  )
+
+
+def generator(*words: str) -> np.random.Generator:
+  """Returns random numbers that depend on the words alone."""
+  digest = hashlib.sha256(' '.join(words).encode()).digest()
+  return np.random.default_rng(list(digest))
+
+
+def _parts(split: str, trials: Sequence[Trial]) -> list[list[Trial]]:
+  """Permutes the trials and deals them out to shards of about one size."""
+  order = generator('order', split).permutation(len(trials))
+  shards = -(-sum(trial.size for trial in trials) // SHARD_BYTES)
+  shards = max(1, min(shards, len(trials)))
+  return [[trials[i] for i in order[k::shards]] for k in range(shards)]
+
+
+def _read_ahead(trials: Sequence[Trial], read: Reader):
+  """Yields trials with their audio, read in threads, in order."""
+  with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+    todo = iter(trials)
+    waiting = collections.deque(
+      (trial, pool.submit(read, trial))
+      for trial in itertools.islice(todo, _AHEAD)
+    )
+    try:
+      while waiting:
+        yield waiting.popleft()
+        if trial := next(todo, None):
+          waiting.append((trial, pool.submit(read, trial)))
+    finally:
+      pool.shutdown(cancel_futures=True)

@@ -1,0 +1,147 @@
+"""The TFDS builder of one's own recordings: `wav_folder/NAME`."""
+
+import pathlib
+import re
+
+import tensorflow_datasets as tfds
+
+from jaxspoof.data import audio
+from tfds_builders import records
+from tfds_builders.errors import BuildError
+from tfds_builders.wav_folder import manifest, splits
+
+_COPY = 'manifest_copy'  # of the table, in the folder of the records
+
+
+class WavFolder(records.RecordBuilder):
+  """Recordings listed in a CSV or TSV file; one config per table."""
+
+  VERSION = tfds.core.Version('1.0.0')
+  RELEASE_NOTES = {'1.0.0': 'First version.'}
+  BUILD_OPTIONS = ('--manifest=FILE',)
+
+  @classmethod
+  def config_named(cls, name: str) -> tfds.core.BuilderConfig:
+    """Returns the config of one's data; its name is all there is to it.
+
+    Raises:
+      BuildError: a name that is no folder's.
+    """
+    if not re.fullmatch(r'[A-Za-z0-9][\w.-]*', name, re.ASCII):
+      raise BuildError(
+        f'wav_folder/{name}: expected wav_folder/NAME (or --name=NAME), where '
+        'NAME has letters, digits, dots, _ and - only'
+      )
+    return tfds.core.BuilderConfig(name=name, description='Own recordings.')
+
+  def _create_builder_config(self, builder_config, version):
+    return builder_config  # TFDS would warn that it is not in a list
+
+  def _info(self) -> tfds.core.DatasetInfo:
+    """Returns the features; audio is the file as it was."""
+    return self.dataset_info_from_configs(
+      description="One's own recordings, from a table.",
+      features=records.features(),
+    )
+
+  def take(self, inputs: records.Inputs) -> None:
+    """Takes the table; what was built from another one stays as it is."""
+    super().take(inputs)
+    copy = pathlib.Path(self.data_dir, _COPY)
+    if inputs.manifest is None or not copy.exists():
+      return
+    if _bytes(inputs.manifest) != copy.read_bytes():
+      raise BuildError(
+        f'{self.info.full_name} was built from another version of '
+        f'{inputs.manifest}; choose another --name, or remove {self.data_dir}'
+      )
+
+  def _shard_iterators_per_split(self, dl_manager):
+    path = self.inputs.manifest
+    if path is None:
+      raise BuildError(
+        f'{self.name}/{self.builder_config.name} is not built, and there is no '
+        'table to build it from: say --manifest=FILE'
+      )
+    table = manifest.read(path)
+    _check(table)
+    pathlib.Path(self.data_dir, _COPY).write_bytes(_bytes(path))
+    _say_how_read(table)
+    divided = _divided(table)
+    return self.shards(
+      {split: [_trial(row) for row in rows] for split, rows in divided.items()},
+      _read,
+      path,
+    )
+
+
+def _bytes(path: pathlib.Path) -> bytes:
+  try:
+    return path.read_bytes()
+  except OSError as error:
+    raise BuildError(f'{path}: cannot be read ({error.strerror})') from error
+
+
+def _check(table: manifest.Manifest) -> None:
+  """Raises what is wrong with the table, and then also with the audio.
+
+  Where nothing is wrong with the table, the audio is checked as it is stored.
+  """
+  for trial in map(_trial, table.rows) if len(table.problems) else ():
+    try:
+      _read(trial)
+    except ValueError as error:
+      table.problems.add(str(error), trial.position)
+  table.problems.raise_if_any()
+
+
+def _say_how_read(table: manifest.Manifest) -> None:
+  for label, count in sorted(table.labels.items()):
+    kind = 'bona fide' if label.lower() in manifest.BONA_FIDE else 'spoof'
+    print(f'label {label!r} is taken as {kind}: {count:,} rows')
+  if table.ignored:
+    print(f'note: columns not used: {", ".join(table.ignored)}')
+
+
+def _divided(table: manifest.Manifest) -> dict[str, list[manifest.Row]]:
+  """Returns rows by split, and says how they came about."""
+  speakers = 'speaker' in table.columns
+  if 'split' in table.columns:
+    divided = {}
+    for row in table.rows:
+      divided.setdefault(row.split, []).append(row)
+  else:
+    divided = splits.divide(table.rows, by_speaker=speakers)
+    shares = ', '.join(f'{n} {s:.0%}' for n, s in splits.SHARES.items())
+    how = 'no speaker in two splits' if speakers else 'at random'
+    print(f'no column split: divided {how}, {shares}, seed {splits.SEED!r}')
+    if not speakers:
+      print(
+        'warning: no column speaker: the same person may be in train and eval, '
+        'which makes results look better than they are'
+      )
+  for warning in splits.warnings(divided, speakers):
+    print(f'warning: {warning}')
+  return divided
+
+
+def _trial(row: manifest.Row) -> records.Trial:
+  return records.Trial(
+    row.utterance,
+    row.speaker,
+    row.attack,
+    str(row.path),
+    row.path.stat().st_size,
+    row.number,
+  )
+
+
+def _read(trial: records.Trial) -> tuple[bytes, float]:
+  """Reads a file and decodes it, so that training need not fail on it."""
+  name = f'row {trial.position}: {trial.source}'
+  try:
+    data = pathlib.Path(trial.source).read_bytes()
+  except OSError as error:
+    raise BuildError(f'{name}: cannot be read ({error.strerror})') from error
+  samples = audio.load(data, name)
+  return data, len(samples) / audio.SAMPLE_RATE

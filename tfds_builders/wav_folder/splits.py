@@ -1,0 +1,90 @@
+"""Divides recordings into train, dev and eval where nobody said how."""
+
+import collections
+from collections.abc import Sequence
+
+import numpy as np
+
+from tfds_builders.errors import BuildError
+from tfds_builders.records import generator
+from tfds_builders.wav_folder.manifest import Row
+
+SHARES = {'train': 0.6, 'dev': 0.2, 'eval': 0.2}
+SEED = 'wav_folder 0'
+
+
+def divide(rows: Sequence[Row], by_speaker: bool) -> dict[str, list[Row]]:
+  """Divides into 60 % train, 20 % dev and 20 % eval, each class about so.
+
+  Args:
+    rows: the recordings.
+    by_speaker: all recordings of a speaker go into one split; else each goes
+      where chance puts it.
+
+  Returns:
+    Rows by split, the same for the same rows.
+
+  Raises:
+    BuildError: fewer speakers (or recordings) than splits.
+  """
+  groups = collections.defaultdict(list)
+  for row in rows:
+    groups[row.speaker if by_speaker else row.utterance].append(row)
+  if len(groups) < len(SHARES):
+    what = 'speakers' if by_speaker else 'recordings'
+    raise BuildError(
+      f'{len(groups)} {what} cannot be divided into {", ".join(SHARES)}; '
+      'expected at least 3, or a column `split`'
+    )
+  return _fill(groups)
+
+
+def _fill(groups: dict[str, list[Row]]) -> dict[str, list[Row]]:
+  """Puts group after group, the large ones first, where most is lacking."""
+  shares = np.array(list(SHARES.values()))
+  counts = {name: _classes(group) for name, group in groups.items()}
+  total = np.maximum(sum(counts.values()), 1)
+  filled = np.zeros((len(SHARES), 2))  # of each class, as a share of all
+  splits = {split: [] for split in SHARES}
+  names = sorted(groups)
+  generator(SEED).shuffle(names)
+  names.sort(key=lambda name: -len(groups[name]))  # stable: ties by chance
+  for left, name in zip(range(len(names), 0, -1), names, strict=True):
+    share = counts[name] / total
+    lacking = (shares[:, None] - filled) / shares[:, None]
+    gain = lacking @ share
+    empty = [not rows for rows in splits.values()]
+    if sum(empty) >= left:  # the last ones go where nobody is
+      gain = np.where(empty, gain, -np.inf)
+    chosen = int(np.argmax(gain))
+    filled[chosen] += share
+    splits[list(SHARES)[chosen]] += groups[name]
+  return splits
+
+
+def _classes(rows: Sequence[Row]) -> np.ndarray:
+  bona_fide = sum(row.bona_fide for row in rows)
+  return np.array([len(rows) - bona_fide, bona_fide], float)
+
+
+def warnings(splits: dict[str, list[Row]], speakers: bool) -> list[str]:
+  """Says what makes results on these splits doubtful."""
+  found = []
+  for split, rows in splits.items():
+    if missing := {True, False} - {row.bona_fide for row in rows}:
+      name = 'bona fide' if True in missing else 'spoof'
+      found.append(f'{split} has no {name} recordings: no EER there')
+  if not speakers:
+    return found
+  where = collections.defaultdict(set)
+  for split, rows in splits.items():
+    for row in rows:
+      where[row.speaker].add(split)
+  shared = sorted(name for name, places in where.items() if len(places) > 1)
+  if shared:
+    some = ', '.join(shared[:5]) + (', ...' if len(shared) > 5 else '')
+    found.append(
+      f'{len(shared)} speakers are in several splits ({some}): a detector may '
+      'learn who speaks'
+    )
+  return found
