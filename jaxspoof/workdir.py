@@ -7,6 +7,7 @@ import pathlib
 import numpy as np
 
 from jaxspoof import sharding as sharding_lib
+from jaxspoof.data import audio, decoders
 
 # Fields that may differ between the parts of a run that was interrupted: they
 # change where and how fast it runs, or how it is shown, not what it computes.
@@ -63,7 +64,11 @@ def keep_examples(workdir: pathlib.Path, source, trials) -> None:
     found = np.flatnonzero(trials.label == label)
     if len(found):
       record = source[int(found[0])]
-      clip = f'{name}_{trials.utterance[found[0]]}.flac'
+      # An utterance may be named by its path, and have a suffix or none.
+      utterance = pathlib.PurePath(trials.utterance[found[0]]).name
+      clip = f'{name}_{utterance}'
+      if not clip.lower().endswith(audio.EXTENSIONS):
+        clip += decoders.suffix(record['audio'])
       path = workdir / 'examples' / clip
       path.parent.mkdir(parents=True, exist_ok=True)
       path.write_bytes(record['audio'])

@@ -7,6 +7,7 @@ python -m tfds_builders.build wav_folder --manifest=mine.csv --name=mine
 """
 
 import argparse
+import contextlib
 import importlib
 import os
 import pathlib
@@ -122,14 +123,18 @@ def _path(path: str | os.PathLike | None) -> pathlib.Path | None:
 
 
 def _remove_empty(made: tfds.core.DatasetBuilder) -> None:
-  """Removes the folders of a corpus that could not be built."""
-  corpus = pathlib.Path(made.data_dir_root, made.name)
-  for folder in (pathlib.Path(made.data_dir).parent, corpus):
-    if not folder.is_dir():
-      continue
-    # TFDS notes the default config before there is any.
-    if not {path.name for path in folder.iterdir()} - {'.config'}:
-      shutil.rmtree(folder, ignore_errors=True)
+  """Removes the folders that TFDS made for a corpus that was not built."""
+  root = pathlib.Path(made.data_dir_root)
+  corpus = root / made.name
+  # TFDS notes the default config before there is any.
+  if corpus.is_dir() and {p.name for p in corpus.rglob('*')} <= {
+    '.config', 'metadata.json', getattr(made.builder_config, 'name', '')
+  }:  # fmt: skip
+    shutil.rmtree(corpus, ignore_errors=True)
+  empty = (pathlib.Path(made.data_dir).parent, root / 'downloads/extracted')
+  for folder in (*empty, root / 'downloads'):
+    with contextlib.suppress(OSError):  # there is something in it
+      folder.rmdir()
 
 
 def _not_written(made: tfds.core.DatasetBuilder, why: object) -> BuildError:

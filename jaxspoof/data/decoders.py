@@ -36,6 +36,12 @@ def sniff(data: bytes) -> str:
   return 'other'
 
 
+def suffix(data: bytes) -> str:
+  """The suffix of a file with these bytes, such as '.wav'; '' if unknown."""
+  kinds = {'WAV': '.wav', 'FLAC': '.flac', 'MP3': '.mp3', 'other': ''}
+  return kinds.get(sniff(data), '.ogg')
+
+
 def _id3_size(data: bytes) -> int:
   """Bytes of the ID3v2 tag in front, which both MP3 and FLAC may carry."""
   if data[:3] != b'ID3' or len(data) < 10:
