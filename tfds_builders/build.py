@@ -16,6 +16,7 @@ import sys
 import time
 
 import tensorflow_datasets as tfds
+from absl import logging
 
 from tfds_builders import records
 from tfds_builders.errors import BuildError
@@ -200,6 +201,7 @@ def _full_name(args: argparse.Namespace) -> str:
 def main(argv: list[str] | None = None) -> int:
   """Builds what the command line names; returns the exit status."""
   args = _parser().parse_args(argv)
+  logging.set_verbosity(logging.ERROR)  # TFDS warns of folders it is to make
   try:
     build(
       _full_name(args),

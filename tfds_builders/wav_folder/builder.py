@@ -114,7 +114,9 @@ def _divided(table: manifest.Manifest) -> dict[str, list[manifest.Row]]:
     divided = splits.divide(table.rows, by_speaker=speakers)
     shares = ', '.join(f'{n} {s:.0%}' for n, s in splits.SHARES.items())
     how = 'no speaker in two splits' if speakers else 'at random'
-    print(f'no column split: divided {how}, {shares}, seed {splits.SEED!r}')
+    print(
+      f'no column split: divided {how}, about {shares}; seed {splits.SEED!r}'
+    )
     if not speakers:
       print(
         'warning: no column speaker: the same person may be in train and eval, '
