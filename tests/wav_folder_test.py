@@ -182,7 +182,7 @@ def test_every_split_gets_speakers_of_unequal_size(speakers):
     for s in range(speakers)
     for i in range(2 ** min(s, 8))
   ]
-  divided = splits.divide(rows, by_speaker=True)
+  divided = splits.divide(rows, by_speaker=True, of='x')
   names = [{row.speaker for row in part} for part in divided.values()]
   assert all(names) and sum(map(len, names)) == speakers == len(
     set.union(*names)
@@ -196,7 +196,7 @@ def test_classes_of_different_speakers_are_both_divided():
     for s in range(10)
     for i in range(7)
   ]
-  divided = splits.divide(rows, by_speaker=True)
+  divided = splits.divide(rows, by_speaker=True, of='x')
   shares = [sum(r.bona_fide for r in part) for part in divided.values()]
   assert shares == [21, 7, 7]
   assert [len(part) for part in divided.values()] == [42, 14, 14]
@@ -205,7 +205,8 @@ def test_classes_of_different_speakers_are_both_divided():
 def test_too_few_speakers_to_divide(tmp_path):
   table = write(tmp_path, 'path label speaker', rows_of_speakers(2, 4))
   text = failure(tmp_path, table)
-  assert '2 speakers cannot be divided into train, dev, eval' in text[0]
+  expected = f'{table}: 2 speakers cannot be divided into train, dev, eval'
+  assert text[0].startswith(expected)
 
 
 def test_all_problems_are_listed_by_row(tmp_path):
@@ -311,7 +312,7 @@ def test_another_table_does_not_pass_for_the_first(tmp_path, capsys):
     build.build('wav_folder/mine', tmp_path / 'data', manifest='gone.csv')
 
 
-def test_names_of_corpora(tmp_path, capsys):
+def test_names_of_corpora(tmp_path):
   with pytest.raises(build.BuildError, match='where NAME has letters'):
     build.builder('wav_folder', tmp_path)
   with pytest.raises(build.BuildError, match='where NAME has letters'):
@@ -320,6 +321,31 @@ def test_names_of_corpora(tmp_path, capsys):
     pipeline.open_source('wav_folder/x', 'train', tmp_path)
   with pytest.raises(build.BuildError, match='no table.*--manifest=FILE'):
     build.build('wav_folder/x', tmp_path)
-  arguments = ['wav_folder/x', '--name=y', f'--data_dir={tmp_path}']
-  assert build.main(arguments) == 1
-  assert 'expected the config once' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+  'arguments, message',
+  [
+    (['wav_folder/x', '--name=y'], 'expected the config once'),
+    (['wav_folder', '--name=x', '--config=y'], 'expected the config once'),
+    (['quickstart', '--manifest=x.csv'], 'quickstart takes no --manifest'),
+    (['asvspoof2019_la', '--name=x'], 'asvspoof2019_la takes no --name'),
+    (['wav_folder', '--manifest=x.csv'], 'x.csv: cannot be read'),
+  ],
+)
+def test_command_lines_that_mean_nothing(tmp_path, capsys, arguments, message):
+  assert build.main([*arguments, f'--data_dir={tmp_path}']) == 1
+  error = capsys.readouterr().err
+  assert error.startswith('error: ') and message in error
+  assert_nothing_left(tmp_path)
+
+
+def test_interrupted_build_leaves_nothing(tmp_path, monkeypatch):
+  def interrupted(*args, **kwargs):
+    raise KeyboardInterrupt
+
+  table = write(tmp_path, 'path label speaker', rows_of_speakers(4, 2))
+  monkeypatch.setattr(audio, 'load', interrupted)
+  with pytest.raises(KeyboardInterrupt):
+    build.build('wav_folder/mine', tmp_path / 'data', manifest=table)
+  assert_nothing_left(tmp_path / 'data')

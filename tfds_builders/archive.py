@@ -1,6 +1,7 @@
 """Reads a published archive where it lies, packed or unpacked."""
 
 import contextlib
+import os
 import pathlib
 import zipfile
 import zlib
@@ -104,11 +105,13 @@ def find(folder: pathlib.Path, name: str, root: str) -> pathlib.Path | None:
 def _folder(path: pathlib.Path, root: str) -> Archive:
   if not (path / root).is_file():
     raise BuildError(f'{path}: expected a folder that holds {root}')
-  sizes = {
-    file.relative_to(path).as_posix(): file.stat().st_size
-    for file in path.rglob('*')
-    if file.is_file()
-  }
+  sizes = {}
+  # Links are followed: some keep the audio on another disk.
+  for folder, _, names in os.walk(path, followlinks=True):
+    for name in names:
+      file = pathlib.Path(folder, name)
+      if file.is_file():
+        sizes[file.relative_to(path).as_posix()] = file.stat().st_size
   return Archive(path, sizes)
 
 

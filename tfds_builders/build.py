@@ -102,9 +102,9 @@ def build(
   config = tfds.download.DownloadConfig(manual_dir=_path(manual_dir))
   try:
     made.download_and_prepare(download_config=config)
-  except (OSError, RuntimeError, ValueError) as error:
+  except BaseException as error:
     _remove_empty(made)
-    if isinstance(error, BuildError):
+    if not isinstance(error, OSError | RuntimeError):
       raise
     other = builder(name, data_dir)
     if other.is_prepared():
@@ -185,6 +185,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def _full_name(args: argparse.Namespace) -> str:
   """Returns `corpus/config` from the ways to say it."""
+  corpus = args.name.partition('/')[0]
+  for option, value in (('manifest', args.manifest), ('name', args.own)):
+    if value and corpus != 'wav_folder':
+      raise BuildError(f'{corpus} takes no --{option}; wav_folder does')
   config = args.config or args.own
   if not config and args.name == 'wav_folder' and args.manifest:
     config = args.manifest.stem

@@ -144,9 +144,10 @@ def _read(
   """Reads a clip and compares its samples with the MD5 in its header."""
   data = packed.read(trial.source)
   samples, rate = audio.decode(data, trial.source, verify=True)
-  if rate != audio.SAMPLE_RATE or samples.ndim != 1:
+  channels = 1 if samples.ndim == 1 else samples.shape[1]
+  if (rate, channels) != (audio.SAMPLE_RATE, 1):
     raise BuildError(
-      f'{trial.source}: {rate} Hz, {samples.shape[1:] or 1} channels; '
+      f'{trial.source}: {rate} Hz, {channels} channels; '
       f'expected {audio.SAMPLE_RATE} Hz, mono'
     )
   stored = _wav(samples) if pcm else data

@@ -67,7 +67,7 @@ class WavFolder(records.RecordBuilder):
     _check(table)
     pathlib.Path(self.data_dir, _COPY).write_bytes(_bytes(path))
     _say_how_read(table)
-    divided = _divided(table)
+    divided = _divided(table, path)
     return self.shards(
       {split: [_trial(row) for row in rows] for split, rows in divided.items()},
       _read,
@@ -103,7 +103,9 @@ def _say_how_read(table: manifest.Manifest) -> None:
     print(f'note: columns not used: {", ".join(table.ignored)}')
 
 
-def _divided(table: manifest.Manifest) -> dict[str, list[manifest.Row]]:
+def _divided(
+  table: manifest.Manifest, path: pathlib.Path
+) -> dict[str, list[manifest.Row]]:
   """Returns rows by split, and says how they came about."""
   speakers = 'speaker' in table.columns
   if 'split' in table.columns:
@@ -111,7 +113,7 @@ def _divided(table: manifest.Manifest) -> dict[str, list[manifest.Row]]:
     for row in table.rows:
       divided.setdefault(row.split, []).append(row)
   else:
-    divided = splits.divide(table.rows, by_speaker=speakers)
+    divided = splits.divide(table.rows, by_speaker=speakers, of=path)
     shares = ', '.join(f'{n} {s:.0%}' for n, s in splits.SHARES.items())
     how = 'no speaker in two splits' if speakers else 'at random'
     print(

@@ -13,13 +13,16 @@ SHARES = {'train': 0.6, 'dev': 0.2, 'eval': 0.2}
 SEED = 'wav_folder 0'
 
 
-def divide(rows: Sequence[Row], by_speaker: bool) -> dict[str, list[Row]]:
+def divide(
+  rows: Sequence[Row], by_speaker: bool, of: object
+) -> dict[str, list[Row]]:
   """Divides into 60 % train, 20 % dev and 20 % eval, each class about so.
 
   Args:
     rows: the recordings.
     by_speaker: all recordings of a speaker go into one split; else each goes
       where chance puts it.
+    of: the table, for messages.
 
   Returns:
     Rows by split, the same for the same rows.
@@ -33,7 +36,7 @@ def divide(rows: Sequence[Row], by_speaker: bool) -> dict[str, list[Row]]:
   if len(groups) < len(SHARES):
     what = 'speakers' if by_speaker else 'recordings'
     raise BuildError(
-      f'{len(groups)} {what} cannot be divided into {", ".join(SHARES)}; '
+      f'{of}: {len(groups)} {what} cannot be divided into {", ".join(SHARES)}; '
       'expected at least 3, or a column `split`'
     )
   return _fill(groups)
