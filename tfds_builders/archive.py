@@ -1,11 +1,12 @@
 """Reads a published archive where it lies, packed or unpacked."""
 
 import contextlib
-import os
+import dataclasses
 import pathlib
 import zipfile
 import zlib
 from collections.abc import Iterator
+from typing import Protocol
 
 from tfds_builders.errors import BuildError
 
@@ -21,43 +22,64 @@ _UNREADABLE = (
 )
 
 
-class Archive:
-  """Files of a zip, or of a folder it was unpacked to, by their paths in it.
+class Archive(Protocol):
+  """Files of a published archive, by their paths below its root.
 
   May be read from several threads.
 
-  Args:
+  Attributes:
     path: the zip file, or the folder.
-    sizes: bytes of each file, by its path below the archive's root.
-    prefix: folders above that root: some copies nest one level deeper.
-    packed: the open zip; None for a folder.
   """
 
-  def __init__(
-    self,
-    path: pathlib.Path,
-    sizes: dict[str, int],
-    prefix: str = '',
-    packed: zipfile.ZipFile | None = None,
-  ):
-    self.path, self.sizes = path, sizes
-    self._prefix, self._packed = prefix, packed
+  path: pathlib.Path
 
-  def __contains__(self, name: str) -> bool:
-    return name in self.sizes
+  def size(self, name: str) -> int | None:
+    """Returns the bytes of a file; None if there is no such file."""
 
   def read(self, name: str) -> bytes:
-    """Returns the bytes of a file; those of a zip pass its CRC.
+    """Returns a file's content; that of a zip has passed its CRC.
 
     Raises:
       BuildError: the file is damaged, cut or cannot be read.
     """
+
+
+@dataclasses.dataclass
+class _Folder:
+  path: pathlib.Path
+
+  def size(self, name: str) -> int | None:
+    file = self.path / name
+    return file.stat().st_size if file.is_file() else None
+
+  def read(self, name: str) -> bytes:
+    with _reported(name):
+      return (self.path / name).read_bytes()
+
+
+@dataclasses.dataclass
+class _Zip:
+  path: pathlib.Path
+  packed: zipfile.ZipFile
+  prefix: str  # folders above the root: some copies nest one level deeper
+
+  def size(self, name: str) -> int | None:
     try:
-      if self._packed is None:
-        return (self.path / self._prefix / name).read_bytes()
-      return self._packed.read(self._prefix + name)
-    except _UNREADABLE as error:
-      raise BuildError(f'{name} cannot be read ({error})') from error
+      return self.packed.getinfo(self.prefix + name).file_size
+    except KeyError:
+      return None
+
+  def read(self, name: str) -> bytes:
+    with _reported(name):
+      return self.packed.read(self.prefix + name)
+
+
+@contextlib.contextmanager
+def _reported(name: str) -> Iterator[None]:
+  try:
+    yield
+  except _UNREADABLE as error:
+    raise BuildError(f'{name} cannot be read ({error})') from error
 
 
 @contextlib.contextmanager
@@ -105,29 +127,15 @@ def find(folder: pathlib.Path, name: str, root: str) -> pathlib.Path | None:
 def _folder(path: pathlib.Path, root: str) -> Archive:
   if not (path / root).is_file():
     raise BuildError(f'{path}: expected a folder that holds {root}')
-  sizes = {}
-  # Links are followed: some keep the audio on another disk.
-  for folder, _, names in os.walk(path, followlinks=True):
-    for name in names:
-      file = pathlib.Path(folder, name)
-      if file.is_file():
-        sizes[file.relative_to(path).as_posix()] = file.stat().st_size
-  return Archive(path, sizes)
+  return _Folder(path)
 
 
 def _zip(path: pathlib.Path, packed: zipfile.ZipFile, root: str) -> Archive:
-  infos = packed.infolist()
   prefixes = [
     info.filename[: -len(root)]
-    for info in infos
+    for info in packed.infolist()
     if info.filename.endswith(root)
   ]
   if not prefixes:
     raise BuildError(f'{path}: expected a zip archive that holds {root}')
-  prefix = min(prefixes, key=len)
-  sizes = {
-    info.filename[len(prefix) :]: info.file_size
-    for info in infos
-    if info.filename.startswith(prefix) and not info.is_dir()
-  }
-  return Archive(path, sizes, prefix, packed)
+  return _Zip(path, packed, min(prefixes, key=len))

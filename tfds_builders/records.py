@@ -26,7 +26,7 @@ SHARD_BYTES = 100_000_000
 _AHEAD = 64  # clips read and checked before they are written
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Trial:
   """One trial, and where its audio is.
 

@@ -13,6 +13,7 @@ key. The official README.LA.txt and README.PA.txt define them.
 import collections
 import dataclasses
 import re
+import sys
 from collections.abc import Mapping, Sequence
 
 from tfds_builders.asvspoof2019 import official
@@ -27,7 +28,7 @@ _PATTERNS = {
 }  # fmt: skip
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Line:
   """One trial of a protocol; `attack` is '-' for bona fide speech."""
 
@@ -71,7 +72,8 @@ def parse(data: bytes, access: str, name: str) -> list[Line]:
     if wrong := _wrong(fields, access):
       problems.add(f'line {number}: {row[:80]!r}: {wrong}')
       continue
-    speaker, utterance, environment, attack, _ = fields
+    # Interned: a name that returns on each line is kept once.
+    speaker, utterance, environment, attack, _ = map(sys.intern, fields)
     first = seen.setdefault(utterance, number)
     if first != number:
       problems.add(f'line {number}: {utterance} is on line {first} already')
