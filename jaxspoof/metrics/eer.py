@@ -97,13 +97,14 @@ def eer_of(scores, labels, mask=None) -> Eer:
   return Eer(float(value), threshold)
 
 
-def det_curve(scores, labels, mask=None) -> DetCurve:
+def det_curve(scores, labels, mask=None, metric='eer') -> DetCurve:
   """Miss and false-alarm rates at every threshold, in the official order.
 
   Args:
     scores: float [N], higher = more bona fide.
     labels: int or bool [N], spoof 0, bona fide 1.
     mask: bool [N], False = leave out; None = all are trials.
+    metric: what the curve is for; errors begin with it.
 
   Returns:
     `DetCurve` of [trials + 1] float64 arrays for concrete input; of [N + 1]
@@ -115,7 +116,7 @@ def det_curve(scores, labels, mask=None) -> DetCurve:
   """
   if any(isinstance(x, jax.core.Tracer) for x in (scores, labels, mask)):
     return _traced_det_curve(scores, labels, mask)
-  trials = sort_trials(scores, labels, mask)
+  trials = sort_trials(scores, labels, mask, metric)
   misses = np.cumsum(trials.bonafide)
   rejected = np.cumsum(~trials.bonafide)
   scores = trials.scores.astype(np.float64)

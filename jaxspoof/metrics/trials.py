@@ -21,16 +21,39 @@ class SortedTrials(NamedTuple):
   order: np.ndarray
 
 
-def sort_trials(scores, labels, mask=None) -> SortedTrials:
+def sort_trials(scores, labels, mask=None, metric='eer') -> SortedTrials:
   """Check concrete trials and bring them into the official order.
 
   Args:
     scores: float [N].
     labels: int or bool [N], spoof 0, bona fide 1.
     mask: bool [N] or None.
+    metric: what the trials are for; errors begin with it.
 
   Returns:
     The trials that the mask keeps, ascending, bona fide first among equals.
+
+  Raises:
+    ValueError: see `eer`.
+  """
+  scores, labels, index = select_trials(scores, labels, mask, metric)
+  # Bona fide first, then a stable sort: that is the official order.
+  first = np.argsort(labels == 0, kind='stable')
+  order = first[np.argsort(scores[first], kind='stable')]
+  return SortedTrials(scores[order], labels[order] == 1, index[order])
+
+
+def select_trials(scores, labels, mask, metric):
+  """Check concrete trials and keep what the mask keeps, in its order.
+
+  Args:
+    scores: as for `sort_trials`, like all arguments.
+    labels: likewise.
+    mask: likewise.
+    metric: likewise.
+
+  Returns:
+    (scores, labels, where each trial was), numpy arrays of one length.
 
   Raises:
     ValueError: see `eer`.
@@ -39,16 +62,13 @@ def sort_trials(scores, labels, mask=None) -> SortedTrials:
   kept = np.ones(scores.shape, bool) if mask is None else np.asarray(mask, bool)
   if scores.ndim != 1 or not scores.shape == labels.shape == kept.shape:
     raise ValueError(
-      'eer: scores, labels and mask must be vectors of one length; got shapes '
-      f'{scores.shape}, {labels.shape}, {kept.shape}'
+      f'{metric}: scores, labels and mask must be vectors of one length; got '
+      f'shapes {scores.shape}, {labels.shape}, {kept.shape}'
     )
   index = np.flatnonzero(kept)
   scores, labels = scores[index], labels[index]
-  _check(scores, labels)
-  # Bona fide first, then a stable sort: that is the official order.
-  first = np.argsort(labels == 0, kind='stable')
-  order = first[np.argsort(scores[first], kind='stable')]
-  return SortedTrials(scores[order], labels[order] == 1, index[order])
+  _check(scores, labels, metric)
+  return scores, labels, index
 
 
 def bucket(count: int) -> int:
@@ -61,22 +81,22 @@ def pad(x_N: np.ndarray) -> np.ndarray:
   return np.pad(x_N, (0, bucket(len(x_N)) - len(x_N)))
 
 
-def _check(scores, labels):
-  """Raise ValueError where no EER is defined."""
+def _check(scores, labels, metric):
+  """Raise ValueError where no error rate is defined."""
   if not np.isin(labels, (0, 1)).all():
     raise ValueError(
-      'eer: labels must be 0 (spoof) or 1 (bona fide); got '
+      f'{metric}: labels must be 0 (spoof) or 1 (bona fide); got '
       f'{np.unique(labels)[:5].tolist()}'
     )
   bonafide = int(np.sum(labels == 1))
   if not 0 < bonafide < len(labels):
     raise ValueError(
-      'eer: needs bona fide and spoof trials; got '
+      f'{metric}: needs bona fide and spoof trials; got '
       f'{bonafide} bona fide and {len(labels) - bonafide} spoof'
     )
   broken = np.flatnonzero(~np.isfinite(scores))
   if len(broken):
     raise ValueError(
-      f'eer: scores must be finite; {len(broken)} of {len(scores)} are not, '
-      f'the first at index {broken[0]}: {scores[broken[0]]}'
+      f'{metric}: scores must be finite; {len(broken)} of {len(scores)} are '
+      f'not, the first at index {broken[0]}: {scores[broken[0]]}'
     )

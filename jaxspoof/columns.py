@@ -1,0 +1,78 @@
+"""Text files of blank-separated columns, checked line by line.
+
+Everything that is wrong with a file is collected and said at once: the first
+ten problems and how many there are.
+"""
+
+import gzip
+import math
+import pathlib
+from collections.abc import Iterator
+
+from jaxspoof.scores import KEYS, LISTED, ScoreFileError
+
+
+class Problems:
+  """Collects what is wrong with one file."""
+
+  def __init__(self, path, expected: str):
+    self.path, self._expected = path, expected
+    self._found: list[str] = []
+
+  def add(self, text: str) -> None:
+    """Note one problem."""
+    self._found.append(f'  {text}')
+
+  def at_line(self, number: int, reason: str, fields: list[str]) -> None:
+    """Note a problem of one line."""
+    shown = ' '.join(fields)
+    shown = shown if len(shown) <= 60 else shown[:57] + '...'
+    self.add(f'line {number}: {reason}: {shown!r}')
+
+  def raise_if_any(self) -> None:
+    """Raise ScoreFileError that lists the first ten and counts all."""
+    if not self._found:
+      return
+    listed, more = self._found[:LISTED], len(self._found) - LISTED
+    tail = [f'  and {more} more'] if more > 0 else []
+    head = (
+      f'{self.path}: {len(self._found)} problem(s); expected {self._expected}'
+    )
+    raise ScoreFileError('\n'.join([head, *listed, *tail]))
+
+
+def read_rows(path) -> Iterator[tuple[int, list[str]]]:
+  """Lines of a text file as (line number from 1, fields); `.gz` is unpacked.
+
+  Raises:
+    ScoreFileError: no text file, or an empty one.
+    OSError: no such file.
+  """
+  path, number = pathlib.Path(path), 0
+  opened = gzip.open if path.suffix == '.gz' else open
+  with opened(path, 'rt', encoding='utf-8') as lines:
+    try:
+      for number, line in enumerate(lines, 1):
+        yield number, line.split()
+    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
+      raise ScoreFileError(f'{path}: not a text file: {error}') from error
+  if not number:
+    raise ScoreFileError(f'{path}: empty')
+
+
+def parse_score(text: str) -> tuple[float, str | None]:
+  """A score and what is wrong with it (None: nothing)."""
+  try:
+    value = float(text.replace('_', '?'))  # Python would read 1_0 as 10
+  except ValueError:
+    return 0.0, f'score {text!r} is not a number'
+  if not math.isfinite(value):
+    return 0.0, f'score {text} is not finite'
+  return value, None
+
+
+def parse_key(text: str) -> tuple[int, str | None]:
+  """A label (spoof 0, bona fide 1) and what is wrong with it."""
+  if text not in KEYS:
+    return 0, f'key {text!r} is neither bonafide nor spoof'
+  return KEYS[text], None

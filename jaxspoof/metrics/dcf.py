@@ -1,0 +1,156 @@
+"""Detection cost functions of a countermeasure: minDCF and actDCF.
+
+The cost of a decision threshold is linear in its two error rates; so is that
+of the tandem with speaker verification (`tdcf`). All of them are a `LinearCost`
+that is minimised here, over the official operating points (`eer.det_curve`).
+The minimum does not depend on the order among equal scores: points inside a
+tie cost at least as much as one of its ends.
+
+Evaluation plan of ASVspoof 5 (2024), section 4. Scores: higher = more bona
+fide. Labels: spoof 0, bona fide 1. Shapes: N = trials.
+"""
+
+import dataclasses
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxspoof.metrics.eer import DetCurve, det_curve
+from jaxspoof.metrics.rates import error_rates, is_traced
+
+
+class Minimum(NamedTuple):
+  """The lowest normalised cost, and the first threshold that has it.
+
+  A trial is accepted as bona fide if its score is above the threshold, as at
+  the official operating points.
+  """
+
+  cost: float | jax.Array
+  threshold: float | jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class LinearCost:
+  """(constant + miss * Pmiss + false_alarm * Pfa) / default.
+
+  Attributes:
+    constant: what even a perfect countermeasure costs.
+    miss: weight of the miss rate.
+    false_alarm: weight of the false-alarm rate.
+    default: cost of the better system that does not listen; divides.
+  """
+
+  constant: float
+  miss: float
+  false_alarm: float
+  default: float
+
+  def __call__(self, miss, false_alarm):
+    """Normalised cost at error rates, numbers or arrays of any shape."""
+    cost = self.constant + self.miss * miss + self.false_alarm * false_alarm
+    return cost / self.default
+
+
+@dataclasses.dataclass(frozen=True)
+class DcfCosts:
+  """Costs and prior of ASVspoof 5.
+
+  Attributes:
+    spoof_prior: prior probability of a spoof trial.
+    miss: cost of rejecting a bona fide trial.
+    false_alarm: cost of accepting a spoof trial.
+
+  Raises:
+    ValueError: a prior outside (0, 1), a cost that is not above 0.
+  """
+
+  spoof_prior: float = 0.05
+  miss: float = 1.0
+  false_alarm: float = 10.0
+
+  def __post_init__(self):
+    if not 0 < self.spoof_prior < 1:
+      raise ValueError(f'spoof_prior must lie in (0, 1); got {self}')
+    if not (self.miss > 0 and self.false_alarm > 0):
+      raise ValueError(f'costs must be above 0; got {self}')
+
+  @property
+  def linear(self) -> LinearCost:
+    """The cost as a function of the error rates."""
+    miss = self.miss * (1 - self.spoof_prior)
+    false_alarm = self.false_alarm * self.spoof_prior
+    return LinearCost(0.0, miss, false_alarm, min(miss, false_alarm))
+
+  @property
+  def threshold(self) -> float:
+    """Where a calibrated LLR (natural logarithm) decides at least cost."""
+    return math.log(self.linear.false_alarm / self.linear.miss)
+
+
+OFFICIAL = DcfCosts()
+
+
+def min_dcf(scores, labels, costs: DcfCosts = OFFICIAL, mask=None) -> Minimum:
+  """Lowest normalised detection cost over all thresholds.
+
+  >>> min_dcf([2.0, 0.5, 1.0, -1.0], [1, 1, 0, 0])
+  Minimum(cost=0.5, threshold=-1.0)
+
+  Args:
+    scores: float [N], higher = more bona fide.
+    labels: int or bool [N], spoof 0, bona fide 1.
+    costs: `DcfCosts`, static.
+    mask: bool [N], False = leave out; None = all are trials.
+
+  Returns:
+    `Minimum`, its cost in [0, 1]; scores that are all equal cost 1. Python
+    floats for concrete input; float32 [] for traced input, NaN if a class is
+    empty.
+
+  Raises:
+    ValueError: concrete input, as for `eer`.
+  """
+  return minimum(det_curve(scores, labels, mask, 'minDCF'), costs.linear)
+
+
+def act_dcf(scores, labels, costs: DcfCosts = OFFICIAL, mask=None):
+  """Normalised detection cost at the Bayes threshold, -ln(0.95 / 0.5).
+
+  It is what the scores cost as they are: it exceeds `min_dcf` by what is lost
+  to calibration, and can exceed 1. Meaningful for log-likelihood ratios.
+
+  Args:
+    scores: float [N], natural-log likelihood ratios, bona fide over spoof.
+    labels: int or bool [N], spoof 0, bona fide 1.
+    costs: `DcfCosts`, static.
+    mask: bool [N], False = leave out; None = all are trials.
+
+  Returns:
+    float; float32 [] for traced input, NaN if a class is empty or a score that
+    counts is not finite.
+
+  Raises:
+    ValueError: concrete input, as for `eer`.
+  """
+  rates = error_rates(scores, labels, costs.threshold, mask, 'actDCF')
+  return costs.linear(*rates)
+
+
+def minimum(curve: DetCurve, cost: LinearCost) -> Minimum:
+  """The cheapest operating point of a curve, the first among equals.
+
+  Args:
+    curve: from `det_curve`, concrete or traced.
+    cost: what to minimise, static.
+  """
+  costs = cost(curve.miss, curve.false_alarm)
+  if is_traced(costs):
+    # NaN where a class is empty: argmin finds it, and it stays.
+    at = jnp.argmin(costs)
+    return Minimum(costs[at], curve.threshold[at])
+  at = np.argmin(costs)
+  return Minimum(float(costs[at]), float(curve.threshold[at]))
