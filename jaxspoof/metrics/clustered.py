@@ -1,0 +1,236 @@
+"""Bootstrap over speakers and attacks, of several systems and metrics at once.
+
+Trials of one speaker agree, and so do trials of one attack. What a new test
+would bring is other speakers and other attacks, so both are drawn, each with
+replacement: a spoof trial counts as often as its speaker times as often as its
+attack was drawn, a bona fide trial as often as its speaker (the pigeonhole
+bootstrap: Owen, "The pigeonhole bootstrap", Annals of Applied Statistics 1(2),
+2007; it errs on the side of too wide an interval). All systems are measured on
+the same draws, so that their difference has an interval of its own.
+
+Two facts make it fast. A weight depends on the speaker and the attack alone,
+so trials of one pair form a cell and only cells are weighted. And neither the
+EER nor a minimal cost asks for the order within a run of trials of one class:
+the points inside a run are its weight taken away one by one. One sparse product
+of cells with runs therefore replaces a pass over all trials.
+
+Shapes: K = systems, N = trials, C = cells, G = runs, R = resamples, B = of them
+at a time.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from scipy import sparse
+
+from jaxspoof.metrics.bootstrap import Interval
+from jaxspoof.metrics.cllr import penalties
+from jaxspoof.metrics.clusters import Cells, make_cells, weights
+from jaxspoof.metrics.crossing import closest
+from jaxspoof.metrics.dcf import DcfCosts, LinearCost
+from jaxspoof.metrics.trials import sort_trials
+
+ELEMENTS = 2**20  # of the largest array: what fits a cache is fast
+
+
+class Difference(NamedTuple):
+  """How two systems differ on the same trials.
+
+  Attributes:
+    value: metric of the first less metric of the second.
+    interval: percentile interval of it.
+    share: of the resamples, how many have the sign of `value`.
+  """
+
+  value: float
+  interval: Interval
+  share: float
+
+
+def resampled_metrics(
+  scores_KxN,
+  labels,
+  *,
+  speaker=None,
+  attack=None,
+  minima: Mapping[str, LinearCost] | None = None,
+  actual: Mapping[str, DcfCosts] | None = None,
+  resamples: int = 1000,
+  seed: int = 0,
+) -> dict[str, np.ndarray]:
+  """Metrics of bootstrap resamples, the same ones for all systems.
+
+  Args:
+    scores_KxN: float, one row per system, higher = more bona fide.
+    labels: int or bool [N], spoof 0, bona fide 1.
+    speaker: [N] of any sortable type; None = each trial by itself.
+    attack: [N] of any sortable type, not read for bona fide trials; None =
+      attacks are kept as they are.
+    minima: costs whose minimum is wanted, by name.
+    actual: costs wanted at their own threshold, by name.
+    resamples: R. One without a trial of some class is drawn anew.
+    seed: at least 0; the same seed draws the same resamples.
+
+  Returns:
+    By name float64 [K, R]: 'eer', 'cllr' and the names of `minima` and
+    `actual`. Each equals the metric of the trials drawn.
+
+  Raises:
+    ValueError: scores and labels as for `eer`; columns of another length;
+      resamples below 1.
+  """
+  minima, actual = dict(minima or {}), dict(actual or {})
+  if resamples < 1:
+    raise ValueError(f'resamples must be at least 1; got {resamples}')
+  cells = make_cells(labels, speaker, attack)
+  systems = [
+    _System(scores, labels, cells, minima, actual) for scores in scores_KxN
+  ]
+  largest = max([len(cells.bonafide), *(s.matrix.shape[0] for s in systems)])
+  size = int(np.clip(ELEMENTS // largest, 8, 64))
+  # Bona fide speakers are always drawn; drawn speakers may lack the drawn
+  # attacks, at worst in one of eight resamples (two pairs of their own).
+  classes_Cx2 = np.stack([cells.bonafide, ~cells.bonafide], 1).astype(float)
+  found, kept, drawn = [], 0, 0
+  while kept < resamples:
+    weight_BxC = weights(cells, seed, np.arange(drawn, drawn + size))
+    drawn += size
+    weight_BxC = weight_BxC[(weight_BxC @ classes_Cx2 > 0).all(1)]
+    if not len(weight_BxC):
+      continue
+    values = np.stack([s.measure(weight_BxC) for s in systems])
+    found.append(values)
+    kept += len(weight_BxC)
+  values = np.concatenate(found, -1)[..., :resamples]
+  names = ['eer', 'cllr', *minima, *actual]
+  return {name: values[:, row] for row, name in enumerate(names)}
+
+
+def interval(values_R, confidence: float = 0.95) -> Interval:
+  """Percentile interval of resampled values.
+
+  Raises:
+    ValueError: confidence outside (0, 1).
+  """
+  if not 0 < confidence < 1:
+    raise ValueError(f'confidence must lie in (0, 1); got {confidence}')
+  tail = (1 - confidence) / 2
+  low, high = np.quantile(values_R, [tail, 1 - tail])
+  return Interval(float(low), float(high))
+
+
+def difference(
+  first: float, second: float, values_2xR, confidence: float = 0.95
+) -> Difference:
+  """Compare two systems by a metric.
+
+  Args:
+    first: metric of the first system on all trials.
+    second: metric of the second.
+    values_2xR: from `resampled_metrics`.
+    confidence: share of the resampled differences inside the interval.
+  """
+  difference_R = values_2xR[0] - values_2xR[1]
+  value = first - second
+  agrees = np.sign(difference_R) == np.sign(value)
+  return Difference(
+    float(value), interval(difference_R, confidence), float(agrees.mean())
+  )
+
+
+class _System:
+  """One system's trials, in a form that turns weights into metrics."""
+
+  def __init__(self, scores, labels, cells: Cells, minima, actual):
+    trials = sort_trials(scores, labels, metric='bootstrap')
+    flags = trials.bonafide
+    starts = np.append(True, flags[1:] != flags[:-1])
+    shape = (int(starts.sum()), len(cells.bonafide))
+    run_N = np.cumsum(starts) - 1
+    where = (run_N, cells.of_trial[trials.order])
+    self.matrix = sparse.csr_array((np.ones(len(flags)), where), shape)
+    self._bonafide_G = flags[starts]
+    self._minima = list(minima.values())
+    self._actual = list(actual.values())
+    self._sums_CxS = self._cell_sums(
+      np.asarray(scores), np.asarray(labels), cells
+    )
+
+  def _cell_sums(self, scores, labels, cells: Cells) -> np.ndarray:
+    """Of each cell: trials, bits of Cllr, errors at thresholds.
+
+    Returns:
+      float64 [C, 2 * rows], of each row bona fide beside spoof.
+    """
+    rows = [np.ones(len(scores)), penalties(scores, labels)]
+    for costs in self._actual:
+      accepted = scores.astype(np.float64) >= costs.threshold
+      rows.append(accepted != (labels == 1))
+    columns = []
+    for row in rows:
+      sums = np.bincount(cells.of_trial, row, len(cells.bonafide))
+      columns += [sums * cells.bonafide, sums * ~cells.bonafide]
+    return np.stack(columns, 1)
+
+  def measure(self, weight_BxC) -> np.ndarray:
+    """Metrics of resamples that hold both classes, float64 [metrics, B]."""
+    runs_BxG = np.stack([self.matrix @ weight_C for weight_C in weight_BxC])
+    misses = np.cumsum(runs_BxG * self._bonafide_G, 1)
+    rejected = np.cumsum(runs_BxG * ~self._bonafide_G, 1)
+    bits, *rates = self._means(weight_BxC)
+    actual = zip(self._actual, rates, strict=True)
+    return np.stack(
+      [
+        self._eer(misses, rejected),
+        (bits[0] + bits[1]) / 2,
+        *self._minimise(misses, rejected),
+        *(cost.linear(*rate) for cost, rate in actual),
+      ]
+    )
+
+  def _eer(self, misses, rejected) -> np.ndarray:
+    """EER [B] of counts after each run, float64 [B, G] without fractions.
+
+    As `crossing.find_crossing`, whose points are trials: here they are runs,
+    of which so many trials are rejected as leave the miss rate behind.
+    """
+    bonafide, spoof = misses[:, -1:], rejected[:, -1:]
+    lead = (spoof - rejected) * bonafide - misses * spoof
+    at = np.argmax(lead < 1, 1)  # the run after which misses prevail
+    target = self._bonafide_G[at]
+    rows, before = np.arange(len(at)), np.maximum(at - 1, 0)
+    misses, rejected, lead = (
+      np.where(at > 0, x[rows, before], first)
+      for x, first in (
+        (misses, 0),
+        (rejected, 0),
+        (lead, (bonafide * spoof)[:, 0]),
+      )
+    )
+    bonafide, spoof = bonafide[:, 0], spoof[:, 0]
+    copies = (lead - 1) // np.where(target, spoof, bonafide)
+    misses, alarms = (
+      misses + np.where(target, copies, 0),
+      spoof - rejected - np.where(target, 0, copies),
+    )
+    following = misses + target, alarms - ~target
+    closer, eer, next_eer = closest(
+      misses, alarms, *following, (bonafide, spoof)
+    )
+    return np.where(closer, next_eer, eer)
+
+  def _means(self, weight_BxC):
+    """Means of the cell sums per class: [rows, (bona fide, spoof), B]."""
+    sums_BxS = weight_BxC @ self._sums_CxS
+    sums = sums_BxS.T.reshape(-1, 2, len(weight_BxC))
+    return sums[1:] / sums[0]
+
+  def _minimise(self, misses, rejected):
+    """Lowest costs, [B] each; they lie at ends of runs."""
+    miss = misses / misses[:, -1:]
+    alarm = (rejected[:, -1:] - rejected) / rejected[:, -1:]
+    return [
+      np.minimum(cost(miss, alarm).min(1), cost(0.0, 1.0))
+      for cost in self._minima
+    ]

@@ -1,0 +1,258 @@
+import gzip
+
+import numpy as np
+import pytest
+
+from jaxspoof import scores as score_files
+from jaxspoof.metrics import cllr, clustered, clusters, dcf, tdcf
+from jaxspoof.metrics.eer import eer
+
+ASV = tdcf.AsvRates(0.02, 0.03, 0.7)
+MINIMA = {
+  'min_dcf': dcf.OFFICIAL.linear,
+  'min_tdcf_legacy': tdcf.legacy_cost(ASV),
+  'min_tdcf_revised': tdcf.revised_cost(ASV),
+}
+ACTUAL = {'act_dcf': dcf.OFFICIAL}
+
+
+def case(speakers=8, attacks=4, trials=260, systems=2, seed=0, levels=None):
+  """Some speakers are heard as bona fide only, some as spoof only."""
+  rng = np.random.default_rng(seed)
+  speaker = rng.integers(0, speakers, trials)
+  label = (rng.random(trials) < 0.4).astype(np.int32)
+  label[speaker == 0], label[speaker == 1] = 1, 0
+  attack = np.where(label == 1, 99, rng.integers(0, attacks, trials))
+  scores = rng.normal(size=(systems, trials)) + 1.5 * label
+  scores += rng.normal(size=(systems, speakers))[:, speaker]
+  if levels:
+    scores = np.round(scores * levels) / levels
+  names = np.array([f'S{n:03}' for n in range(speakers)])[speaker]
+  return scores, label, names, np.array([f'A{n:02}' for n in attack])
+
+
+def plain_loop(scores, label, speaker, attack, resamples, seed):
+  """Gather the trials that were drawn and measure what is there."""
+  cells = clusters.make_cells(label, speaker, attack)
+  number = np.zeros(len(label), int)
+  number[:] = cells.speaker[cells.of_trial]
+  kinds = cells.attack[cells.of_trial]
+  rows, index = [], 0
+  while len(rows) < resamples:
+    speakers, attacks = clusters.draw(cells, seed, index)
+    index += 1
+    chosen = []
+    for one in speakers:
+      trials = np.flatnonzero(number == one)
+      chosen.extend(trials[label[trials] == 1])
+      spoof = trials[label[trials] == 0]
+      if attack is None:
+        chosen.extend(spoof)
+      for kind in attacks:
+        chosen.extend(spoof[kinds[spoof] == kind])
+    given = scores[chosen], label[chosen]
+    if 0 < given[1].sum() < len(chosen):
+      rows.append(measure(*given))
+  return {name: np.array([row[name] for row in rows]) for name in rows[0]}
+
+
+def measure(scores, label):
+  return {
+    'eer': eer(scores, label).eer,
+    'cllr': cllr.cllr(scores, label),
+    'min_dcf': dcf.min_dcf(scores, label).cost,
+    'min_tdcf_legacy': tdcf.min_tdcf_legacy(scores, label, ASV).cost,
+    'min_tdcf_revised': tdcf.min_tdcf_revised(scores, label, ASV).cost,
+    'act_dcf': dcf.act_dcf(scores, label),
+  }
+
+
+@pytest.mark.parametrize('levels', [None, 2])
+@pytest.mark.parametrize('use_speaker', [True, False])
+@pytest.mark.parametrize('use_attack', [True, False])
+def test_equals_a_plain_loop_with_the_same_draws(
+  levels, use_speaker, use_attack
+):
+  scores, label, speaker, attack = case(levels=levels)
+  speaker = speaker if use_speaker else None
+  attack = attack if use_attack else None
+  found = clustered.resampled_metrics(
+    scores,
+    label,
+    speaker=speaker,
+    attack=attack,
+    minima=MINIMA,
+    actual=ACTUAL,
+    resamples=30,
+    seed=3,
+  )
+  for row in range(2):
+    expected = plain_loop(scores[row], label, speaker, attack, 30, seed=3)
+    assert list(found) == list(expected)
+    for name, values in expected.items():
+      if name in ('cllr', 'act_dcf'):  # summed in another order
+        np.testing.assert_allclose(found[name][row], values, rtol=1e-12)
+      else:
+        np.testing.assert_array_equal(found[name][row], values, name)
+
+
+@pytest.mark.parametrize('seed', range(6))
+def test_few_trials_and_many_ties(seed):
+  """A class may die out: such a resample is drawn anew, for all systems."""
+  scores, label, speaker, attack = case(3, 3, 12, seed=seed, levels=1)
+  keep = (speaker != 'S000') | (np.arange(12) < 4)
+  scores, label = scores[:, keep], label[keep]
+  speaker, attack = speaker[keep], attack[keep]
+  label[0] = 1
+  found = clustered.resampled_metrics(
+    scores, label, speaker=speaker, attack=attack, resamples=50, seed=seed
+  )
+  for row in range(2):
+    cells = plain_eers(scores[row], label, speaker, attack, 50, seed)
+    np.testing.assert_array_equal(found['eer'][row], cells)
+
+
+def plain_eers(scores, label, speaker, attack, resamples, seed):
+  """As `plain_loop`, with weights in place of gathered trials."""
+  cells = clusters.make_cells(label, speaker, attack)
+  eers, index = [], 0
+  while len(eers) < resamples:
+    weight = clusters.weights(cells, seed, [index])[0][cells.of_trial]
+    index += 1
+    chosen = np.repeat(np.arange(len(label)), weight.astype(int))
+    if len(set(label[chosen])) == 2:
+      eers.append(eer(scores[chosen], label[chosen]).eer)
+  return np.array(eers)
+
+
+def test_seed_decides_and_not_the_order_of_trials():
+  scores, label, speaker, attack = case()
+  given = dict(resamples=20, minima=MINIMA)
+  first = clustered.resampled_metrics(
+    scores, label, speaker=speaker, attack=attack, **given
+  )
+  mixed = np.random.default_rng(1).permutation(len(label))
+  again = clustered.resampled_metrics(
+    scores[::-1, mixed],
+    label[mixed],
+    speaker=speaker[mixed],
+    attack=attack[mixed],
+    **given,
+  )
+  for name in ('eer', *MINIMA):
+    np.testing.assert_array_equal(first[name], again[name][::-1])
+  other = clustered.resampled_metrics(
+    scores, label, speaker=speaker, attack=attack, seed=1, **given
+  )
+  assert (first['eer'] != other['eer']).any()
+  # More resamples begin with the same ones.
+  more = clustered.resampled_metrics(
+    scores, label, speaker=speaker, attack=attack, resamples=100
+  )
+  np.testing.assert_array_equal(more['eer'][:, :20], first['eer'])
+
+
+def test_strata_keep_speakers_of_a_role_together():
+  _, label, speaker, attack = case()
+  cells = clusters.make_cells(label, speaker, attack)
+  assert cells.strata == (1, 6, 1) and cells.attacks == 4
+  for index in range(20):
+    speakers, attacks = clusters.draw(cells, 0, index)
+    assert len(speakers) == 8 and len(attacks) == 4
+    assert speakers[0] == 0 and speakers[-1] == 7
+    assert set(speakers[1:7]) <= set(range(1, 7))
+  # Of a cell all trials have one label, speaker and attack.
+  for column in (label, speaker):
+    pairs = set(zip(cells.of_trial, column, strict=True))
+    assert len(pairs) == len(cells.bonafide)
+
+
+def test_a_system_does_not_differ_from_itself():
+  scores, label, speaker, attack = case()
+  twice = np.stack([scores[0], scores[0]])
+  found = clustered.resampled_metrics(
+    twice, label, speaker=speaker, attack=attack, resamples=20
+  )
+  value = eer(scores[0], label).eer
+  same = clustered.difference(value, value, found['eer'])
+  assert same == (0.0, (0.0, 0.0), 1.0)
+
+
+def test_pairing_sees_what_separate_intervals_do_not():
+  """The second system adds a little noise: always worse, by little."""
+  rng = np.random.default_rng(0)
+  scores, label, speaker, attack = case(speakers=30, trials=6000)
+  scores[1] = scores[0] + 0.8 * rng.normal(size=6000)
+  found = clustered.resampled_metrics(
+    scores, label, speaker=speaker, attack=attack, resamples=200
+  )['eer']
+  first, second = (eer(row, label).eer for row in scores)
+  apart = clustered.difference(first, second, found)
+  assert apart.interval.low <= apart.value <= apart.interval.high < 0
+  assert apart.share > 0.98
+  one, two = map(clustered.interval, found)
+  assert one.high > two.low  # the intervals of the systems overlap
+  half = clustered.interval(found[0], 0.5)
+  assert one.low < half.low < half.high < one.high
+
+
+def test_speakers_and_attacks_widen_the_interval(reference):
+  """Real scores; EERs of the sample lie inside."""
+  folder = reference / 'scores'
+  trials = score_files.read(folder / 'rawgat_mul.txt.gz')
+  with gzip.open(folder / 'ASVspoof2019.LA.cm.eval.trl.txt.gz', 'rt') as lines:
+    speaker_of = {u: s for s, u, *_ in map(str.split, lines)}
+  speaker = np.array([speaker_of[u] for u in trials.utterance])
+  widths = []
+  for given in (
+    dict(),
+    dict(speaker=speaker),
+    dict(speaker=speaker, attack=trials.attack),
+  ):
+    found = clustered.resampled_metrics(
+      trials.scores[None], trials.label, resamples=100, **given
+    )
+    low, high = clustered.interval(found['eer'][0])
+    assert low < 0.01060135 < high
+    widths.append(high - low)
+  assert 1.5 * widths[0] < widths[1] < widths[2] / 1.5
+
+
+@pytest.mark.parametrize(
+  ('change', 'message'),
+  [
+    (dict(resamples=0), 'resamples must be at least 1; got 0'),
+    (dict(speaker=['a']), r'speaker must be .* the 260 labels; .*\(1,\)'),
+    (dict(attack=['a']), r'attack must be .* the 260 labels'),
+    (dict(labels=np.ones(260, int)), '260 bona fide and 0 spoof'),
+  ],
+)
+def test_bad_arguments_are_errors(change, message):
+  scores, label, _, _ = case()
+  arguments = {'labels': label, **change}
+  with pytest.raises(ValueError, match=message):
+    clustered.resampled_metrics(scores, arguments.pop('labels'), **arguments)
+
+
+def test_speakers_and_attacks_that_may_miss_each_other():
+  """Two spoofs, each of its own speaker and attack: 1 in 8 draws has none."""
+  label = np.array([1, 0, 0])
+  speaker, attack = np.array(['a', 'b', 'c']), np.array(['-', 'x', 'y'])
+  cells = clusters.make_cells(label, speaker, attack)
+  empty = (clusters.weights(cells, 0, range(800))[:, ~cells.bonafide] == 0).all(
+    1
+  )
+  assert 70 < empty.sum() < 130  # 100 expected, standard deviation 9
+  found = clustered.resampled_metrics(
+    np.array([[2.0, 1.0, 0.0]]),
+    label,
+    speaker=speaker,
+    attack=attack,
+    resamples=200,
+  )
+  assert found['eer'].shape == (1, 200) and (found['eer'] == 0).all()
+
+
+def test_confidence_is_a_fraction():
+  with pytest.raises(ValueError, match=r'confidence must lie in \(0, 1\)'):
+    clustered.interval([1.0], 95)
