@@ -1,0 +1,216 @@
+"""Measures score files; see --help."""
+
+import argparse
+import json
+import sys
+
+import numpy as np
+
+EXAMPLES = """examples:
+  python -m jaxspoof.metrics scores/eval.txt
+  python -m jaxspoof.metrics scores.txt.gz \\
+      --protocol=ASVspoof2019.LA.cm.eval.trl.txt \\
+      --asv_scores=ASVspoof2019.LA.asv.eval.gi.trl.scores.txt --json=out.json
+  python -m jaxspoof.metrics a.txt --against=b.txt --protocol=eval.trl.txt
+
+A score file has lines UTTERANCE SCORE, UTTERANCE SCORE KEY or UTTERANCE SYSTEM
+KEY SCORE, a protocol SPEAKER UTTERANCE ENVIRONMENT SYSTEM KEY; each may be
+gzipped. Higher scores must mean bona fide: --negate turns them round."""
+
+NAMES = {
+  'eer': 'EER %',
+  'min_tdcf_legacy': 'min t-DCF, 2019',
+  'min_tdcf_revised': 'min t-DCF, 2021',
+  'min_dcf': 'minDCF',
+  'act_dcf': 'actDCF (of LLRs)',
+  'cllr': 'Cllr, bits (of LLRs)',
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+  """Measures what the command line names; returns the exit status."""
+  options = parser().parse_args(argv)
+  # Here and not above: --help answers at once.
+  from jaxspoof import programs, scores
+
+  programs.keep()
+  try:
+    result = measure(options)
+  except (ValueError, OSError) as error:
+    print(f'error: {error}', file=sys.stderr)
+    return 2
+  for warning in result['warnings']:
+    print(f'warning: {warning}', file=sys.stderr)
+  print('\n'.join(table(result)))
+  if options.json:
+    scores.write_atomically(options.json, json.dumps(result, indent=2) + '\n')
+  return 0
+
+
+def parser() -> argparse.ArgumentParser:
+  """The command line."""
+  made = argparse.ArgumentParser(
+    prog='python -m jaxspoof.metrics',
+    description='EER, min t-DCF, minDCF, actDCF and Cllr of score files, with '
+    'bootstrap intervals over speakers and attacks.',
+    epilog=EXAMPLES,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  add = made.add_argument
+  add('scores', metavar='SCORES', help='score file')
+  add('--protocol', help='what the trials are: labels, attacks, speakers')
+  add('--asv_scores', help='verification scores, for the t-DCF')
+  add('--negate', action='store_true', help='higher scores of SCORES are spoof')
+  add('--against', metavar='SCORES', help='another system on the same trials')
+  add('--negate_against', action='store_true', help='likewise, of --against')
+  add('--json', metavar='OUT', help='write everything to this file')
+  add('--resamples', type=int, default=1000, help='of the bootstrap')
+  add('--confidence', type=float, default=0.95, help='of the intervals')
+  add('--seed', type=int, default=0, help='of the bootstrap')
+  return made
+
+
+def measure(options) -> dict:
+  """What --json writes.
+
+  Args:
+    options: as `parser` gives them.
+
+  Returns:
+    What `scorecard.make` says of the first file, beside `scores` (its name),
+    `trials`, `unit`, `resampled`, `confidence`, `resamples`, `seed`, `asv` and
+    `warnings`; `against` holds the same of the second file and `difference`.
+
+  Raises:
+    ValueError: a file that breaks its format, or options without a meaning.
+    OSError: a file that cannot be read.
+  """
+  from jaxspoof import asv_scores, protocols, score_lists
+  from jaxspoof.metrics import scorecard, tdcf
+
+  protocol = options.protocol and protocols.read(options.protocol)
+  trials = score_lists.read(options.scores, protocol or None)
+  systems = [-trials.scores if options.negate else trials.scores]
+  if options.against:
+    other = score_lists.read(options.against, protocol or None)
+    paired = score_lists.paired_scores(
+      trials, other, options.scores, options.against
+    )
+    systems.append(-paired if options.negate_against else paired)
+  asv = None
+  if options.asv_scores:
+    kinds = asv_scores.read(options.asv_scores)
+    asv = tdcf.asv_rates(kinds.target, kinds.nontarget, kinds.spoof)
+  cards = scorecard.make(
+    np.stack(systems),
+    trials.label,
+    speaker=trials.speaker,
+    attack=trials.attack,
+    asv=asv,
+    resamples=options.resamples,
+    confidence=options.confidence,
+    seed=options.seed,
+  )
+  files = [options.scores, options.against][: len(cards)]
+  result = {
+    'scores': str(options.scores),
+    **cards[0],
+    'trials': {
+      'total': len(trials.label),
+      'bonafide': int(np.sum(trials.label == 1)),
+      'spoof': int(np.sum(trials.label == 0)),
+    },
+    'unit': 'fraction',
+    'resampled': resampled(trials),
+    'confidence': options.confidence,
+    'resamples': options.resamples,
+    'seed': options.seed,
+    'asv': asv and asv._asdict(),
+    'warnings': warnings(files, cards, trials),
+  }
+  if options.against:
+    result['against'] = {'scores': str(options.against), **cards[1]}
+  return result
+
+
+def resampled(trials) -> str:
+  """What the bootstrap draws, in words."""
+  drawn = 'trials one by one'
+  if trials.speaker is not None:
+    drawn = f'{len(np.unique(trials.speaker))} speakers'
+  if trials.attack is not None:
+    count = len(np.unique(trials.attack[trials.label == 0]))
+    drawn += f' and {count} attack{"s" * (count > 1)}'
+  return drawn
+
+
+def warnings(files, cards, trials) -> list[str]:
+  """What a reader of the figures should know."""
+  found = [
+    f'{file}: EER {card["eer"]:.2%} is above 50 %: the scores look negated; '
+    'higher must mean bona fide (see --negate)'
+    for file, card in zip(files, cards, strict=True)
+    if card['eer'] > 0.5
+  ]
+  if trials.speaker is None:
+    found.append(
+      'speakers are unknown without --protocol: intervals are too narrow if '
+      'trials of one speaker agree'
+    )
+  return found
+
+
+def table(result: dict) -> list[str]:
+  """Lines for a person; error rates in percent."""
+  trials, other = result['trials'], result.get('against')
+  percent = f'{100 * result["confidence"]:g} %'
+  lines = [
+    f'{result["scores"]}: {trials["total"]:,} trials, '
+    f'{trials["bonafide"]:,} bona fide and {trials["spoof"]:,} spoof',
+    f'in brackets: {percent} interval, {result["resamples"]:,} resamples of '
+    f'{result["resampled"]}',
+  ]
+  if other:
+    lines.append(f'against: {other["scores"]}, on the same resamples')
+  lines.append('')
+  for name, title in NAMES.items():
+    if result[name] is None:
+      continue
+    cells = [_cell(name, card) for card in (result, other) if card]
+    if other:
+      cells.append(_difference(name, other['difference'][name]))
+    lines.append('  '.join([f'{title:20}', *cells]))
+  lines.append(f'{"threshold of the EER":20}  {result["eer_threshold"]:8.6g}')
+  if result['per_attack']:
+    lines += ['', f'{"EER % by attack":20}']
+  for attack, row in result['per_attack'].items():
+    cards = [row, other['per_attack'][attack]] if other else [row]
+    shown = [
+      _rate(one['eer'], one['interval'], 100, '8.4f', '.2f') for one in cards
+    ]
+    count = f'{row["trials"]:,} trials'
+    lines.append('  '.join([f'{attack:20}', *shown, count]))
+  return lines
+
+
+def _cell(name, card) -> str:
+  scale, digits = (100, '.3f') if name == 'eer' else (1, '.4f')
+  return _rate(card[name], card[f'{name}_interval'], scale, '8.6f', digits)
+
+
+def _rate(value, interval, scale, digits, interval_digits) -> str:
+  low, high = (format(scale * x, interval_digits) for x in interval)
+  return f'{format(scale * value, digits)} {f"[{low}, {high}]":18}'
+
+
+def _difference(name, found) -> str:
+  scale = 100 if name == 'eer' else 1
+  low, high = (scale * x for x in found['interval'])
+  return (
+    f'difference {scale * found["value"]:+.4f} [{low:+.4f}, {high:+.4f}], '
+    f'this sign in {found["share"]:.1%}'
+  )
+
+
+if __name__ == '__main__':
+  sys.exit(main())

@@ -1,0 +1,244 @@
+"""`python -m jaxspoof.metrics`, its score files and its audit."""
+
+import gzip
+import json
+
+import numpy as np
+import pytest
+
+from jaxspoof import protocols, score_lists
+from jaxspoof import scores as score_files
+from jaxspoof.metrics import __main__ as cli
+from jaxspoof.metrics import dcf, tdcf
+from jaxspoof.metrics.eer import eer
+
+
+@pytest.fixture(autouse=True)
+def no_cache(monkeypatch):
+  """Tests write no compiled programs to the user's folder."""
+  monkeypatch.setattr('jaxspoof.programs.keep', lambda: None)
+
+
+def corpus(tmp_path, count=400, seed=0):
+  """A protocol, two score files and verification scores on disk."""
+  rng = np.random.default_rng(seed)
+  label = np.arange(count) % 3 == 0
+  attack = np.where(label, '-', rng.choice(['A07', 'A08'], count))
+  speaker = rng.integers(0, 12, count)
+  names = [f'U{n:04}' for n in range(count)]
+  keys = np.where(label, 'bonafide', 'spoof')
+  first = rng.normal(size=count) + 2 * label
+  second = first + rng.normal(size=count)
+  lines = zip(speaker, names, attack, keys, strict=True)
+  (tmp_path / 'trl.txt').write_text(
+    ''.join(f'S{s} {u} - {a} {k}\n' for s, u, a, k in lines)
+  )
+  for name, scores in (('a', first), ('b', second)):
+    rows = zip(names, attack, keys, scores.tolist(), strict=True)
+    (tmp_path / f'{name}.txt').write_text(
+      ''.join(f'{u} {a} {k} {s!r}\n' for u, a, k, s in rows)
+    )
+  kinds = rng.choice(['target', 'nontarget', 'spoof'], 600)
+  (tmp_path / 'asv.txt').write_text(
+    ''.join(
+      f'{"A07" if k == "spoof" else "bonafide"} {k} '
+      f'{rng.normal() + 4 * (k == "target") + 2 * (k == "spoof")}\n'
+      for k in kinds
+    )
+  )
+  return label.astype(int), attack, first, second
+
+
+def run(capsys, *arguments, resamples=40):
+  status = cli.main([*map(str, arguments), f'--resamples={resamples}'])
+  out, err = capsys.readouterr()
+  return status, out, err
+
+
+def test_every_key_of_the_json(tmp_path, capsys):
+  label, attack, first, second = corpus(tmp_path)
+  path = tmp_path / 'out' / 'metrics.json'
+  status, out, err = run(
+    capsys,
+    tmp_path / 'a.txt',
+    f'--protocol={tmp_path / "trl.txt"}',
+    f'--asv_scores={tmp_path / "asv.txt"}',
+    f'--against={tmp_path / "b.txt"}',
+    f'--json={path}',
+  )
+  assert (status, err) == (0, '')
+  found = json.loads(path.read_text())
+  value, threshold = eer(first, label)
+  assert (found['eer'], found['eer_threshold']) == (value, threshold)
+  assert found['min_dcf'] == dcf.min_dcf(first, label).cost
+  rates = {k: found['asv'][k] for k in ('miss', 'false_alarm')}
+  asv = tdcf.AsvRates(
+    **rates, spoof_false_alarm=found['asv']['spoof_false_alarm']
+  )
+  legacy = tdcf.min_tdcf_legacy(first, label, asv).cost
+  assert found['min_tdcf_legacy'] == legacy
+  revised = tdcf.min_tdcf_revised(first, label, asv).cost
+  assert found['min_tdcf_revised'] == revised
+  assert found['act_dcf'] == dcf.act_dcf(first, label)
+  assert found['trials'] == {'total': 400, 'bonafide': 134, 'spoof': 266}
+  assert found['resampled'] == '12 speakers and 2 attacks'
+  assert found['warnings'] == []
+  for name in cli.NAMES:
+    low, high = found[f'{name}_interval']
+    assert low <= found[name] <= high, name
+  assert list(found['per_attack']) == ['A07', 'A08']
+  chosen = (label == 1) | (attack == 'A08')
+  row = found['per_attack']['A08']
+  assert row['eer'] == eer(first, label, chosen).eer
+  assert row['interval'][0] <= row['eer'] <= row['interval'][1]
+  assert row['trials'] == np.sum(attack == 'A08')
+  other = found['against']
+  assert other['eer'] == eer(second, label).eer
+  apart = other['difference']['eer']
+  assert apart['value'] == found['eer'] - other['eer'] < 0
+  assert apart['interval'][0] <= apart['value'] <= apart['interval'][1]
+  assert apart['share'] > 0.8
+  for text in ('EER %', f'{100 * value:.6f}', 'min t-DCF, 2019', 'A08'):
+    assert text in out, text
+  assert 'difference' in out and '12 speakers and 2 attacks' in out
+
+
+@pytest.mark.parametrize(
+  'layout', ['{u} {s}', '{u} {s} {k}', '{u} {a} {k} {s}']
+)
+def test_layouts_say_the_same(tmp_path, layout):
+  corpus(tmp_path)
+  four = score_lists.read(tmp_path / 'a.txt')
+  protocol = protocols.read(tmp_path / 'trl.txt')
+  lines = [
+    line.split() for line in (tmp_path / 'a.txt').read_text().splitlines()
+  ]
+  path = tmp_path / 'other.txt.gz'
+  with gzip.open(path, 'wt') as file:
+    for u, a, k, s in lines[::-1]:  # the order does not matter
+      file.write(layout.format(u=u, a=a, k=k, s=s) + '\n')
+  found = score_lists.read(path, protocol)
+  np.testing.assert_array_equal(found.utterance, four.utterance)
+  np.testing.assert_array_equal(found.scores, four.scores)
+  np.testing.assert_array_equal(found.label, four.label)
+  np.testing.assert_array_equal(found.attack, four.attack)
+  np.testing.assert_array_equal(found.speaker, protocol.speaker)
+  if '{k}' not in layout:
+    with pytest.raises(ValueError, match='protocol is needed'):
+      score_lists.read(path)
+  else:
+    alone = score_lists.read(path)
+    np.testing.assert_array_equal(alone.scores[::-1], four.scores)
+    assert alone.speaker is None
+    assert (alone.attack is None) == ('{a}' not in layout)
+
+
+def test_all_that_contradicts_the_protocol_is_listed(tmp_path):
+  (tmp_path / 'trl.txt').write_text(
+    'S1 U1 - A07 spoof\nS1 U2 - - bonafide\nS2 U3 - A08 spoof\n'
+    'S2 U4 - - bonafide\nS2 U5 - - bonafide\nS3 U6 - A08 spoof\n'
+  )
+  path = tmp_path / 'a.txt'
+  path.write_text(
+    'U1 A07 spoof 1\nU1 A07 spoof 2\nU2 - bonafide nan\nU3 A07 spoof 1\n'
+    'U4 A07 spoof 1\nU9 - bonafide 1\nU5 - bonafide -inf\nU5 - bonafide\n'
+  )
+  protocol = protocols.read(tmp_path / 'trl.txt')
+  with pytest.raises(score_files.ScoreFileError) as caught:
+    score_lists.read(path, protocol)
+  assert str(caught.value).splitlines() == [
+    f'{path}: 8 problem(s); expected lines UTTERANCE SCORE or UTTERANCE SCORE '
+    'KEY or UTTERANCE ATTACK KEY SCORE',
+    "  line 2: utterance U1 is on line 1 already: 'U1 A07 spoof 2'",
+    "  line 3: score nan is not finite: 'U2 - bonafide nan'",
+    "  line 7: score -inf is not finite: 'U5 - bonafide -inf'",
+    "  line 8: 3 columns: 'U5 - bonafide'",
+    '  line 4: U3 has another key or attack in the protocol',
+    '  line 5: U4 has another key or attack in the protocol',
+    '  line 6: utterance U9 is not in the protocol',
+    '  no score of U6',
+  ]
+
+
+def test_a_broken_protocol_is_listed(tmp_path):
+  path = tmp_path / 'trl.txt'
+  path.write_text('S1 U1 - A07 spoof\nS1 U1 - - fake\nS1 U1 - - bonafide\nU2\n')
+  with pytest.raises(score_files.ScoreFileError) as caught:
+    protocols.read(path)
+  assert str(caught.value).splitlines() == [
+    f'{path}: 3 problem(s); expected lines SPEAKER UTTERANCE ENVIRONMENT SYSTEM'
+    ' KEY',
+    "  line 2: key 'fake' is neither bonafide nor spoof: 'S1 U1 - - fake'",
+    "  line 3: utterance U1 again: 'S1 U1 - - bonafide'",
+    "  line 4: 1 columns: 'U2'",
+  ]
+
+
+def test_negated_scores_are_noticed_and_turned_round(tmp_path, capsys):
+  label, _, first, _ = corpus(tmp_path)
+  lines = (tmp_path / 'a.txt').read_text().splitlines()
+  rows = [line.split() for line in lines]
+  (tmp_path / 'c.txt').write_text(
+    ''.join(f'{u} {-float(s)!r} {k}\n' for u, _, k, s in rows)
+  )
+  path = tmp_path / 'out.json'
+  status, out, err = run(capsys, tmp_path / 'c.txt', f'--json={path}')
+  assert status == 0 and 'look negated' in err and '--negate' in err
+  assert 'speakers are unknown without --protocol' in err
+  assert json.loads(path.read_text())['per_attack'] == {}
+  assert json.loads(path.read_text())['min_tdcf_legacy'] is None
+  assert 't-DCF' not in out
+  status, _, err = run(capsys, tmp_path / 'c.txt', '--negate', f'--json={path}')
+  assert status == 0 and 'negated' not in err
+  assert json.loads(path.read_text())['eer'] == eer(first, label).eer
+
+
+def test_errors_leave_nothing_behind(tmp_path, capsys):
+  corpus(tmp_path)
+  path = tmp_path / 'out.json'
+  lines = (tmp_path / 'b.txt').read_text().splitlines()
+  (tmp_path / 'short.txt').write_text(
+    '\n'.join(lines[1:]) + '\nV1 - bonafide 1'
+  )
+  given = (tmp_path / 'a.txt', f'--json={path}')
+  status, out, err = run(capsys, *given, f'--against={tmp_path / "short.txt"}')
+  assert (status, out) == (2, '') and not path.exists()
+  assert 'no score of U0000' in err and 'unknown utterance V1' in err
+  status, _, err = run(capsys, tmp_path / 'none.txt')
+  assert status == 2 and 'No such file' in err
+  status, _, err = run(capsys, *given, resamples=0)
+  assert status == 2 and 'resamples must be at least 1' in err
+  status, _, err = run(capsys, *given, '--confidence=95')
+  assert status == 2 and 'confidence must lie in (0, 1)' in err
+  (tmp_path / 'wide.txt').write_text('a b c d e\n')
+  status, _, err = run(capsys, tmp_path / 'wide.txt')
+  assert status == 2 and '5 columns' in err
+
+
+def test_published_scores(reference, tmp_path, capsys):
+  folder, path = reference / 'scores', tmp_path / 'out.json'
+  asv = 'ASVspoof2019.LA.asv.eval.gi.trl.scores.txt.gz'
+  status, out, _ = run(
+    capsys,
+    folder / 'air1028_ocsoftmax.txt.gz',
+    '--negate',
+    f'--protocol={folder / "ASVspoof2019.LA.cm.eval.trl.txt.gz"}',
+    f'--asv_scores={folder / asv}',
+    f'--against={folder / "rawgat_mul.txt.gz"}',
+    f'--json={path}',
+    resamples=20,
+  )
+  assert status == 0
+  found = json.loads(path.read_text())
+  assert found['resampled'] == '67 speakers and 13 attacks'
+  expected = (2.177987, 0.055816, 0.115047, 0.051856, 0.079201, 0.503788)
+  values = [100 * found['eer'], *(found[n] for n in list(cli.NAMES)[1:])]
+  assert tuple(round(x, 6) for x in values) == expected
+  assert '2.177987' in out and '0.055816' in out
+  per_attack = dict(
+    A07=0.3429, A08=0.5297, A09=0.0815, A10=0.3905, A11=0.2852, A12=0.3429,
+    A13=0.3022, A14=0.2852, A15=0.2682, A16=0.8149, A17=1.7452, A18=3.0898,
+    A19=0.7096,
+  )  # fmt: skip
+  rows = found['against']['per_attack']
+  assert {k: round(100 * v['eer'], 4) for k, v in rows.items()} == per_attack
