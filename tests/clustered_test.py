@@ -215,6 +215,8 @@ def test_speakers_and_attacks_widen_the_interval(reference):
     low, high = clustered.interval(found['eer'][0])
     assert low < 0.01060135 < high
     widths.append(high - low)
+  given = trials.scores, trials.label, speaker, trials.attack
+  np.testing.assert_array_equal(found['eer'][0, :3], plain_eers(*given, 3, 0))
   assert 1.5 * widths[0] < widths[1] < widths[2] / 1.5
 
 
