@@ -1,5 +1,8 @@
 """AASIST (Jung et al., ICASSP 2022) with the recipe of its authors.
 
+The first two train on ASVspoof 2019 LA, which must be built before:
+`tfds_builders/asvspoof2019/README.md` says how. The others build their own.
+
 python run.py --config=configs/aasist.py             AASIST, 297,866 weights
 python run.py --config=configs/aasist.py:l           AASIST-L, 85,306 weights
 python run.py --config=configs/aasist.py:quickstart  minutes on a laptop
@@ -45,12 +48,12 @@ def paper() -> ml_collections.ConfigDict:
   config.model = model('aasist')
 
   config.data = ml_collections.ConfigDict()
-  config.data.name = 'quickstart'
+  config.data.name = 'asvspoof2019_la'
   config.data.data_dir = ml_collections.config_dict.placeholder(str)
   config.data.build = True  # where it is missing
   config.data.train = 'train'
   config.data.dev = 'dev'
-  config.data.eval = ('eval', 'eval_hard')
+  config.data.eval = ('eval',)
   config.data.samples = 64_600  # at 16 kHz, 4.04 s
   config.data.eval_samples = 64_600
   config.data.batch = 24  # clips, over all devices
@@ -93,6 +96,8 @@ def quickstart() -> ml_collections.ConfigDict:
   config.average = 'none'
   config.log_every = 20
   config.model = model('aasist_s')
+  config.data.name = 'quickstart'
+  config.data.eval = ('eval', 'eval_hard')
   config.data.samples = 16_000
   config.data.eval_samples = 32_000
   config.data.batch = 16

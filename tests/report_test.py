@@ -411,3 +411,59 @@ def test_histograms_hold_every_trial():
     np.testing.assert_allclose(share.sum(), 1)
   edges, shares = curves.histograms(np.ones(10), np.arange(10) % 2)
   np.testing.assert_allclose([s.sum() for s in shares.values()], 1)
+
+
+@pytest.fixture
+def second(tmp_path_factory, finished):
+  """The same trials, scored better, by a run with other settings."""
+  workdir = tmp_path_factory.mktemp('second')
+  fill(workdir, attacks=['A01', 'A02', EVIL])
+  change(workdir / 'config.json', lambda c: c['optim'].update(lr=3e-4))
+  for path in (workdir / 'scores').glob('*.txt'):
+    utterance, attack, label, scores = score_files.read(path)
+    score_files.write(path, utterance, attack, label, scores + 3.0 * label)
+  return workdir
+
+
+def test_runs_are_compared_on_the_same_trials(
+  finished, second, tmp_path, capsys
+):
+  out = tmp_path / 'compare.html'
+  command.main([str(finished[2]), str(second), f'--out={out}'])
+  assert capsys.readouterr().out == f'{out}\n'
+  page = Page(out)
+  assert page.headings == [
+    'Split “eval”', 'Split “eval_hard”', 'Split “dev”', 'Settings',
+  ]  # fmt: skip
+  rates = [
+    rate_of(folder / 'scores' / 'eval.txt') for folder in (finished[2], second)
+  ]
+  assert rates[1] < rates[0]
+  for rate in rates:
+    assert f'{100 * rate:.2f} %' in page.text
+  assert f'{100 * (rates[1] - rates[0]):+.2f} (' in page.text
+  assert '100%' in page.text  # of the resamples have the sign
+  assert 'optim.lr was 0.0001; here 0.0003' in page.text
+  assert not {'script', 'link', 'img', 'iframe', 'object'} & set(page.tags)
+
+
+def rate_of(path):
+  trials = score_files.read(path)
+  return eer_of(trials.scores, trials.label).eer
+
+
+def test_what_cannot_be_compared_is_said(finished, second, tmp_path):
+  out = tmp_path / 'compare.html'
+  with pytest.raises(ReportError, match='needs two runs or more'):
+    report.compare([second], out)
+  with pytest.raises(ReportError, match='a run is named twice'):
+    report.compare([second, second], out)
+  path = second / 'scores' / 'eval.txt'
+  path.write_text(path.read_text().replace('U0 ', 'X0 '))
+  with pytest.raises(ReportError, match="split 'eval': .* field utterance"):
+    report.compare([finished[2], second], out)
+  for path in (second / 'scores').glob('*.txt'):
+    path.rename(path.with_name(f'other_{path.name}'))
+  with pytest.raises(ReportError, match='no split was scored by all runs'):
+    report.compare([finished[2], second], out)
+  assert not out.exists()

@@ -7,8 +7,10 @@
   results.py     parts of the page: the result
   background.py  parts of the page: training, selection, cost, versions
   page.py        puts them together
+  comparison.py  another page: several runs beside each other
 
-`python -m jaxspoof.report WORKDIR` makes the page again.
+`python -m jaxspoof.report WORKDIR` makes the page again, `python -m
+jaxspoof.report WORKDIR WORKDIR --out=compare.html` compares runs.
 """
 
 import pathlib
@@ -31,3 +33,10 @@ def write(workdir) -> pathlib.Path:
   from jaxspoof.report import page  # Imports matplotlib: only when needed.
 
   return page.write(workdir)
+
+
+def compare(workdirs, out) -> pathlib.Path:
+  """Write a page that compares runs; see `comparison.write`."""
+  from jaxspoof.report import comparison
+
+  return comparison.write(workdirs, out)

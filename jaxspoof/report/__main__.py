@@ -1,4 +1,8 @@
-"""Makes the report of a run again: python -m jaxspoof.report WORKDIR ..."""
+"""Makes reports again, or a comparison.
+
+python -m jaxspoof.report WORKDIR ...
+python -m jaxspoof.report WORKDIR WORKDIR ... --out=compare.html
+"""
 
 import argparse
 import sys
@@ -7,17 +11,22 @@ from jaxspoof import report
 
 
 def main(argv: list[str] | None = None) -> None:
-  """Write the report of each workdir and print where it is."""
+  """Write the report of each workdir, or of all together; print where."""
   parser = argparse.ArgumentParser(
     prog='python -m jaxspoof.report',
-    description='Make report.html from the files of a run.',
+    description='Make report.html from the files of each run, or compare them.',
   )
   parser.add_argument('workdir', nargs='+', help='folder of a run')
-  for workdir in parser.parse_args(argv).workdir:
-    try:
+  parser.add_argument('--out', help='page that compares the runs')
+  options = parser.parse_args(argv)
+  try:
+    if options.out:
+      print(report.compare(options.workdir, options.out))
+      return
+    for workdir in options.workdir:
       print(report.write(workdir))
-    except (ValueError, OSError) as error:
-      sys.exit(f'error: {error}')
+  except (ValueError, OSError) as error:
+    sys.exit(f'error: {error}')
 
 
 if __name__ == '__main__':

@@ -32,6 +32,21 @@ def render(run: Run) -> str:
   title = 'Report, no result yet'
   if run.metrics is not None:
     title = f'EER {percent(run.metrics["eer"])} on {run.metrics["split"]}'
+  body = element(
+    'body',
+    results.header(run),
+    element('main', join(part(run) for part in PARTS)),
+    element(
+      'footer',
+      'Made from the files of the run’s folder; python -m jaxspoof.report '
+      'makes it again.',
+    ),
+  )
+  return document(title, body)
+
+
+def document(title: str, body: Html) -> str:
+  """A whole page that loads nothing from anywhere."""
   head = element(
     'head',
     Html('<meta charset="utf-8">'),
@@ -43,16 +58,6 @@ def render(run: Run) -> str:
     ),
     element('title', f'{title} - jaxspoof'),
     element('style', Html(CSS)),
-  )
-  body = element(
-    'body',
-    results.header(run),
-    element('main', join(part(run) for part in PARTS)),
-    element(
-      'footer',
-      'Made from the files of the run’s folder; python -m jaxspoof.report '
-      'makes it again.',
-    ),
   )
   page = element('html', head, body, lang='en')
   return f'<!DOCTYPE html>\n{page}\n'

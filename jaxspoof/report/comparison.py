@@ -1,0 +1,164 @@
+"""A page that compares runs on the splits that all of them scored."""
+
+import pathlib
+
+import numpy as np
+
+from jaxspoof import workdir as workdir_lib
+from jaxspoof.metrics import clustered
+from jaxspoof.report import charts
+from jaxspoof.report.markup import (
+  Html,
+  element,
+  figure,
+  interval,
+  percent,
+  section,
+  table,
+)
+from jaxspoof.report.page import document
+from jaxspoof.report.run import ReportError, Run, load
+from jaxspoof.scores import Scores, write_atomically
+
+RESAMPLES = 1000
+
+
+def write(workdirs, out) -> pathlib.Path:
+  """Writes the comparison of runs.
+
+  Args:
+    workdirs: folders of two or more runs, the first is the one that the
+      others are compared with.
+    out: path of the page.
+
+  Raises:
+    ReportError: fewer than two runs, a run twice, a broken folder, no split
+      that all runs scored, or one whose trials differ between runs.
+  """
+  runs = _named([load(workdir) for workdir in workdirs])
+  shared = [
+    split
+    for split in _order(next(iter(runs.values())))
+    if all(split in run.scores for run in runs.values())
+  ]
+  if not shared:
+    raise ReportError(
+      'no split was scored by all runs: '
+      + '; '.join(f'{n}: {", ".join(r.scores)}' for n, r in runs.items())
+    )
+  parts = [_split(split, runs) for split in shared]
+  title = f'{len(runs)} runs compared'
+  body = element(
+    'body',
+    element(
+      'header',
+      element('h1', title),
+      element('p', 'The other runs are compared with the first.'),
+    ),
+    element('main', *parts, _settings(runs)),
+  )
+  path = pathlib.Path(out)
+  write_atomically(path, document(title, body))
+  return path
+
+
+def _named(runs: list[Run]) -> dict[str, Run]:
+  """Runs by the names of their folders, longer where these are equal."""
+  if len(runs) < 2:
+    raise ReportError('a comparison needs two runs or more')
+  paths = [run.workdir.resolve() for run in runs]
+  if len(set(paths)) < len(paths):
+    raise ReportError(f'a run is named twice: {", ".join(map(str, paths))}')
+  depth = 1
+  while len({path.parts[-depth:] for path in paths}) < len(paths):
+    depth += 1
+  names = ['/'.join(path.parts[-depth:]) for path in paths]
+  return dict(zip(names, runs, strict=True))
+
+
+def _order(run: Run) -> list[str]:
+  """Splits of a run, the headline first."""
+  return list(dict.fromkeys([*run.summaries, *run.scores]))
+
+
+def _split(split: str, runs: dict[str, Run]) -> Html:
+  """Table and DET curves of one split."""
+  trials = _aligned(split, runs)
+  scores_KxN = np.stack([t.scores for t in trials.values()])
+  first = next(iter(trials.values()))
+  eers_KxR = clustered.resampled_metrics(
+    scores_KxN, first.label, resamples=RESAMPLES
+  )['eer']
+  rates = [run.rates[split].eer for run in runs.values()]
+  rows = []
+  for number, (name, run) in enumerate(runs.items()):
+    low_high = clustered.interval(eers_KxR[number])
+    row = [name, run.setting('model', 'name', ''), percent(rates[number])]
+    row += [interval(low_high), '', '']
+    if number:
+      change = clustered.difference(
+        rates[number], rates[0], eers_KxR[[number, 0]]
+      )
+      row[4:] = [_points(change), f'{change.share:.0%}']
+    rows.append(row)
+  head = ['run', 'model', 'EER', 'interval', 'less the first', 'same sign']
+  bonafide = int(first.label.sum())
+  return section(
+    f'Split “{split}”',
+    element(
+      'p',
+      f'{len(first.label):,} trials, {bonafide:,} bona fide. Intervals: 95 % '
+      f'percentile bootstrap, {RESAMPLES:,} resamples of trials, the same ones '
+      'for all runs, so that a difference has an interval of its own, in '
+      'percentage points; same sign: share of the resamples in which the '
+      'difference points the same way.',
+    ),
+    table(f'EER on split “{split}”', head, rows, class_='numbers'),
+    figure(
+      charts.det(
+        {
+          name: (trials[name], rate)
+          for name, rate in zip(runs, rates, strict=True)
+        }
+      ),
+      'Detection error trade-off on probit axes. Lower left is better.',
+    ),
+  )
+
+
+def _points(change: clustered.Difference) -> str:
+  low, high = (100 * end for end in change.interval)
+  return f'{100 * change.value:+.2f} ({low:+.2f} to {high:+.2f})'
+
+
+def _aligned(split: str, runs: dict[str, Run]) -> dict[str, Scores]:
+  """Scores of all runs in the order of the first; the same trials."""
+  aligned: dict[str, Scores] = {}
+  for name, run in runs.items():
+    trials = run.scores[split]
+    order = np.argsort(trials.utterance)
+    aligned[name] = Scores(*(column[order] for column in trials))
+    first_name, first = next(iter(aligned.items()))
+    for field in ('utterance', 'label', 'attack'):
+      ours, theirs = (getattr(t, field) for t in (first, aligned[name]))
+      if not np.array_equal(ours, theirs):
+        raise ReportError(
+          f'split {split!r}: {first_name} and {name} differ in the field '
+          f'{field} of their trials: expected scores of the same corpus'
+        )
+  return aligned
+
+
+def _settings(runs: dict[str, Run]) -> Html:
+  """Fields of the configs in which runs differ from the first."""
+  (first_name, first), *others = runs.items()
+  rows = []
+  for name, run in others:
+    found = workdir_lib.differences(first.config, run.config)
+    rows += [[name, line.replace(', now ', '; here ')] for line in found]
+  if not rows:
+    return section('Settings', element('p', 'The configs are equal.'))
+  return section(
+    'Settings',
+    table(f'What differs from {first_name}', ['run', 'field'], rows),
+  )
