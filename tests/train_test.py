@@ -21,6 +21,7 @@ FAST = [
   '--config=configs/aasist.py:smoke',
   '--config.log_every=1',
   '--config.checkpoint_every=2',
+  '--config.resamples=8',
 ]
 
 

@@ -106,7 +106,7 @@ def test_batches_and_a_run_take_it_by_name(tmp_path):
     {'seed': 1, 'epochs': 1, 'model': {'name': 'aasist_s'}, 'data': data}
   )
   config = config_lib.run_config(values.to_dict())
-  source = train.open_split(config, 'train')
+  source = train.Splits(config.data).open('train')
   batch = next(
     iter(pipeline.train_batches(source, batch=4, samples=900, seed=0))
   )
