@@ -3,11 +3,14 @@
 import json
 import os
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 
 from jaxspoof import sharding as sharding_lib
 from jaxspoof.data import audio, decoders
+
+CLASSES = 'classes.json'
 
 # Fields that may differ between the parts of a run that was interrupted: they
 # change where and how fast it runs, or how it is shown, not what it computes.
@@ -48,6 +51,19 @@ def differences(old: dict, new: dict, prefix: str = '') -> list[str]:
     elif a != b and prefix + name not in FREE:
       found.append(f'{prefix}{name} was {a!r}, now {b!r}')
   return found
+
+
+def keep_classes(workdir: pathlib.Path, classes: Sequence[str]) -> None:
+  """Writes what the outputs of the run's model stand for, in their order."""
+  write_json(workdir / CLASSES, {'classes': list(classes)})
+
+
+def load_classes(workdir: pathlib.Path) -> tuple[str, ...]:
+  """Reads it; a run of before there were others knows two classes."""
+  path = workdir / CLASSES
+  if not path.is_file():
+    return 'spoof', 'bonafide'
+  return tuple(json.loads(path.read_text())['classes'])
 
 
 def write_json(path: pathlib.Path, values: dict) -> None:
