@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxspoof.ops import conv, norm
+from jaxspoof.ops import conv, norm, relu_norm
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
@@ -226,15 +226,51 @@ class BatchNorm(nnx.Module):
     if momentum is not None:
       self.momentum = momentum
 
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """Normalises `[..., features]`; in training mode updates the statistics."""
+  def __call__(
+    self, x: jax.Array, mask: jax.Array | None = None
+  ) -> jax.Array:
+    """Normalises `[..., features]`; in training mode updates the statistics.
+
+    Args:
+      x: `[..., features]`.
+      mask: bool `[...]`, the positions that the batch's statistics are of;
+        None: all. All positions are normalised.
+    """
     dtype = np.promote_types(x.dtype, np.float32)
     if self.use_running_average:
       mean, var = self.mean[...].astype(dtype), self.var[...].astype(dtype)
     else:
-      mean, var = moments(x)
-      self._update(mean, var, x.size // x.shape[-1])
+      mean, var = moments(x, mask)
+      self._update(mean, var, _count(x, mask, dtype))
     return self._apply(x, mean, var).astype(x.dtype)
+
+  def after_relu(
+    self, x: jax.Array, offset_C: jax.Array, mask: jax.Array | None = None
+  ) -> jax.Array:
+    """Normalises `relu(x + offset)`, in few passes over memory.
+
+    Args:
+      x: `[..., features]`.
+      offset_C: a bias that `x` lacks.
+      mask: as in a call.
+
+    Returns:
+      `[..., features]` in the dtype of `x`.
+    """
+    dtype = np.promote_types(x.dtype, np.float32)
+    offset_C, scale_C, bias_C = (
+      v.astype(dtype) for v in (offset_C, self.scale[...], self.bias[...])
+    )
+    if self.use_running_average:
+      mean, var = self.mean[...].astype(dtype), self.var[...].astype(dtype)
+      offset = offset_C.reshape((1,) * (x.ndim - 1) + (-1,))
+      r = jnp.maximum(x.astype(dtype) + offset, 0)
+      return self._apply(r, mean, var).astype(x.dtype)
+    y, mean, var = relu_norm.relu_batch_norm(
+      x, offset_C, scale_C, bias_C, mask, self.epsilon
+    )
+    self._update(mean, var, _count(x, mask, dtype))
+    return y
 
   def then_selu(self, x: jax.Array, offset_C: jax.Array | None = None):
     """SELU of the normalised `x + offset`, in few passes over memory.
@@ -268,8 +304,8 @@ class BatchNorm(nnx.Module):
     )
     return (x.astype(mean.dtype) - mean) * gain + bias
 
-  def _update(self, mean: jax.Array, var: jax.Array, count: int):
-    if count < 2:
+  def _update(self, mean: jax.Array, var: jax.Array, count: int | jax.Array):
+    if isinstance(count, int) and count < 2:
       raise ValueError(
         'BatchNorm in training mode needs more than one value per channel '
         '(a batch of one clip leaves one); use a larger batch'
@@ -335,9 +371,24 @@ def transformed(transform, module: nnx.Module, *args):
   return out
 
 
-def moments(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """Mean and biased variance over all axes but the last, in two passes."""
+def moments(
+  x: jax.Array, mask: jax.Array | None = None
+) -> tuple[jax.Array, jax.Array]:
+  """Mean and biased variance over all axes but the last, in two passes.
+
+  Args:
+    x: `[..., features]`.
+    mask: bool `[...]`, the positions to count; None: all.
+  """
   x = x.astype(wide(x.dtype))
   axes = tuple(range(x.ndim - 1))
-  mean = x.mean(axes, keepdims=True)
-  return mean.reshape(-1), jnp.square(x - mean).mean(axes)
+  where = None if mask is None else mask[..., None]
+  mean = x.mean(axes, keepdims=True, where=where)
+  return mean.reshape(-1), jnp.square(x - mean).mean(axes, where=where)
+
+
+def _count(x: jax.Array, mask: jax.Array | None, dtype):
+  """How many positions statistics are of; 2 at least where it is traced."""
+  if mask is None:
+    return x.size // x.shape[-1]
+  return jnp.maximum(mask.sum(dtype=dtype), 2)
