@@ -5,6 +5,7 @@ the workdir of a run of `run.py` or a `.pth` file of the original AASIST.
 """
 
 import dataclasses
+import operator
 import os
 import pathlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -70,13 +71,22 @@ class Detector:
     self.sample_rate = audio.SAMPLE_RATE
     self.samples = samples
     self.batch = batch
+    self.classes = ('spoof', 'bonafide')
     self._weights = jax.device_put((params, batch_stats))
 
     def logits(params, batch_stats, wave_BxT):
       module = state_lib.merge(graphdef, params, batch_stats)
       return state_lib.eval_view(module)(wave_BxT)
 
+    def embed(params, batch_stats, wave_BxT):
+      module = state_lib.eval_view(
+        state_lib.merge(graphdef, params, batch_stats)
+      )
+      # What both share the compiler computes once.
+      return module.embed(wave_BxT), module(wave_BxT)
+
     self._logits = jax.jit(logits)
+    self._embed = jax.jit(embed)
 
   @classmethod
   def load(
@@ -129,16 +139,23 @@ class Detector:
     Returns:
       float32 [len(waves), 2]: logits of spoof and of bona fide.
     """
-    for wave in waves:
-      if np.ndim(wave) != 1 or not len(wave):
-        raise ValueError(
-          f'a wave of shape {np.shape(wave)}: expected one channel, [samples]'
-        )
-    found = [
-      self._batch_logits(waves[start : start + self.batch])
-      for start in range(0, len(waves), self.batch)
-    ]
+    found = list(self._in_batches(self._logits, waves))
     return np.concatenate([np.zeros((0, 2), np.float32), *found])
+
+  def embed(self, waves: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Embeds waves, and scores them on the way.
+
+    Args:
+      waves: at least one, each as for `logits`.
+
+    Returns:
+      (embeddings float32 [len(waves), D], what comes before the last layer;
+      `logits` of the same waves).
+    """
+    embeddings, outputs = zip(
+      *self._in_batches(self._embed, waves), strict=True
+    )
+    return np.concatenate(embeddings), np.concatenate(outputs)
 
   def score(self, waves: Sequence[np.ndarray]) -> np.ndarray:
     """As `logits`, but their difference: float32 [len(waves)].
@@ -185,13 +202,25 @@ class Detector:
         path, (spoof, bona_fide), bona_fide - spoof, seconds, self.model
       )
 
-  def _batch_logits(self, waves: Sequence[np.ndarray]) -> np.ndarray:
+  def _in_batches(self, function, waves: Sequence[np.ndarray]) -> Iterator:
+    """Calls a jitted function of weights and waves; yields what it returns."""
+    for wave in waves:
+      if np.ndim(wave) != 1 or not len(wave):
+        raise ValueError(
+          f'a wave of shape {np.shape(wave)}: expected one channel, [samples]'
+        )
+    for start in range(0, len(waves), self.batch):
+      part = waves[start : start + self.batch]
+      found = jax.device_get(function(*self._weights, self._batch(part)))
+      first = slice(len(part))
+      yield jax.tree.map(operator.itemgetter(first), found)
+
+  def _batch(self, waves: Sequence[np.ndarray]) -> np.ndarray:
     """One program for all sizes: the batch is filled up with silence."""
     batch = np.zeros((self.batch, self.samples), np.float32)
     for row, wave in zip(batch, waves, strict=False):
       audio.fill(row, wave)
-    logits = jax.device_get(self._logits(*self._weights, batch))
-    return logits[: len(waves)]
+    return batch
 
 
 def _samples(seconds: float, least: int, model: str) -> int:
