@@ -5,6 +5,7 @@ import functools
 import json
 import re
 
+import jax
 import numpy as np
 import pytest
 import soundfile

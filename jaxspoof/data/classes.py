@@ -26,6 +26,12 @@ class Classes:
 
   attacks: tuple[str, ...]
 
+  @classmethod
+  def called(cls, names: Iterable[str]) -> 'Classes':
+    """The classes with these names; the reverse of `names`."""
+    attacks = {word: attack for attack, word in WORDS.items()}
+    return cls(tuple(attacks.get(name, name) for name in names))
+
   @property
   def names(self) -> tuple[str, ...]:
     """What the classes are called: the attacks, then 'bonafide'."""
@@ -62,8 +68,8 @@ def known(attacks: Sequence[str], of: str) -> Classes:
     of: the split, as messages call it.
 
   Raises:
-    ValueError: a spoof without the name of its attack, or fewer than two
-      classes.
+    ValueError: a spoof without the name of its attack, no bona fide clip, or
+      no spoof.
   """
   counts = collections.Counter(map(str, attacks))
   spoofs = counts.total() - counts[BONA_FIDE]
@@ -74,11 +80,10 @@ def known(attacks: Sequence[str], of: str) -> Classes:
       'expected a corpus that has them (wav_folder: a column attack)'
     )
   found = sorted(name for name in counts if name != BONA_FIDE and counts[name])
-  if counts[BONA_FIDE]:
-    found.append(BONA_FIDE)
-  if len(found) < 2:
+  if not found or not counts[BONA_FIDE]:
     raise ValueError(
-      f'{of}: {len(found)} class{"es" * (len(found) != 1)} '
-      f'({", ".join(found) or "no clips"}); naming attacks needs at least 2'
+      f'{of}: {counts[BONA_FIDE]:,} bona fide clips, attacks: '
+      f'{", ".join(found) or "none"}; naming attacks needs bona fide speech '
+      'and at least one attack'
     )
-  return Classes(tuple(found))
+  return Classes((*found, BONA_FIDE))
