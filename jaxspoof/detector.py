@@ -5,6 +5,7 @@ the workdir of a run of `run.py` or a `.pth` file of the original AASIST.
 """
 
 import dataclasses
+import operator
 import os
 import pathlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -67,6 +68,7 @@ class Detector:
     loss: that the model was trained with: it says what a score is.
     bucket: for models of clips of any length: short waves are not repeated,
       but padded to a multiple of so many samples; None for the others.
+    classes: what the outputs stand for, bona fide last.
   """
 
   def __init__(
@@ -80,6 +82,7 @@ class Detector:
     batch: int,
     loss: losses.Loss,
     bucket: int | None = None,
+    classes: tuple[str, ...] = workdir_lib.DETECTION,
   ):
     self.model = model
     self.sample_rate = audio.SAMPLE_RATE
@@ -87,13 +90,23 @@ class Detector:
     self.batch = batch
     self.loss = loss
     self.bucket = bucket
+    self.classes = classes
     self._weights = jax.device_put((params, batch_stats))
 
     def logits(params, batch_stats, batch):
       module = state_lib.merge(graphdef, params, batch_stats)
       return state_lib.eval_view(module)(**steps.inputs(batch))
 
+    def embed(params, batch_stats, batch):
+      module = state_lib.eval_view(
+        state_lib.merge(graphdef, params, batch_stats)
+      )
+      # What both share the compiler computes once.
+      inputs = steps.inputs(batch)
+      return module.embed(**inputs), module(**inputs)
+
     self._logits = jax.jit(logits)
+    self._embed = jax.jit(embed)
 
   @classmethod
   def load(
@@ -147,16 +160,23 @@ class Detector:
       float32 [len(waves), K]: for cross-entropy logits of spoof and of bona
       fide, else what the loss takes.
     """
-    for wave in waves:
-      if np.ndim(wave) != 1 or not len(wave):
-        raise ValueError(
-          f'a wave of shape {np.shape(wave)}: expected one channel, [samples]'
-        )
-    found = [
-      self._batch_logits(waves[start : start + self.batch])
-      for start in range(0, len(waves), self.batch)
-    ]
+    found = list(self._in_batches(self._logits, waves))
     return np.concatenate(found) if found else np.zeros((0, 2), np.float32)
+
+  def embed(self, waves: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Embeds waves, and scores them on the way.
+
+    Args:
+      waves: at least one, each as for `logits`.
+
+    Returns:
+      (embeddings float32 [len(waves), D], what comes before the last layer;
+      `logits` of the same waves).
+    """
+    embeddings, outputs = zip(
+      *self._in_batches(self._embed, waves), strict=True
+    )
+    return np.concatenate(embeddings), np.concatenate(outputs)
 
   def score(self, waves: Sequence[np.ndarray]) -> np.ndarray:
     """As `logits`, but one score a wave: float32 [len(waves)].
@@ -203,22 +223,34 @@ class Detector:
         path, tuple(map(float, outputs)), float(score), seconds, self.model
       )
 
-  def _batch_logits(self, waves: Sequence[np.ndarray]) -> np.ndarray:
+  def _in_batches(self, function, waves: Sequence[np.ndarray]) -> Iterator:
+    """Calls a jitted function of weights and waves; yields what it returns."""
+    for wave in waves:
+      if np.ndim(wave) != 1 or not len(wave):
+        raise ValueError(
+          f'a wave of shape {np.shape(wave)}: expected one channel, [samples]'
+        )
+    for start in range(0, len(waves), self.batch):
+      part = waves[start : start + self.batch]
+      found = jax.device_get(function(*self._weights, self._batch(part)))
+      first = slice(len(part))
+      yield jax.tree.map(operator.itemgetter(first), found)
+
+  def _batch(self, waves: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
     """The batch is filled up with silence: few sizes, few programs."""
-    longest = max(map(len, waves))
     samples = self.samples
     if self.bucket is not None:
+      longest = max(map(len, waves))
       samples = min(-(-longest // self.bucket) * self.bucket, samples)
     batch = {'wave': np.zeros((self.batch, samples), np.float32)}
     if self.bucket is None:
       for row, wave in zip(batch['wave'], waves, strict=False):
         audio.fill(row, wave)
-    else:
-      batch['samples'] = np.full(self.batch, samples, np.int32)
-      for i, wave in enumerate(waves):
-        batch['samples'][i] = audio.pad(batch['wave'][i], wave)
-    logits = jax.device_get(self._logits(*self._weights, batch))
-    return logits[: len(waves)]
+      return batch
+    batch['samples'] = np.full(self.batch, samples, np.int32)
+    for i, wave in enumerate(waves):
+      batch['samples'][i] = audio.pad(batch['wave'][i], wave)
+    return batch
 
 
 def _samples(seconds: float, least: int, model: str) -> int:
@@ -260,12 +292,12 @@ def _load_run(
       f'{path}: checkpoint of another model: a run of {name!r}, not of'
       f' {model!r}'
     )
-  classes = len(workdir_lib.load_classes(path))
+  classes = workdir_lib.load_classes(path)
   loss = losses.make(
     config_lib.section(losses.LossConfig, config['loss'], 'config.loss'),
-    classes,
+    len(classes),
   )
-  fields = models.fields(config['model'], loss.head, classes)
+  fields = models.fields(config['model'], loss.head, len(classes))
   model_config, kind = models.variant(**fields)
   abstract = nnx.eval_shape(lambda: kind(model_config, rngs=nnx.Rngs(0)))
   graphdef, *expected = state_lib.split(abstract)
@@ -273,7 +305,7 @@ def _load_run(
   module = state_lib.merge(graphdef, params, batch_stats)
   bucket = data['bucket'] if data['padded'] else None
   options = {'samples': data['eval_samples'], 'bucket': bucket}
-  return name, module, {**options, 'loss': loss}
+  return name, module, {**options, 'loss': loss, 'classes': classes}
 
 
 def _check_weights(path: pathlib.Path, expected: Any, found: Any) -> None:

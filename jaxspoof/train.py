@@ -285,7 +285,7 @@ class Splits:
 
 def make_task(config: RunConfig, train_source):
   """The task that a config asks for; classes are those of the train split."""
-  return find(tasks.TASKS, config.task, 'task')(train_source)
+  return find(tasks.TASKS, config.task, 'task').taught_by(train_source)
 
 
 def train_batches(config: RunConfig, source, task, seed: int):

@@ -11,6 +11,7 @@ from jaxspoof import sharding as sharding_lib
 from jaxspoof.data import audio, decoders
 
 CLASSES = 'classes.json'
+DETECTION = ('spoof', 'bonafide')  # classes, in the order of the outputs
 
 # Fields that may differ between the parts of a run that was interrupted: they
 # change where and how fast it runs, or how it is shown, not what it computes.
@@ -62,7 +63,7 @@ def load_classes(workdir: pathlib.Path) -> tuple[str, ...]:
   """Reads it; a run of before there were others knows two classes."""
   path = workdir / CLASSES
   if not path.is_file():
-    return 'spoof', 'bonafide'
+    return DETECTION
   return tuple(json.loads(path.read_text())['classes'])
 
 

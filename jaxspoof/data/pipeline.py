@@ -40,7 +40,9 @@ __all__ = [
   'Source',
   'Trials',
   'eval_batches',
+  'name_of',
   'open_source',
+  'text',
   'train_batches',
   'trials',
 ]
@@ -157,7 +159,8 @@ def eval_batches(
   return iter(_Batches(numbers.map(load), workers))
 
 
-def _name(source: Sequence) -> str:
+def name_of(source: Sequence) -> str:
+  """What messages call a source: corpus and split."""
   if isinstance(source, Source):
     return f'{source.name} {source.split}'
   return 'the source'
@@ -167,7 +170,7 @@ def _rows(source, batch: int, process: tuple[int, int]) -> slice:
   """The rows of a global batch that this process holds."""
   index, count = process
   if not len(source):
-    raise ValueError(f'{_name(source)} holds no records')
+    raise ValueError(f'{name_of(source)} holds no records')
   if batch < 1 or batch % count:
     raise ValueError(
       f'batch={batch} cannot be shared equally by {count} processes'
@@ -304,7 +307,7 @@ def _length(source, index: int) -> int:
 
 
 def _what(source, record: Mapping[str, Any]) -> str:
-  return f'{_name(source)}, utterance {text(record["utterance"])}'
+  return f'{name_of(source)}, utterance {text(record["utterance"])}'
 
 
 class _Batches(grain.IterDataset):

@@ -226,9 +226,7 @@ class BatchNorm(nnx.Module):
     if momentum is not None:
       self.momentum = momentum
 
-  def __call__(
-    self, x: jax.Array, mask: jax.Array | None = None
-  ) -> jax.Array:
+  def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
     """Normalises `[..., features]`; in training mode updates the statistics.
 
     Args:

@@ -67,3 +67,47 @@ def histograms(scores, labels):
     inside = np.clip(scores[labels == label], low, high)
     shares[label] = np.histogram(inside, edges)[0] / len(inside)
   return edges, shares
+
+
+def principal_axes(x_NxD, count: int) -> tuple[np.ndarray, ...]:
+  """Directions of the largest variance (PCA), with a sign that is fixed.
+
+  Args:
+    x_NxD: float [N, D].
+    count: how many; at most D are found.
+
+  Returns:
+    (mean [D], axes [count, D], share of the variance along each [count]). The
+    largest entry of an axis by size is positive.
+  """
+  x_NxD = np.asarray(x_NxD, np.float64)
+  mean_D = x_NxD.mean(axis=0)
+  _, sizes, axes = np.linalg.svd(x_NxD - mean_D, full_matrices=False)
+  axes, shares = axes[:count], sizes**2 / max(np.sum(sizes**2), 1e-300)
+  largest = np.argmax(np.abs(axes), axis=1)[:, None]
+  return (
+    mean_D,
+    axes * np.sign(np.take_along_axis(axes, largest, axis=1)),
+    shares[:count],
+  )
+
+
+def thin_groups(groups, most: int) -> np.ndarray:
+  """Chooses about `most` of many points, no group dying out.
+
+  Args:
+    groups: [N], the group of each point.
+    most: points that are kept, about: small groups stay whole first.
+
+  Returns:
+    Their indices, rising; spread evenly over each group.
+  """
+  _, groups = np.unique(np.asarray(groups), return_inverse=True)
+  left, counts = most, np.bincount(groups)
+  kept = []
+  for done, group in enumerate(np.argsort(counts, kind='stable')):
+    share = min(counts[group], max(1, left // (len(counts) - done)))
+    members = np.flatnonzero(groups == group)
+    kept.append(members[np.linspace(0, len(members) - 1, share).astype(int)])
+    left -= share
+  return np.sort(np.concatenate(kept))
