@@ -112,6 +112,11 @@ def test_a_run_leaves_what_the_readme_says(run):
   assert '-' not in metrics['per_attack'] and metrics['per_attack']
   for split in ('dev', 'eval', 'eval_hard'):
     assert (workdir / 'scores' / f'{split}.txt').stat().st_size > 0
+    assert (workdir / 'protocols' / f'{split}.txt').stat().st_size > 0
+  assert metrics['resampled'] == '4 speakers and 8 attacks'
+  low, high = metrics['cllr_interval']
+  assert low <= metrics['cllr'] <= high
+  assert metrics['min_tdcf_legacy'] is None  # no verification scores here
   assert 'left' in output and 'dev EER' in output and 'clips/s' in output
 
 
@@ -138,7 +143,12 @@ def test_a_run_agrees_with_its_record(run, capsys):
       swap_first_scores,
       r'eval.txt: changed.*the scores give',
     ),
-    ('scores/dev.txt', rename_first, r'dev.txt: other trials'),
+    ('scores/dev.txt', rename_first, r'utterance X\S+ is not in the protocol'),
+    (
+      'protocols/eval.txt',
+      lambda t: t.replace('A07', 'A77'),
+      r'protocols/eval.txt: changed.*eval.txt: cannot be measured: .*A07',
+    ),
     ('config.json', lambda t: t.replace('1234', '1235'), 'config.json: chang'),
     ('weights.npz', None, 'weights.npz: missing'),
   ],

@@ -5,6 +5,7 @@
   charts.py      the pictures; drawing.py: as SVG in the style of the page
   markup.py      HTML that escapes whatever comes from a file
   results.py     parts of the page: the result
+  decisions.py   parts of the page: costs of decisions, calibration
   background.py  parts of the page: training, selection, cost, versions
   page.py        puts them together
   comparison.py  another page: several runs beside each other

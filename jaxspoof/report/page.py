@@ -2,7 +2,7 @@
 
 import pathlib
 
-from jaxspoof.report import background, results
+from jaxspoof.report import background, decisions, results
 from jaxspoof.report.markup import Html, element, join, percent
 from jaxspoof.report.run import Run, load
 from jaxspoof.report.style import CSS
@@ -12,6 +12,8 @@ PARTS = (
   results.splits,
   results.errors,
   results.attacks,
+  decisions.costs,
+  decisions.calibration,
   background.training,
   background.selection,
   background.cost,
