@@ -2,9 +2,12 @@ import html.parser
 import json
 import math
 import re
+import shutil
+import subprocess
 
 import numpy as np
 import pytest
+from matplotlib import image
 
 from jaxspoof import protocols, report
 from jaxspoof import scores as score_files
@@ -525,3 +528,68 @@ def test_what_cannot_be_compared_is_said(finished, second, tmp_path):
   with pytest.raises(ReportError, match='no split was scored by all runs'):
     report.compare([finished[2], second], out)
   assert not out.exists()
+
+
+# ------------------------------------------------------------- in a browser ---
+BROWSERS = ('chromium', 'chromium-browser', 'google-chrome', 'chrome')
+# What the browser itself asks for, whatever page it shows.
+OF_THE_BROWSER = re.compile(
+  r'https?://[\w.-]*\.(google|googleapis|gvt1)\.com[/:]'
+)
+
+
+def shown(page, folder):
+  """A page in headless Chromium.
+
+  Returns:
+    (console messages, addresses asked for, picture [height, width, 4]).
+  """
+  browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+  if browser is None:
+    pytest.skip(f'no Chromium here: none of {", ".join(BROWSERS)}')
+  picture, log = folder / 'page.png', folder / 'net.json'
+  command = [browser, '--headless', '--no-sandbox', '--disable-gpu']
+  command += ['--no-first-run', '--disable-background-networking']
+  command += [
+    '--host-resolver-rules=MAP * ~NOTFOUND',
+    '--enable-logging=stderr',
+  ]
+  command += [f'--user-data-dir={folder / "user"}', f'--log-net-log={log}']
+  command += [f'--screenshot={picture}', '--window-size=1100,3000']
+  ended = subprocess.run(
+    [*command, page.resolve().as_uri()],
+    stderr=subprocess.PIPE,
+    timeout=120,
+    check=True,
+  )
+  messages = re.findall(rb'CONSOLE.*', ended.stderr)
+  events = json.loads(log.read_text())['events']
+  asked = {event.get('params', {}).get('url') for event in events}
+  asked = {url for url in asked if url and re.match('https?:|wss?:', url)}
+  asked = {url for url in asked if not OF_THE_BROWSER.match(url)}
+  return messages, asked, image.imread(picture)
+
+
+def test_the_browser_sees_what_a_page_does(tmp_path):
+  page = tmp_path / 'bad.html'
+  page.write_text(
+    '<!DOCTYPE html><title>x</title><script>console.error("boom")</script>'
+    '<img src="http://127.0.0.1:9/x.png">'
+  )
+  messages, asked, _ = shown(page, tmp_path)
+  assert len(messages) == 1 and b'boom' in messages[0]
+  assert asked == {'http://127.0.0.1:9/x.png'}
+
+
+def test_pages_are_shown_without_errors_and_requests(
+  finished, second, tmp_path
+):
+  compared = report.compare([finished[2], second], tmp_path / 'compare.html')
+  for page in (finished[2] / 'report.html', compared):
+    messages, asked, picture = shown(page, tmp_path)
+    assert (messages, asked) == ([], set())
+    ink = np.any(picture != picture[0, 0], axis=-1)
+    assert ink.mean() > 0.02
+    # From top to bottom, and in more colours than text has.
+    assert all(part.any() for part in np.array_split(ink[:1500], 8))
+    assert len(np.unique(picture[ink].round(1), axis=0)) > 20
