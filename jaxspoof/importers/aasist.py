@@ -85,7 +85,7 @@ def load(
   if variant is None:
     raise CheckpointError(
       f'{path}: checkpoint of another model: neither shapes nor names are '
-      f'those of {" or ".join(models.VARIANTS)}'
+      f'those of {" or ".join(name for name, _ in _variants())}'
     )
   config, _ = models.variant(variant, **changes)
   return from_torch(config, tensors, name=str(path))
@@ -160,10 +160,19 @@ def translate(tensors: dict[str, np.ndarray]) -> dict[str, Converted]:
 def variant_of(tensors: dict[str, np.ndarray]) -> str | None:
   """The published variant that tensors of these shapes belong to, or None."""
   shapes = {k: v.array.shape for k, v in translate(tensors).items()}
-  for name, (model, config) in models.VARIANTS.items():
-    if model == 'aasist' and _landmarks(config).items() <= shapes.items():
+  for name, config in _variants():
+    if _landmarks(config).items() <= shapes.items():
       return name
   return None
+
+
+def _variants() -> list[tuple[str, AasistConfig]]:
+  """The named variants of AASIST."""
+  return [
+    (name, config)
+    for name, (model, config) in models.VARIANTS.items()
+    if model == 'aasist'
+  ]
 
 
 def _landmarks(config: AasistConfig) -> dict[str, tuple[int, ...]]:
@@ -219,7 +228,7 @@ def _problem(tensor: Converted, wanted: tuple[int, ...] | None) -> str | None:
 
 
 def _explain(name, problems, config, tensors) -> str:
-  known = [k for k, (_, c) in models.VARIANTS.items() if c == config]
+  known = [name for name, variant in _variants() if variant == config]
   wanted, found = known[0] if known else str(config), variant_of(tensors)
   text = f'{name}: checkpoint of another model: it does not fit {wanted}'
   if found and found != wanted:
