@@ -12,7 +12,7 @@ python run.py --config=configs/ecapa_mfcc.py:smoke       seconds, learns nothing
 Other features and losses:
 
   --config.model.features.kind=lfcc
-  --config.loss.name=oc_softmax --config.loss.margin=None --config.loss.scale=20
+  --config.loss.name=oc_softmax
 """
 
 import ml_collections
@@ -47,7 +47,7 @@ def default(model: str = 'ecapa') -> ml_collections.ConfigDict:
   config.data.batch = 32
   config.data.eval_batch = 32
   config.data.eval_samples = 160_000  # 10 s; what is longer is cut
-  config.loss = common.loss('aam_softmax', margin=0.2, scale=30.0)
+  config.loss = common.loss('aam_softmax')  # margin 0.2, scale 30
   config.epochs = 30
   config.optim.learning_rate = 1e-3
   config.optim.learning_rate_min = 1e-6
