@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxspoof import checkpoint as checkpoint_lib
 from jaxspoof import (
+  asv_scores,
   console,
   cost,
   evaluate,
@@ -25,11 +25,11 @@ from jaxspoof import (
   models,
   optim,
   report,
-  scores,
   steps,
   tasks,
   verify,
 )
+from jaxspoof import checkpoint as checkpoint_lib
 from jaxspoof import sharding as sharding_lib
 from jaxspoof import state as state_lib
 from jaxspoof import workdir as workdir_lib
@@ -202,6 +202,9 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
     split_scores = np.asarray(
       loss.score(outputs_of(params, batch_stats, source))
     )
+    asv_file = pipeline.asv_scores(
+      config.data.name, split, config.data.data_dir
+    )
     results[split] = summary.summarise(
       trials.utterance,
       trials.attack,
@@ -210,17 +213,13 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
       split=split,
       selected_on=selected_on,
       corpus=config.data.name,
+      speaker=trials.speaker,
+      asv=asv_scores.rates(asv_file),
       seed=config.seed,
       resamples=config.resamples,
     )
     if first:
-      scores.write(
-        workdir / 'scores' / f'{split}.txt',
-        trials.utterance,
-        trials.attack,
-        trials.label,
-        split_scores,
-      )
+      workdir_lib.keep_scores(workdir, split, trials, split_scores, asv_file)
       workdir_lib.keep_examples(workdir, source, trials)
 
   # -------------------------------------------------------------- report ---

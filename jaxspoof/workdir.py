@@ -3,10 +3,12 @@
 import json
 import os
 import pathlib
+import shutil
 from collections.abc import Sequence
 
 import numpy as np
 
+from jaxspoof import protocols, scores
 from jaxspoof import sharding as sharding_lib
 from jaxspoof.data import audio, decoders
 
@@ -73,6 +75,29 @@ def write_json(path: pathlib.Path, values: dict) -> None:
   partial = path.with_name(path.name + '.partial')
   partial.write_text(json.dumps(values, indent=2) + '\n')
   os.replace(partial, path)
+
+
+def keep_scores(
+  workdir: pathlib.Path, split: str, trials, values, asv_file
+) -> None:
+  """Writes the scores of a split, and all that their metrics need besides.
+
+  Args:
+    workdir: folder of the run.
+    split: its name.
+    trials: `pipeline.Trials`.
+    values: float [N], scores in the order of the trials.
+    asv_file: verification scores of the split; None where there are none.
+  """
+  who, attack, label = trials.utterance, trials.attack, trials.label
+  name = f'{split}.txt'
+  scores.write(workdir / 'scores' / name, who, attack, label, values)
+  protocols.write(
+    workdir / 'protocols' / name, who, trials.speaker, attack, label
+  )
+  if asv_file is not None:
+    (workdir / 'asv_scores').mkdir(exist_ok=True)
+    shutil.copyfile(asv_file, workdir / 'asv_scores' / name)
 
 
 def keep_examples(workdir: pathlib.Path, source, trials) -> None:

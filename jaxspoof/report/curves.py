@@ -111,3 +111,36 @@ def thin_groups(groups, most: int) -> np.ndarray:
     kept.append(members[np.linspace(0, len(members) - 1, share).astype(int)])
     left -= share
   return np.sort(np.concatenate(kept))
+
+
+def reliability(scores, labels):
+  """What scores say, read as log-likelihood ratios, and what is so.
+
+  Both classes weigh the same in all, as if they were equally likely
+  beforehand: a score s then says that the trial is bona fide with probability
+  1 / (1 + exp(-s)). Trials are grouped by rising score; equal scores stay
+  together.
+
+  Args:
+    scores: float [N].
+    labels: int [N], both classes.
+
+  Returns:
+    (said, found): of each group the mean probability and the share of bona
+    fide trials, float64 [groups], by rising score.
+  """
+  order = np.argsort(scores, kind='stable')
+  scores, labels = np.asarray(scores)[order], np.asarray(labels)[order]
+  weight = np.array([0.5, 0.5]) / np.bincount(labels, minlength=2)
+  weight = weight[labels]
+  groups = int(np.clip(np.sqrt(min(np.bincount(labels))), 2, 12))
+  # The middle of all trials of one score decides on the group of all of them.
+  _, first, inverse = np.unique(scores, return_index=True, return_inverse=True)
+  before = np.append(0, np.cumsum(weight))
+  middle = (before[first] + before[np.append(first[1:], len(scores))]) / 2
+  group = np.minimum((middle * groups).astype(int), groups - 1)[inverse]
+  total = np.bincount(group, weight, groups)
+  said = np.bincount(group, weight * special.expit(scores), groups)
+  found = np.bincount(group, weight * labels, groups)
+  there = total > 0
+  return said[there] / total[there], found[there] / total[there]

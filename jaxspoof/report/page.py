@@ -2,7 +2,7 @@
 
 import pathlib
 
-from jaxspoof.report import background, naming, results
+from jaxspoof.report import background, decisions, naming, results
 from jaxspoof.report.markup import Html, element, join, percent
 from jaxspoof.report.run import Run, load
 from jaxspoof.report.style import CSS
@@ -15,6 +15,8 @@ PARTS = (
   results.splits,
   results.errors,
   results.attacks,
+  decisions.costs,
+  decisions.calibration,
   background.training,
   background.selection,
   background.cost,
