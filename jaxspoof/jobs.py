@@ -7,10 +7,14 @@ import pathlib
 import jax
 import ml_collections
 
-from jaxspoof import embed, programs, train
+from jaxspoof import attribution, embed, programs, train
 from jaxspoof.config import near
 
-JOBS = {'embed': embed.embed, 'train': train.train}
+JOBS = {
+  'attribution': attribution.attribute,
+  'embed': embed.embed,
+  'train': train.train,
+}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,16 +2,20 @@
 
 import json
 import math
+import re
 
+import jax
 import numpy as np
 import pytest
+import soundfile
 
-from jaxspoof import embeddings, recognition, report
+from jaxspoof import embeddings, jobs, overrides, recognition, report, verify
 from jaxspoof.data import classes as classes_lib
 from jaxspoof.embeddings import Embeddings
 from jaxspoof.metrics import recognition as metrics
 from jaxspoof.recognition import RecognitionConfig
 from jaxspoof.report.run import ReportError
+from tfds_builders import build
 
 KNOWN = ('A01', 'A02', '-')
 SIZE = 6
@@ -204,3 +208,106 @@ def test_page_of_a_broken_file(tmp_path):
   (tmp_path / 'recognition.json').write_text('{"classes": 3}')
   with pytest.raises(ReportError, match='field classes must be list, got 3'):
     report.write(tmp_path)
+
+
+# ------------------------------------------------------------------ job ---
+def tiny(corpora, **changes):
+  """Naming attacks by a tiny model, on a tiny corpus."""
+  config = overrides.load('configs/aasist.py:smoke')
+  config.update({'job': 'attribution', 'task': 'recognition', 'epochs': 1})
+  config.average, config.resamples = 'none', 8
+  config.loss.name = 'aam_softmax'
+  config.data.update(data_dir=str(corpora), samples=4_000, eval_samples=4_000)
+  with config.unlocked():
+    config.recognition = {'neighbours': 3, 'quantile': 0.1}
+  config.update(changes)
+  return config
+
+
+@pytest.fixture(scope='module')
+def finished(programs, quickstart_tiny, tmp_path_factory):
+  """The workdir of a run that has ended, and what its job returned."""
+  del programs
+  workdir = tmp_path_factory.mktemp('run')
+  with jax.numpy_dtype_promotion('standard'):  # optax mixes its dtypes
+    return workdir, jobs.run(tiny(quickstart_tiny), workdir)
+
+
+def test_job_writes_what_follows_from_its_embeddings(finished):
+  workdir, result = finished
+  assert json.loads((workdir / 'recognition.json').read_text()) == result
+  found, classes = embeddings.load(workdir / 'embeddings.npz')
+  assert list(classes) == result['classes'][:-1]
+  assert classes == (*(f'A{n:02d}' for n in range(1, 7)), 'bonafide')
+  splits = ['train', 'dev', 'eval', 'eval_hard']
+  assert list(dict.fromkeys(found.split)) == splits
+  assert found.outputs.shape == (len(found), 7)
+  assert np.all(np.abs(found.outputs) <= 1 + 1e-6)  # cosines
+  again = recognition.recognise(
+    classes_lib.Classes.called(classes),
+    found,
+    train_split='train',
+    dev_split='dev',
+    how=RecognitionConfig(3, 0.1),
+  )
+  assert again == result
+  assert result['splits']['eval_hard']['trials']['unknown'] == 24
+  assert result['splits']['dev']['trials']['unknown'] == 0
+
+
+def test_job_leaves_a_run_that_verifies_and_a_report(finished):
+  workdir, result = finished
+  assert verify.verify(workdir) == []
+  page = (workdir / 'report.html').read_text()
+  assert '<h2>Naming the attack</h2>' in page
+  metrics_json = json.loads((workdir / 'metrics.json').read_text())
+  chosen = re.search(
+    r"lowest 1 - macro-F1 on split 'dev': ([\d.]+)%",
+    metrics_json['selected_on'],
+  )
+  dev = result['splits']['dev']['closed_set']
+  assert float(chosen[1]) == pytest.approx(
+    100 * (1 - dev['macro_f1']), abs=1e-3
+  )
+
+
+def test_embeddings_of_the_job_are_those_of_job_embed(
+  finished, quickstart_tiny, tmp_path
+):
+  workdir, _ = finished
+  config = overrides.load('configs/embed.py')
+  config.checkpoint = str(workdir)
+  config.data.name, config.data.splits = 'quickstart/tiny', ('dev',)
+  config.data.data_dir = str(quickstart_tiny)
+  jobs.run(config, tmp_path)
+  expected, classes = embeddings.load(workdir / 'embeddings.npz')
+  found, names = embeddings.load(tmp_path / 'embeddings.npz')
+  assert names == classes
+  for name, value in vars(found).items():
+    np.testing.assert_array_equal(value, getattr(expected.of('dev'), name))
+
+
+def test_job_refuses_what_it_cannot_do(quickstart_tiny, tmp_path):
+  with pytest.raises(ValueError, match="task='detection': job 'attribution' e"):
+    jobs.run(tiny(quickstart_tiny, task='detection'), tmp_path / 'a')
+  config = tiny(quickstart_tiny)
+  config.recognition.neighbours = 0
+  with pytest.raises(ValueError, match='neighbours=0: expected at least 1'):
+    jobs.run(config, tmp_path / 'b')
+  assert not list(tmp_path.iterdir())
+
+
+def test_corpus_without_attack_labels_is_refused_at_once(tmp_path):
+  rows = ['path,label,split']
+  for i in range(6):
+    soundfile.write(tmp_path / f'{i}.wav', np.full(4_000, 0.1 * i), 16_000)
+    label, split = ('real', 'fake')[i % 2], ('train', 'dev', 'eval')[i // 2]
+    rows.append(f'{i}.wav,{label},{split}')
+  (tmp_path / 'mine.csv').write_text('\n'.join(rows))
+  data = tmp_path / 'data'
+  build.build('wav_folder/mine', data, manifest=tmp_path / 'mine.csv')
+  config = tiny(data)
+  config.data.name, config.data.build = 'wav_folder/mine', False
+  expected = 'wav_folder/mine train: 1 of 1 spoofed clips have no attack label'
+  with pytest.raises(ValueError, match=expected):
+    jobs.run(config, tmp_path / 'run')
