@@ -59,6 +59,7 @@ WEIGHTS = {
 # Arrays under these names are stacked: the number after it is the slot.
 STACKED = ('branches', 'master')
 # A counter that BatchNorm with a fixed momentum does not read.
+LISTED = 10  # differences shown of a checkpoint that does not fit
 IGNORED = r'\.num_batches_tracked$'
 
 
@@ -77,7 +78,8 @@ def load(
 
   Raises:
     CheckpointError (a ValueError): the file is damaged or unsafe, or its
-      tensors are those of another model; then all differences are listed.
+      tensors are those of another model; then the first ten differences are
+      listed, and counted.
   """
   tensors = torch_pickle.load(path)
   if variant is None:
@@ -102,7 +104,8 @@ def from_torch(
     name: where they come from, for error messages.
 
   Raises:
-    CheckpointError: names, shapes or values do not fit; all are listed.
+    CheckpointError: names, shapes or values do not fit; the first ten are
+      listed, and all counted.
   """
   # Shapes alone: nothing random is drawn to be overwritten.
   abstract = nnx.eval_shape(lambda: Aasist(config, nnx.Rngs(0)))
@@ -233,4 +236,7 @@ def _explain(name, problems, config, tensors) -> str:
   text = f'{name}: checkpoint of another model: it does not fit {wanted}'
   if found and found != wanted:
     text += f'; its shapes are those of {found}'
-  return '\n  '.join([f'{text} ({len(problems)} differences)', *problems])
+  listed = problems[:LISTED]
+  if more := len(problems) - len(listed):
+    listed.append(f'and {more} more')
+  return '\n  '.join([f'{text} ({len(problems)} differences)', *listed])
