@@ -21,8 +21,9 @@ object with "path" and "error"; the others are scored, and the exit status is
 1. A wrong command or checkpoint gives 2."""
 
 MEANING = (
-  'score = logit of bona fide - logit of spoof: higher = bona fide, lower ='
-  ' spoof. No threshold is calibrated yet, so there is no verdict.'
+  'score: higher = bona fide, lower = spoof; of the logits (spoof, bona fide)'
+  ' it is the difference. No threshold is calibrated yet, so there is no'
+  ' verdict.'
 )
 
 
@@ -140,19 +141,16 @@ def show_table(results: Iterable, paths: list[str]) -> int:
   """Prints an aligned table, as results come; returns how many failed."""
   width = max([len('file'), *map(len, paths)])
   failed = 0
-  print(
-    f'{"file":<{width}}  {"score":>9}  {"spoof":>8} {"bona fide":>9}'
-    f'  {"seconds":>8}'
-  )
+  print(f'{"file":<{width}}  {"score":>9}  {"seconds":>8}  logits')
   for result in results:
     if not hasattr(result, 'score'):
       failed += 1
       print(result.error, file=sys.stderr, flush=True)
       continue
-    spoof, bona_fide = result.logits
+    outputs = ' '.join(f'{value:>8.3f}' for value in result.logits)
     print(
-      f'{result.path:<{width}}  {result.score:>9.3f}  {spoof:>8.3f}'
-      f' {bona_fide:>9.3f}  {result.duration:>8.2f}',
+      f'{result.path:<{width}}  {result.score:>9.3f}  {result.duration:>8.2f}'
+      f'  {outputs}',
       flush=True,
     )
   print(MEANING)

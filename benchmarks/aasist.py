@@ -94,7 +94,7 @@ def prepared(options, kind: str, wave, label, dtype: str):
     call = jax.jit(forward)
     weights = now.params, now.batch_stats
     return lambda: jax.block_until_ready(call(*weights, batch['wave']))
-  loss = functools.partial(losses.weighted_cross_entropy, weights=WEIGHTS)
+  loss = losses.CrossEntropy(WEIGHTS)
   step = steps.make_train_step(graphdef, tx, loss, 0, shardings)
 
   def train():

@@ -68,7 +68,9 @@ def main() -> None:
     if official is not None:
       runs['SpeechBrain float32'] = torch_call(official, kind, x, target)
       if kind == 'forward':
-        apart = np.abs(np.subtract(*(np.asarray(run()) for run in runs.values())))
+        apart = np.abs(
+          np.subtract(*(np.asarray(run()) for run in runs.values()))
+        )
         print(f'embeddings differ by {apart.max():.1e} at most')
     report(options, config, kind, batch, measure(runs, options.rounds))
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxspoof import columns
+from jaxspoof.metrics import tdcf
 
 FORMAT = 'CM_KEY ASV_KEY SCORE, ASV_KEY being target, nontarget or spoof'
 KINDS = ('target', 'nontarget', 'spoof')
@@ -59,6 +60,18 @@ def read(path) -> AsvScores:
   problems.raise_if_any()
   arrays = [np.array(scores[kind], np.float64) for kind in KINDS]
   return AsvScores(*arrays, np.array(attacks))
+
+
+def rates(path) -> tdcf.AsvRates | None:
+  """Error rates of a verification system at its EER threshold.
+
+  Args:
+    path: file of its scores; None = there is none.
+  """
+  if path is None:
+    return None
+  kinds = read(path)
+  return tdcf.asv_rates(kinds.target, kinds.nontarget, kinds.spoof)
 
 
 def _add(fields, scores, attacks) -> str | None:

@@ -3,7 +3,7 @@
 A checkpoint holds the whole `TrainState` and the position of the data
 iterator, so that a run that was killed goes on bitwise where it would have
 been. Saving is asynchronous; at most one save is under way. Kept are the
-latest two (to resume) and the one with the lowest dev EER (to evaluate).
+latest two (to resume) and the one with the lowest error on dev (to evaluate).
 """
 
 import json
@@ -42,7 +42,7 @@ class Checkpoints:
         [
           _policies.LatestN(2),
           _policies.BestN(
-            get_metric_fn=lambda metrics: metrics['dev_eer'],
+            get_metric_fn=lambda metrics: metrics['dev_error'],
             reverse=True,
             n=1,
             keep_checkpoints_without_metrics=False,
@@ -59,25 +59,25 @@ class Checkpoints:
     return None if found is None else found.step
 
   def best(self) -> tuple[int, float] | None:
-    """Step and dev EER of the best checkpoint; of equals, the latest."""
+    """Step and dev error of the best checkpoint; of equals, the latest."""
     measured = [
-      (found.metrics['dev_eer'], -found.step)
+      (found.metrics['dev_error'], -found.step)
       for found in self._orbax.checkpoints
       if found.metrics
     ]
     if not measured:
       return None
-    dev_eer, minus_step = min(measured)
-    return -minus_step, dev_eer
+    dev_error, minus_step = min(measured)
+    return -minus_step, dev_error
 
-  def save(self, step: int, state, iterator, dev_eer: float | None = None):
+  def save(self, step: int, state, iterator, dev_error: float | None = None):
     """Starts to save; waits first for the save before it.
 
     Raises:
       CheckpointError: the save before it failed, the disk being full say.
     """
     self.wait()
-    metrics = None if dev_eer is None else {'dev_eer': float(dev_eer)}
+    metrics = None if dev_error is None else {'dev_error': float(dev_error)}
     try:
       self._pending = self._orbax.save_checkpointables_async(
         step, {'state': state, 'data': iterator}, metrics=metrics

@@ -10,7 +10,7 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from jaxspoof import optim
+from jaxspoof import losses, optim
 from jaxspoof.data import augment as augment_lib
 from jaxspoof.data.rawboost import RawBoostConfig
 
@@ -29,10 +29,15 @@ class DataConfig:
     eval: splits scored once, after training; the first gives the headline.
     samples: samples of a training crop, at 16 kHz.
     eval_samples: first samples of a clip that evaluation scores.
+    padded: clips that are too short are followed by zeros, which a model of
+      clips of any length leaves aside, instead of repeated.
+    bucket: padded clips are evaluated in batches of clips of about one length:
+      a multiple of so many samples.
     batch: clips in a training batch, over all devices and hosts.
     eval_batch: the same for evaluation.
     workers: processes that decode and crop; 0 for threads of this one.
-    balanced: half of each batch bona fide, half spoof.
+    balanced: as many clips of each class in a batch: for detection half bona
+      fide, half spoof.
     augment: what is done to training clips before they are cropped: 'none', a
       name in `data.augment`, or several in order, 'a+b'.
     rawboost: of augmentation 'rawboost'.
@@ -46,6 +51,8 @@ class DataConfig:
   eval: tuple[str, ...] = ('eval',)
   samples: int = 64_600
   eval_samples: int = 64_600
+  padded: bool = False
+  bucket: int = 16_000
   batch: int = 24
   eval_batch: int = 24
   workers: int = 0
@@ -54,6 +61,9 @@ class DataConfig:
   rawboost: RawBoostConfig = RawBoostConfig()
 
   def __post_init__(self):
+    for name in ('samples', 'eval_samples', 'bucket'):
+      if (value := getattr(self, name)) < 1:
+        raise ValueError(f'data.{name}={value}: needs at least 1 sample')
     for name in augment_lib.split(self.augment):
       if name not in augment_lib.AUGMENTATIONS:
         known = ['none', *augment_lib.AUGMENTATIONS]
@@ -61,14 +71,6 @@ class DataConfig:
           f'data.augment={self.augment!r}: {name!r} is unknown:'
           f' {near(name, known)}'
         )
-
-
-@dataclasses.dataclass(frozen=True)
-class LossConfig:
-  """Loss by name, and its weights for (spoof, bona fide)."""
-
-  name: str = 'weighted_cross_entropy'
-  weights: tuple[float, ...] = (0.1, 0.9)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +90,8 @@ class RunConfig:
     model: `name` of the model, and fields of its config.
     data: corpus, splits and batches.
     optim: optimiser and schedule.
-    loss: training loss.
+    loss: training loss; the model's head follows from it.
+    task: 'detection' (bona fide or spoof), or 'recognition' (which attack).
     mesh: devices.
     average: 'none', or 'swa': average the weights of the epochs that were
       best on dev when they ended, and take the average where it is better
@@ -103,8 +106,9 @@ class RunConfig:
   model: Mapping[str, Any]
   data: DataConfig
   optim: optim.OptimConfig
-  loss: LossConfig
+  loss: losses.LossConfig
   mesh: MeshConfig
+  task: str = 'detection'
   average: str = 'none'
   checkpoint_every: int = 500
   log_every: int = 50
@@ -173,7 +177,7 @@ def run_config(values: Mapping[str, Any]) -> RunConfig:
   sections = {
     'data': DataConfig,
     'optim': optim.OptimConfig,
-    'loss': LossConfig,
+    'loss': losses.LossConfig,
     'mesh': MeshConfig,
   }
   for name, kind in sections.items():

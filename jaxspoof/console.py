@@ -32,7 +32,12 @@ def opening(
 
 
 def progress(
-  config: RunConfig, step: int, last_step: int, values: dict, clock: Clock
+  config: RunConfig,
+  task,
+  step: int,
+  last_step: int,
+  values: dict,
+  clock: Clock,
 ) -> str:
   """One line of the log."""
   parts = [
@@ -44,8 +49,8 @@ def progress(
     parts.append(f'{values["clips_per_s"]:6.1f} clips/s')
     parts.append(f'waiting {values["data_wait"]:4.1%}')
   parts.append(f'left {duration(clock.left(step))}')
-  if 'dev/eer' in values:
-    parts.append(f'dev EER {values["dev/eer"]:.2%}')
+  if (error := values.get(f'dev/{task.metric}')) is not None:
+    parts.append(f'dev {task.criterion} {error:.2%}')
   return '  '.join(parts)
 
 

@@ -5,6 +5,7 @@ the workdir of a run of `run.py` or a `.pth` file of the original AASIST.
 """
 
 import dataclasses
+import operator
 import os
 import pathlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,8 +17,10 @@ import numpy as np
 from flax import nnx
 
 from jaxspoof import checkpoint as checkpoint_lib
-from jaxspoof import models
+from jaxspoof import config as config_lib
+from jaxspoof import losses, models, steps
 from jaxspoof import state as state_lib
+from jaxspoof import workdir as workdir_lib
 from jaxspoof.data import audio
 from jaxspoof.importers import aasist as aasist_importer
 
@@ -31,14 +34,15 @@ class Detection:
 
   Attributes:
     path: the file, as it was named.
-    logits: (spoof, bona fide).
-    score: logit of bona fide minus logit of spoof; higher = bona fide.
+    logits: what the loss takes: for (spoof, bona fide) logits, or cosines
+      where it is a loss of cosines.
+    score: higher = bona fide; of logits their difference, else see the loss.
     duration: seconds of the whole file.
     model: name of the model.
   """
 
   path: str
-  logits: tuple[float, float]
+  logits: tuple[float, ...]
   score: float
   duration: float
   model: str
@@ -61,22 +65,48 @@ class Detector:
     samples: samples that are scored of each wave: the first ones, repeated
       where there are fewer, as in the evaluation of training.
     batch: waves scored at once.
+    loss: that the model was trained with: it says what a score is.
+    bucket: for models of clips of any length: short waves are not repeated,
+      but padded to a multiple of so many samples; None for the others.
+    classes: what the outputs stand for, bona fide last.
   """
 
   def __init__(
-    self, model: str, graphdef, params, batch_stats, samples: int, batch: int
+    self,
+    model: str,
+    graphdef,
+    params,
+    batch_stats,
+    *,
+    samples: int,
+    batch: int,
+    loss: losses.Loss,
+    bucket: int | None = None,
+    classes: tuple[str, ...] = workdir_lib.DETECTION,
   ):
     self.model = model
     self.sample_rate = audio.SAMPLE_RATE
     self.samples = samples
     self.batch = batch
+    self.loss = loss
+    self.bucket = bucket
+    self.classes = classes
     self._weights = jax.device_put((params, batch_stats))
 
-    def logits(params, batch_stats, wave_BxT):
+    def logits(params, batch_stats, batch):
       module = state_lib.merge(graphdef, params, batch_stats)
-      return state_lib.eval_view(module)(wave_BxT)
+      return state_lib.eval_view(module)(**steps.inputs(batch))
+
+    def embed(params, batch_stats, batch):
+      module = state_lib.eval_view(
+        state_lib.merge(graphdef, params, batch_stats)
+      )
+      # What both share the compiler computes once.
+      inputs = steps.inputs(batch)
+      return module.embed(**inputs), module(**inputs)
 
     self._logits = jax.jit(logits)
+    self._embed = jax.jit(embed)
 
   @classmethod
   def load(
@@ -105,20 +135,20 @@ class Detector:
     if model is not None:
       models.variant(model)  # an unknown name is an error of its own
     if path.is_dir():
-      name, module, trained = _load_run(path, model)
+      name, module, options = _load_run(path, model)
     elif path.is_file():
-      name, module, trained = _load_original(path, model)
+      name, module, options = _load_original(path, model)
     else:
       raise ValueError(
         f'{path}: no checkpoint there; expected the workdir of a run, or a'
         ' .pth file of the original AASIST'
       )
-    samples = trained
     if seconds is not None:
-      samples = _samples(seconds, module.config.min_samples, name)
+      least = module.config.min_samples
+      options['samples'] = _samples(seconds, least, name)
     if batch is None:
       batch = 1 if jax.default_backend() == 'cpu' else 16
-    return cls(name, *state_lib.split(module), samples, batch)
+    return cls(name, *state_lib.split(module), batch=batch, **options)
 
   def logits(self, waves: Sequence[np.ndarray]) -> np.ndarray:
     """Scores waves.
@@ -127,26 +157,33 @@ class Detector:
       waves: each float32 [n] at `sample_rate`, full scale 1.0, any n > 0.
 
     Returns:
-      float32 [len(waves), 2]: logits of spoof and of bona fide.
+      float32 [len(waves), K]: for cross-entropy logits of spoof and of bona
+      fide, else what the loss takes.
     """
-    for wave in waves:
-      if np.ndim(wave) != 1 or not len(wave):
-        raise ValueError(
-          f'a wave of shape {np.shape(wave)}: expected one channel, [samples]'
-        )
-    found = [
-      self._batch_logits(waves[start : start + self.batch])
-      for start in range(0, len(waves), self.batch)
-    ]
-    return np.concatenate([np.zeros((0, 2), np.float32), *found])
+    found = list(self._in_batches(self._logits, waves))
+    return np.concatenate(found) if found else np.zeros((0, 2), np.float32)
+
+  def embed(self, waves: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Embeds waves, and scores them on the way.
+
+    Args:
+      waves: at least one, each as for `logits`.
+
+    Returns:
+      (embeddings float32 [len(waves), D], what comes before the last layer;
+      `logits` of the same waves).
+    """
+    embeddings, outputs = zip(
+      *self._in_batches(self._embed, waves), strict=True
+    )
+    return np.concatenate(embeddings), np.concatenate(outputs)
 
   def score(self, waves: Sequence[np.ndarray]) -> np.ndarray:
-    """As `logits`, but their difference: float32 [len(waves)].
+    """As `logits`, but one score a wave: float32 [len(waves)].
 
-    Logit of bona fide minus logit of spoof: higher = bona fide.
+    Higher = bona fide; the loss defines it, see `jaxspoof.losses`.
     """
-    logits = self.logits(waves)
-    return logits[:, 1] - logits[:, 0]
+    return np.asarray(self.loss.score(self.logits(waves)))
 
   def score_files(
     self, paths: Iterable[str | os.PathLike]
@@ -171,27 +208,49 @@ class Detector:
   def _detect(
     self, paths: Sequence[str], waves: Sequence[np.ndarray | str]
   ) -> Iterator[Detection | Failure]:
-    logits = iter(self.logits([w for w in waves if not isinstance(w, str)]))
+    logits = self.logits([w for w in waves if not isinstance(w, str)])
+    found = iter(zip(logits, np.asarray(self.loss.score(logits)), strict=True))
     for path, wave in zip(paths, waves, strict=True):
       if isinstance(wave, str):
         yield Failure(path, wave)
         continue
-      spoof, bona_fide = map(float, next(logits))
-      if not np.isfinite(bona_fide - spoof):
+      outputs, score = next(found)
+      if not np.isfinite(score):
         yield Failure(path, f'{path}: its score is not a finite number')
         continue
       seconds = len(wave) / self.sample_rate
       yield Detection(
-        path, (spoof, bona_fide), bona_fide - spoof, seconds, self.model
+        path, tuple(map(float, outputs)), float(score), seconds, self.model
       )
 
-  def _batch_logits(self, waves: Sequence[np.ndarray]) -> np.ndarray:
-    """One program for all sizes: the batch is filled up with silence."""
-    batch = np.zeros((self.batch, self.samples), np.float32)
-    for row, wave in zip(batch, waves, strict=False):
-      audio.fill(row, wave)
-    logits = jax.device_get(self._logits(*self._weights, batch))
-    return logits[: len(waves)]
+  def _in_batches(self, function, waves: Sequence[np.ndarray]) -> Iterator:
+    """Calls a jitted function of weights and waves; yields what it returns."""
+    for wave in waves:
+      if np.ndim(wave) != 1 or not len(wave):
+        raise ValueError(
+          f'a wave of shape {np.shape(wave)}: expected one channel, [samples]'
+        )
+    for start in range(0, len(waves), self.batch):
+      part = waves[start : start + self.batch]
+      found = jax.device_get(function(*self._weights, self._batch(part)))
+      first = slice(len(part))
+      yield jax.tree.map(operator.itemgetter(first), found)
+
+  def _batch(self, waves: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """The batch is filled up with silence: few sizes, few programs."""
+    samples = self.samples
+    if self.bucket is not None:
+      longest = max(map(len, waves))
+      samples = min(-(-longest // self.bucket) * self.bucket, samples)
+    batch = {'wave': np.zeros((self.batch, samples), np.float32)}
+    if self.bucket is None:
+      for row, wave in zip(batch['wave'], waves, strict=False):
+        audio.fill(row, wave)
+      return batch
+    batch['samples'] = np.full(self.batch, samples, np.int32)
+    for i, wave in enumerate(waves):
+      batch['samples'][i] = audio.pad(batch['wave'][i], wave)
+    return batch
 
 
 def _samples(seconds: float, least: int, model: str) -> int:
@@ -214,31 +273,39 @@ def _read(path: str) -> np.ndarray | str:
 
 def _load_original(
   path: pathlib.Path, model: str | None
-) -> tuple[str, nnx.Module, int]:
-  """Name, module and samples of a released `.pth` file."""
+) -> tuple[str, nnx.Module, dict]:
+  """Name and module of a released `.pth` file, and options of `Detector`."""
   module = aasist_importer.load(path, model)
   names = {config: name for name, (_, config) in models.VARIANTS.items()}
-  return names[module.config], module, ORIGINAL_SAMPLES
+  options = {'samples': ORIGINAL_SAMPLES, 'loss': losses.CrossEntropy()}
+  return names[module.config], module, options
 
 
 def _load_run(
   path: pathlib.Path, model: str | None
-) -> tuple[str, nnx.Module, int]:
-  """Name, module and samples of the best checkpoint of a run."""
+) -> tuple[str, nnx.Module, dict]:
+  """The same of the best checkpoint of a run."""
   config, params, batch_stats = checkpoint_lib.load_weights(path)
-  fields = dict(config['model'])
-  name = fields.pop('name')
+  name, data = config['model']['name'], config['data']
   if model not in (None, name):
     raise ValueError(
       f'{path}: checkpoint of another model: a run of {name!r}, not of'
       f' {model!r}'
     )
-  model_config, kind = models.variant(name, **fields)
+  classes = workdir_lib.load_classes(path)
+  loss = losses.make(
+    config_lib.section(losses.LossConfig, config['loss'], 'config.loss'),
+    len(classes),
+  )
+  fields = models.fields(config['model'], loss.head, len(classes))
+  model_config, kind = models.variant(**fields)
   abstract = nnx.eval_shape(lambda: kind(model_config, rngs=nnx.Rngs(0)))
   graphdef, *expected = state_lib.split(abstract)
   _check_weights(path, expected, [params, batch_stats])
   module = state_lib.merge(graphdef, params, batch_stats)
-  return name, module, config['data']['eval_samples']
+  bucket = data['bucket'] if data['padded'] else None
+  options = {'samples': data['eval_samples'], 'bucket': bucket}
+  return name, module, {**options, 'loss': loss, 'classes': classes}
 
 
 def _check_weights(path: pathlib.Path, expected: Any, found: Any) -> None:

@@ -1,4 +1,4 @@
-"""Scores of a whole split, every trial exactly once, on any number of hosts."""
+"""Outputs for a whole split: every trial once, on any number of hosts."""
 
 import jax
 import numpy as np
@@ -8,7 +8,7 @@ from jaxspoof.config import DataConfig
 from jaxspoof.data import pipeline
 
 
-def score_split(
+def outputs_of(
   eval_step,
   params,
   batch_stats,
@@ -16,24 +16,24 @@ def score_split(
   config: DataConfig,
   shardings: sharding_lib.Shardings,
 ) -> np.ndarray:
-  """Scores the trials of `source` in its order.
+  """What the model says of the trials of `source`, in its order.
 
   Args:
     eval_step: from `steps.make_eval_step`.
     params: weights, replicated.
     batch_stats: BatchNorm statistics, replicated.
     source: records of one split.
-    config: says how many samples of a clip are scored, and the batch.
+    config: says how much of a clip is scored, and the batch.
     shardings: where batches go.
 
   Returns:
-    float32 [trials], higher = bona fide.
+    float32 [trials, K]: the outputs that the loss takes.
 
   Raises:
-    FloatingPointError: a score that is not finite; names the trial's index.
+    FloatingPointError: an output that is not finite; names the trial's index.
     RuntimeError: a trial was lost or scored twice.
   """
-  scores = np.zeros(len(source), np.float32)
+  found = None
   seen = np.zeros(len(source), np.int32)
   batches = pipeline.eval_batches(
     source,
@@ -41,23 +41,26 @@ def score_split(
     samples=config.eval_samples,
     workers=config.workers,
     process=(jax.process_index(), jax.process_count()),
+    bucket=config.bucket if config.padded else None,
   )
   for batch in batches:
-    batch = {name: batch[name] for name in ('wave', 'index', 'mask')}
     batch = sharding_lib.put_batch(batch, shardings)
-    index, mask, score = jax.device_get(eval_step(params, batch_stats, batch))
-    scores[index[mask]] = score[mask]
+    index, mask, outputs = jax.device_get(eval_step(params, batch_stats, batch))
+    if found is None:
+      found = np.zeros((len(source), *outputs.shape[1:]), np.float32)
+    found[index[mask]] = outputs[mask]
     np.add.at(seen, index[mask], 1)
-  _audit(scores, seen)
-  return scores
+  _audit(found, seen)
+  return found
 
 
-def _audit(scores: np.ndarray, seen: np.ndarray) -> None:
+def _audit(outputs: np.ndarray, seen: np.ndarray) -> None:
   if wrong := np.flatnonzero(seen != 1).tolist():
     raise RuntimeError(
       f'{len(wrong)} trials were not scored exactly once, first {wrong[:10]}'
     )
-  if bad := np.flatnonzero(~np.isfinite(scores)).tolist():
+  finite = np.isfinite(outputs).all(axis=1)
+  if bad := np.flatnonzero(~finite).tolist():
     raise FloatingPointError(
-      f'{len(bad)} scores are not finite, first trials {bad[:10]}'
+      f'{len(bad)} outputs are not finite, first trials {bad[:10]}'
     )

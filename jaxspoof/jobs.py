@@ -7,10 +7,10 @@ import pathlib
 import jax
 import ml_collections
 
-from jaxspoof import programs, train
+from jaxspoof import embed, programs, train
 from jaxspoof.config import near
 
-JOBS = {'train': train.train}
+JOBS = {'embed': embed.embed, 'train': train.train}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxspoof import columns
+from jaxspoof.scores import KEYS, write_atomically
 
 FORMAT = 'lines SPEAKER UTTERANCE ENVIRONMENT SYSTEM KEY'
 
@@ -60,3 +61,19 @@ def read(path) -> Protocol:
     np.array(attack),
     np.array(label, np.int32),
   )
+
+
+def write(path, utterance, speaker, attack, label) -> None:
+  """Write a protocol, its environments unknown ('-').
+
+  Args:
+    path: file to write; its folder is made.
+    utterance: str [N], unique, without blanks.
+    speaker: str [N], without blanks.
+    attack: str [N], '-' for bona fide, without blanks.
+    label: int [N], spoof 0, bona fide 1.
+  """
+  keys = {number: name for name, number in KEYS.items()}
+  rows = zip(speaker, utterance, attack, label, strict=True)
+  lines = [f'{s} {u} - {a} {keys[int(k)]}\n' for s, u, a, k in rows]
+  write_atomically(path, ''.join(lines))

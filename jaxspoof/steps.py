@@ -15,17 +15,18 @@ from jaxspoof import sharding as sharding_lib
 from jaxspoof import state as state_lib
 
 
-def log_odds(logits: jax.Array) -> jax.Array:
-  """Score of a clip, [B]: logit of bona fide minus logit of spoof."""
-  return logits[:, 1] - logits[:, 0]
-
-
 def step_rngs(seed: int, step: jax.Array) -> nnx.Rngs:
   """Random streams of one training step; the same for every device count."""
   key = jax.random.fold_in(jax.random.key(seed), step)
   return nnx.Rngs(
     dropout=jax.random.fold_in(key, 0), mask=jax.random.fold_in(key, 1)
   )
+
+
+def inputs(batch) -> dict[str, jax.Array]:
+  """What a model is called with: waves, and their lengths where they differ."""
+  lengths = {n: batch[n] for n in ('samples',) if n in batch}
+  return {'wave_BxT': batch['wave'], **lengths}
 
 
 def make_train_step(
@@ -37,15 +38,16 @@ def make_train_step(
 ):
   """Returns `train_step(state, batch) -> (state, metrics)`; donates `state`.
 
-  `batch` holds `wave` float [B, samples] and `label` int32 [B]; `metrics` are
-  the scalars `loss` (before the update) and `grad_norm`.
+  `batch` holds `wave` float [B, samples], `label` int32 [B] and, where clips
+  are padded, `samples` int32 [B]; `metrics` are the scalars `loss` (before the
+  update) and `grad_norm`.
   """
 
   def train_step(state: state_lib.TrainState, batch):
     def objective(params):
       model = state_lib.merge(graphdef, params, state.batch_stats)
-      logits = model(batch['wave'], rngs=step_rngs(seed, state.step))
-      return loss(logits, batch['label']), state_lib.batch_stats_of(model)
+      outputs = model(**inputs(batch), rngs=step_rngs(seed, state.step))
+      return loss(outputs, batch['label']), state_lib.batch_stats_of(model)
 
     (value, batch_stats), grads = jax.value_and_grad(objective, has_aux=True)(
       state.params
@@ -68,15 +70,15 @@ def make_train_step(
 
 
 def make_eval_step(graphdef: nnx.GraphDef, shardings: sharding_lib.Shardings):
-  """Returns `eval_step(params, batch_stats, batch) -> (index, mask, score)`.
+  """Returns `eval_step(params, batch_stats, batch) -> (index, mask, outputs)`.
 
-  All three are [B] and replicated, so that every host sees every trial.
+  [B], [B] and [B, K], replicated, so that every host sees every trial.
   """
 
   def eval_step(params, batch_stats, batch):
     model = state_lib.merge(graphdef, params, batch_stats)
-    logits = state_lib.eval_view(model)(batch['wave'])
-    return batch['index'], batch['mask'], log_odds(logits)
+    outputs = state_lib.eval_view(model)(**inputs(batch))
+    return batch['index'], batch['mask'], outputs
 
   return jax.jit(
     eval_step,
@@ -114,7 +116,7 @@ def make_stats_step(
   def stats_step(params, batch_stats, count, batch):
     model = state_lib.merge(graphdef, params, batch_stats)
     model = nnx.view(model, momentum=1.0 / (count + 1))
-    model(batch['wave'], rngs=step_rngs(seed, count))
+    model(**inputs(batch), rngs=step_rngs(seed, count))
     return state_lib.batch_stats_of(model)
 
   return jax.jit(

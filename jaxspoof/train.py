@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxspoof import checkpoint as checkpoint_lib
 from jaxspoof import (
+  asv_scores,
   console,
   cost,
   evaluate,
@@ -25,10 +25,11 @@ from jaxspoof import (
   models,
   optim,
   report,
-  scores,
   steps,
+  tasks,
   verify,
 )
+from jaxspoof import checkpoint as checkpoint_lib
 from jaxspoof import sharding as sharding_lib
 from jaxspoof import state as state_lib
 from jaxspoof import workdir as workdir_lib
@@ -41,7 +42,6 @@ from jaxspoof.config import (
   split_names,
 )
 from jaxspoof.data import augment, pipeline
-from jaxspoof.metrics import eer as eer_lib
 from jaxspoof.metrics import summary
 from jaxspoof.writer import Writer
 
@@ -77,6 +77,11 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
   splits = Splits(config.data)
   train_source = splits.open(config.data.train)
   dev_source = splits.open(config.data.dev)
+  dev_trials = pipeline.trials(dev_source)
+  task = make_task(config, train_source)
+  loss = losses.make(config.loss, len(task.classes))
+  if first:
+    workdir_lib.keep_classes(workdir, task.classes)
   epoch_steps = len(train_source) // config.data.batch
   if not epoch_steps:
     raise ValueError(
@@ -84,22 +89,19 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
       f'{len(train_source)} clips of split {config.data.train!r}'
     )
   last_step = config.epochs * epoch_steps
-  batches = iter(train_batches(config, train_source, config.seed))
+  batches = iter(train_batches(config, train_source, task, config.seed))
 
   # ---------------------------------------- model, optimiser, functions ---
   tx = optim.make(config.optim, last_step)
   learning_rate = optim.schedule(config.optim, last_step)
-  graphdef, state = make_state(config, tx, shardings)
-  loss = functools.partial(
-    find(losses.LOSSES, config.loss.name, 'loss.name'),
-    weights=config.loss.weights,
-  )
+  model = models.fields(config.model, loss.head, len(task.classes))
+  graphdef, state = make_state(config, model, tx, shardings)
   train_step = steps.make_train_step(graphdef, tx, loss, config.seed, shardings)
   eval_step = steps.make_eval_step(graphdef, shardings)
   add_to_average = jax.jit(steps.add_to_average, donate_argnums=0)
 
-  def score(params, batch_stats, source):
-    return evaluate.score_split(
+  def outputs_of(params, batch_stats, source):
+    return evaluate.outputs_of(
       eval_step, params, batch_stats, source, config.data, shardings
     )
 
@@ -109,20 +111,18 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
   if resumed:
     state = checkpoints.restore(resumed, state, batches)
   best = checkpoints.best()
-  best_eer = math.inf if best is None else best[1]
+  best_error = math.inf if best is None else best[1]
   writer = Writer(workdir, resumed, enabled=first)
   writer.say(
     console.opening(config, state, shardings, len(train_source), resumed)
   )
 
   # ---------------------------------------------------------------- loop ---
-  dev_labels = pipeline.trials(dev_source).label
   clock = Clock(config.data.batch, resumed, last_step, writer.kept)
   pending = None
   for step in range(resumed + 1, last_step + 1):
     with clock.waiting_for_data(pending):
       batch = next(batches)
-    batch = {name: batch[name] for name in ('wave', 'label')}
     batch = sharding_lib.put_batch(batch, shardings)
     with jax.transfer_guard('disallow'):
       state, metrics = train_step(state, batch)
@@ -144,51 +144,51 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
       'train/lr': float(learning_rate(step - 1)),
       **clock.lap(step),
     }
-    dev_eer = None
+    dev_error = None
     if ends_epoch:
       with clock.pause():
-        dev_scores = score(state.params, state.batch_stats, dev_source)
-      dev_eer = float(eer_lib.eer_of(dev_scores, dev_labels).eer)
-      values['dev/eer'] = dev_eer
-      if dev_eer <= best_eer:
-        best_eer = dev_eer
+        outputs = outputs_of(state.params, state.batch_stats, dev_source)
+        dev_error = task.error(loss, outputs, dev_trials)
+      values[f'dev/{task.metric}'] = dev_error
+      if dev_error <= best_error:
+        best_error = dev_error
         if config.average == 'swa':
           state = add_to_average(state)
         if first:
           checkpoint_lib.save_weights(workdir, state.params, state.batch_stats)
     writer.write(step, values)
-    writer.say(console.progress(config, step, last_step, values, clock))
+    writer.say(console.progress(config, task, step, last_step, values, clock))
     if saves:
-      checkpoints.save(step, state, batches, dev_eer)
+      checkpoints.save(step, state, batches, dev_error)
 
   # -------------------------------------------- which weights, by dev only ---
   checkpoints.wait()
   final_hash = checkpoint_lib.state_hash(state)
-  best_step, best_eer = checkpoints.best()
+  best_step, best_error = checkpoints.best()
   averaged = state
   state = checkpoints.restore(best_step, state)
   params, batch_stats = state.params, state.batch_stats
   selected_on = (
-    f'lowest EER on split {config.data.dev!r}: {best_eer:.4%}, the latest of '
-    f'equals: step {best_step}'
+    f'lowest {task.criterion} on split {config.data.dev!r}: {best_error:.4%}, '
+    f'the latest of equals: step {best_step}'
   )
   if config.average == 'swa':
     stats_step = steps.make_stats_step(graphdef, config.seed, shardings)
     stats = estimate_stats(
-      config, averaged, stats_step, train_source, epoch_steps, shardings
+      config, task, averaged, stats_step, train_source, epoch_steps, shardings
     )
-    swa_scores = score(averaged.average, stats, dev_source)
-    swa_eer = float(eer_lib.eer_of(swa_scores, dev_labels).eer)
+    outputs = outputs_of(averaged.average, stats, dev_source)
+    swa_error = task.error(loss, outputs, dev_trials)
     writer.say(
-      f'average of {int(averaged.averaged)} weight sets: dev EER '
-      f'{swa_eer:.2%}; best single: {best_eer:.2%}'
+      f'average of {int(averaged.averaged)} weight sets: dev {task.criterion} '
+      f'{swa_error:.2%}; best single: {best_error:.2%}'
     )
-    if swa_eer <= best_eer:
+    if swa_error <= best_error:
       params, batch_stats = averaged.average, stats
       selected_on = (
         f'average of {int(averaged.averaged)} weight sets, taken because its '
-        f'EER on split {config.data.dev!r} ({swa_eer:.4%}) is not above that '
-        f'of the best single one ({best_eer:.4%})'
+        f'{task.criterion} on split {config.data.dev!r} ({swa_error:.4%}) is '
+        f'not above that of the best single one ({best_error:.4%})'
       )
   if first:
     checkpoint_lib.save_weights(workdir, params, batch_stats)
@@ -199,7 +199,12 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
   for split in (config.data.dev, *config.data.eval):
     source = splits.open(split)
     trials = pipeline.trials(source)
-    split_scores = score(params, batch_stats, source)
+    split_scores = np.asarray(
+      loss.score(outputs_of(params, batch_stats, source))
+    )
+    asv_file = pipeline.asv_scores(
+      config.data.name, split, config.data.data_dir
+    )
     results[split] = summary.summarise(
       trials.utterance,
       trials.attack,
@@ -208,17 +213,13 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
       split=split,
       selected_on=selected_on,
       corpus=config.data.name,
+      speaker=trials.speaker,
+      asv=asv_scores.rates(asv_file),
       seed=config.seed,
       resamples=config.resamples,
     )
     if first:
-      scores.write(
-        workdir / 'scores' / f'{split}.txt',
-        trials.utterance,
-        trials.attack,
-        trials.label,
-        split_scores,
-      )
+      workdir_lib.keep_scores(workdir, split, trials, split_scores, asv_file)
       workdir_lib.keep_examples(workdir, source, trials)
 
   # -------------------------------------------------------------- report ---
@@ -281,7 +282,12 @@ class Splits:
     return pipeline.open_source(self.data.name, split, self.data.data_dir)
 
 
-def train_batches(config: RunConfig, source, seed: int):
+def make_task(config: RunConfig, train_source):
+  """The task that a config asks for; classes are those of the train split."""
+  return find(tasks.TASKS, config.task, 'task').taught_by(train_source)
+
+
+def train_batches(config: RunConfig, source, task, seed: int):
   """This host's endless stream of training batches."""
   return pipeline.train_batches(
     source,
@@ -291,6 +297,8 @@ def train_batches(config: RunConfig, source, seed: int):
     workers=config.data.workers,
     balanced=config.data.balanced,
     transforms=augment.transforms(config.data),
+    padded=config.data.padded,
+    label=task.label,
     process=(jax.process_index(), jax.process_count()),
   )
 
@@ -302,15 +310,19 @@ def find(table: dict, name: str, field: str):
   return table[name]
 
 
-def make_state(config: RunConfig, tx, shardings: sharding_lib.Shardings):
+def make_state(config: RunConfig, model, tx, shardings: sharding_lib.Shardings):
   """Static description of the model, and the state of step 0.
 
   Every host draws the same weights; jit places them on all devices at once.
   """
-  fields = dict(config.model)
-  model_config, kind = models.variant(fields.pop('name'), **fields)
-  model = kind(model_config, rngs=nnx.Rngs(config.seed))
-  graphdef, *weights = state_lib.split(model)
+  model_config, kind = models.variant(**model)
+  if config.data.padded and not kind.variable_length:
+    raise ValueError(
+      f'data.padded is set, but model {model["name"]!r} takes clips of one '
+      'length: it would hear the zeros'
+    )
+  module = kind(model_config, rngs=nnx.Rngs(config.seed))
+  graphdef, *weights = state_lib.split(module)
   create = functools.partial(
     state_lib.create, tx=tx, average=config.average == 'swa'
   )
@@ -335,13 +347,11 @@ def check_finite(pending, checkpoints: checkpoint_lib.Checkpoints) -> None:
     )
 
 
-def estimate_stats(config, state, stats_step, source, count, shardings):
+def estimate_stats(config, task, state, stats_step, source, count, shardings):
   """BatchNorm statistics of the averaged weights, over one pass of train."""
-  batches = iter(train_batches(config, source, config.seed + 1))
+  batches = iter(train_batches(config, source, task, config.seed + 1))
   stats = state.batch_stats
   for n in range(count):
-    batch = next(batches)
-    batch = {name: batch[name] for name in ('wave', 'label')}
-    batch = sharding_lib.put_batch(batch, shardings)
+    batch = sharding_lib.put_batch(next(batches), shardings)
     stats = stats_step(state.average, stats, jnp.asarray(n, jnp.int32), batch)
   return stats

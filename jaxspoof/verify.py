@@ -2,9 +2,9 @@
 
   python -m jaxspoof.verify WORKDIR ...
 
-The result is computed again from the score files, and the files are compared
-with the hashes that the run wrote down when it ended. Nothing is trained and
-no audio is read.
+The result is computed again from score files and protocols, and config,
+weights, scores and protocols are compared with the hashes that the run wrote
+down when it ended. Nothing is trained and no audio is read.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import pathlib
 import sys
 from collections.abc import Iterator
 
-from jaxspoof import scores as score_files
+from jaxspoof import asv_scores, protocols, score_lists
 from jaxspoof.metrics import summary
 
 HASHED = ('config.json', 'weights.npz')
@@ -22,39 +22,29 @@ TOLERANCE = 1e-9  # between platforms; a float32 score moves more than that
 
 
 def fingerprint(workdir, results: dict[str, dict]) -> dict[str, str]:
-  """What `verify` compares later: SHA-256 of files and of protocols.
+  """What `verify` compares later.
 
   Args:
-    workdir: folder of a run with config, weights and score files.
+    workdir: folder of a run that has written everything but its metrics.
     results: summaries by split.
 
   Returns:
-    SHA-256 in hexadecimal, by file and by `protocol of SPLIT`.
+    SHA-256 in hexadecimal of config, weights, and of each split's scores,
+    protocol and verification scores, by the path of the file.
   """
   workdir = pathlib.Path(workdir)
-  names = [*HASHED, *(f'scores/{split}.txt' for split in results)]
-  hashes = {name: file_hash(workdir / name) for name in names}
+  names = [*HASHED]
   for split in results:
-    read = score_files.read(workdir / 'scores' / f'{split}.txt')
-    hashes[f'protocol of {split}'] = protocol_hash(read)
-  return hashes
+    names += [f'{folder}/{split}.txt' for folder in ('scores', 'protocols')]
+    asv = f'asv_scores/{split}.txt'
+    names += [asv] if (workdir / asv).is_file() else []
+  return {name: file_hash(workdir / name) for name in names}
 
 
 def file_hash(path: pathlib.Path) -> str:
   """SHA-256 of a file."""
   with path.open('rb') as file:
     return hashlib.file_digest(file, 'sha256').hexdigest()
-
-
-def protocol_hash(trials) -> str:
-  """SHA-256 of who is what: utterance, attack and label, whatever the order.
-
-  Args:
-    trials: anything with the fields `utterance`, `attack` and `label`, [N].
-  """
-  columns = (trials.utterance, trials.attack, trials.label)
-  lines = sorted(' '.join(map(str, row)) for row in zip(*columns, strict=True))
-  return hashlib.sha256('\n'.join(lines).encode()).hexdigest()
 
 
 def verify(workdir) -> list[str]:
@@ -78,27 +68,35 @@ def verify(workdir) -> list[str]:
   for split, old in recorded.items():
     path = workdir / 'scores' / f'{split}.txt'
     try:
-      trials = score_files.read(path)
+      new = _summary_again(workdir, split, old)
     except (ValueError, OSError) as error:
-      found.append(f'{path}: cannot be read: {error}')
+      found.append(f'{path}: cannot be measured: {error}')
       continue
-    name = f'protocol of {split}'
-    if protocol_hash(trials) != metrics['sha256'].get(name):
-      found.append(f'{path}: other trials, attacks or labels than recorded')
-    new = summary.summarise(
-      *trials,
-      **{k: old[k] for k in ('split', 'selected_on', 'corpus', 'seed')},
-      resamples=old['resamples'],
-    )
     found += [f'{path}: {line}' for line in _differences(old, new)]
   return found
+
+
+def _summary_again(workdir: pathlib.Path, split: str, old: dict) -> dict:
+  """The summary of a split from its scores, protocol and ASV scores."""
+  name = f'{split}.txt'
+  protocol = protocols.read(workdir / 'protocols' / name)
+  trials = score_lists.read(workdir / 'scores' / name, protocol)
+  asv = workdir / 'asv_scores' / name
+  return summary.summarise(
+    trials.utterance,
+    trials.attack,
+    trials.label,
+    trials.scores,
+    speaker=trials.speaker,
+    asv=asv_scores.rates(asv if asv.is_file() else None),
+    **{k: old[k] for k in ('split', 'selected_on', 'corpus', 'seed')},
+    resamples=old['resamples'],
+  )
 
 
 def _differing_files(workdir, hashes: dict[str, str]) -> Iterator[str]:
   for name, recorded in hashes.items():
     path = workdir / name
-    if name.startswith('protocol of '):
-      continue
     if not path.is_file():
       yield f'{path}: missing'
     elif file_hash(path) != recorded:

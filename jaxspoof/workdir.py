@@ -3,11 +3,17 @@
 import json
 import os
 import pathlib
+import shutil
+from collections.abc import Sequence
 
 import numpy as np
 
+from jaxspoof import protocols, scores
 from jaxspoof import sharding as sharding_lib
 from jaxspoof.data import audio, decoders
+
+CLASSES = 'classes.json'
+DETECTION = ('spoof', 'bonafide')  # classes, in the order of the outputs
 
 # Fields that may differ between the parts of a run that was interrupted: they
 # change where and how fast it runs, or how it is shown, not what it computes.
@@ -50,12 +56,48 @@ def differences(old: dict, new: dict, prefix: str = '') -> list[str]:
   return found
 
 
+def keep_classes(workdir: pathlib.Path, classes: Sequence[str]) -> None:
+  """Writes what the outputs of the run's model stand for, in their order."""
+  write_json(workdir / CLASSES, {'classes': list(classes)})
+
+
+def load_classes(workdir: pathlib.Path) -> tuple[str, ...]:
+  """Reads it; a run of before there were others knows two classes."""
+  path = workdir / CLASSES
+  if not path.is_file():
+    return DETECTION
+  return tuple(json.loads(path.read_text())['classes'])
+
+
 def write_json(path: pathlib.Path, values: dict) -> None:
   """Writes a JSON file whole or not at all."""
   path.parent.mkdir(parents=True, exist_ok=True)
   partial = path.with_name(path.name + '.partial')
   partial.write_text(json.dumps(values, indent=2) + '\n')
   os.replace(partial, path)
+
+
+def keep_scores(
+  workdir: pathlib.Path, split: str, trials, values, asv_file
+) -> None:
+  """Writes the scores of a split, and all that their metrics need besides.
+
+  Args:
+    workdir: folder of the run.
+    split: its name.
+    trials: `pipeline.Trials`.
+    values: float [N], scores in the order of the trials.
+    asv_file: verification scores of the split; None where there are none.
+  """
+  who, attack, label = trials.utterance, trials.attack, trials.label
+  name = f'{split}.txt'
+  scores.write(workdir / 'scores' / name, who, attack, label, values)
+  protocols.write(
+    workdir / 'protocols' / name, who, trials.speaker, attack, label
+  )
+  if asv_file is not None:
+    (workdir / 'asv_scores').mkdir(exist_ok=True)
+    shutil.copyfile(asv_file, workdir / 'asv_scores' / name)
 
 
 def keep_examples(workdir: pathlib.Path, source, trials) -> None:

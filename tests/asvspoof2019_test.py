@@ -48,12 +48,25 @@ def lines(access: str, split: str) -> list[str]:
   return made
 
 
+def asv_lines(split: str) -> bytes:
+  """Verification scores in which one of four trials is an error."""
+  kinds = ('bonafide target', 'bonafide nontarget', 'A01 spoof')
+  shift = 1 + len(split)
+  return ''.join(
+    f'{kind} {shift * (1 - number) + 3 * (i == 0)}\n'
+    for number, kind in enumerate(kinds)
+    for i in range(4)
+  ).encode()
+
+
 def files(access: str = 'LA') -> dict[str, bytes]:
   """All files of a small archive, with an enrolment utterance per split."""
   made = {f'README.{access}.txt': b'...'}
   for number, (split, path) in enumerate(protocol.paths(access).items()):
     text = lines(access, split)
     made[path] = '\n'.join(text).encode() + b'\n'
+    if split in protocol.asv_paths(access):
+      made[protocol.asv_paths(access)[split]] = asv_lines(split)
     folder = f'ASVspoof2019_{access}_{split}/flac'
     for i, line in enumerate(text):
       name = line.split()[1]
@@ -134,6 +147,10 @@ def test_every_layout_gives_the_same_corpus(tmp_path, layout, capsys):
   assert build.main(['asvspoof2019_la', *options]) == 0
   assert_holds_the_trials(data)
   assert sorted(manual.rglob('*')) == before  # read in place
+  for split in ('dev', 'eval'):
+    kept = pipeline.asv_scores('asvspoof2019_la', split, data)
+    assert kept.read_bytes() == asv_lines(split)
+  assert pipeline.asv_scores('asvspoof2019_la', 'train', data) is None
   table = capsys.readouterr().out
   assert re.search(r'^train +6 +2 +0\.0 +2  A01:2 A02:2$', table, re.M)
   assert re.search(r'^eval +5 +2 +0\.0 +2  A01:2 A02:1$', table, re.M)

@@ -12,7 +12,15 @@ import pytest
 import soundfile
 from flax import nnx
 
-from jaxspoof import checkpoint, evaluate, models, sharding, state, steps
+from jaxspoof import (
+  checkpoint,
+  evaluate,
+  losses,
+  models,
+  sharding,
+  state,
+  steps,
+)
 from jaxspoof.config import DataConfig
 from jaxspoof.data import pipeline
 from jaxspoof.detector import Detector, Failure
@@ -48,7 +56,8 @@ def write_run(workdir, **changes):
   workdir.mkdir()
   config = {
     'model': {**SMALL, **changes},
-    'data': {'eval_samples': SAMPLES},
+    'data': {'eval_samples': SAMPLES, 'padded': False},
+    'loss': {'name': 'weighted_cross_entropy'},
   }
   (workdir / 'config.json').write_text(json.dumps(config))
   _, params, batch_stats = state.split(small_model())
@@ -142,7 +151,7 @@ def test_scores_are_those_of_the_evaluation_in_training(detector, reference):
   ]
   shardings = sharding.make()
   graphdef, params, batch_stats = state.split(small_model())
-  in_training = evaluate.score_split(
+  in_training = evaluate.outputs_of(
     steps.make_eval_step(graphdef, shardings),
     params,
     batch_stats,
@@ -150,7 +159,7 @@ def test_scores_are_those_of_the_evaluation_in_training(detector, reference):
     DataConfig('clips', eval_samples=SAMPLES, eval_batch=4),
     shardings,
   )
-  found = [result.score for result in detector.score_files(paths)]
+  found = [result.logits for result in detector.score_files(paths)]
   np.testing.assert_allclose(found, in_training, atol=1e-5)
 
 
@@ -166,7 +175,15 @@ def test_waves_of_a_wrong_shape(detector):
 def test_a_score_that_is_not_finite_is_a_failure(tmp_path):
   graphdef, params, batch_stats = state.split(small_model())
   params = jax.tree.map(lambda x: np.full(x.shape, np.nan, x.dtype), params)
-  broken = Detector('broken', graphdef, params, batch_stats, SAMPLES, 1)
+  broken = Detector(
+    'broken',
+    graphdef,
+    params,
+    batch_stats,
+    samples=SAMPLES,
+    batch=1,
+    loss=losses.CrossEntropy(),
+  )
   path = write_wave(tmp_path / 'a.wav', wave())
   (found,) = broken.score_files([path])
   assert found == Failure(
@@ -269,14 +286,12 @@ def test_table_is_aligned_and_says_what_the_score_means(
   assert lines[0].split() == [
     'file',
     'score',
-    'spoof',
-    'bona',
-    'fide',
     'seconds',
+    'logits',
   ]
-  assert len({len(line) for line in lines[:3]}) == 1
+  assert len(lines[1]) == len(lines[2]) > lines[0].index('logits')
   assert lines[1].split()[1:] == lines[2].split()[1:]
-  assert lines[3].startswith('score = logit of bona fide - logit of spoof')
+  assert lines[3].startswith('score: higher = bona fide, lower = spoof')
   assert 'No threshold is calibrated' in lines[3]
 
 

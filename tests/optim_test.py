@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxspoof import losses, optim
+from jaxspoof import optim
 
 
 @pytest.fixture(autouse=True)
@@ -64,15 +64,3 @@ def test_clipping_bounds_the_gradient():
   a, b = jax.tree.leaves(state), jax.tree.leaves(expected)
   for x, y in zip(a, b, strict=True):
     np.testing.assert_allclose(x, y, rtol=1e-5)
-
-
-def test_weighted_cross_entropy_divides_by_the_weights_that_occur():
-  logits = np.array([[2.0, -1.0], [0.5, 0.0], [-1.0, 3.0]], np.float32)
-  labels = np.array([0, 1, 1], np.int32)
-  nll = [math.log1p(math.exp(-3)), math.log1p(math.exp(0.5))]
-  nll.append(math.log1p(math.exp(-4)))
-  expected = np.average(nll, weights=[0.1, 0.9, 0.9])
-  value = losses.weighted_cross_entropy(
-    jnp.asarray(logits), jnp.asarray(labels), (0.1, 0.9)
-  )
-  np.testing.assert_allclose(float(value), expected, rtol=1e-6)

@@ -2,18 +2,22 @@ import html.parser
 import json
 import math
 import re
+import shutil
+import subprocess
 
 import numpy as np
 import pytest
+from matplotlib import image
 
-from jaxspoof import report
+from jaxspoof import protocols, report
 from jaxspoof import scores as score_files
-from jaxspoof.metrics import summary
+from jaxspoof.metrics import summary, tdcf
 from jaxspoof.metrics.eer import det_curve, eer_of
 from jaxspoof.report import __main__ as command
-from jaxspoof.report import curves
+from jaxspoof.report import curves, decisions
 from jaxspoof.report.run import ReportError
 
+ASV = tdcf.AsvRates(0.02, 0.03, 0.3, 0.025, 1.5)
 EVIL = '<script>alert("1&2")</script>$x_1$'
 SELECTED = "lowest EER on split 'dev': 12.3400%, the latest of equals: step 80"
 
@@ -79,6 +83,8 @@ def fill(workdir, attacks=('A01', 'A02')):
   for split, columns in splits.items():
     found[split] = summary.summarise(
       *columns,
+      speaker=[f'S{n % 9}' for n in range(len(columns[0]))],
+      asv=ASV if split == 'eval' else None,
       split=split,
       selected_on=SELECTED,
       corpus='quickstart',
@@ -92,6 +98,10 @@ def fill(workdir, attacks=('A01', 'A02')):
   )
   for split, columns in splits.items():
     score_files.write(workdir / 'scores' / f'{split}.txt', *columns)
+    names, attack, label, _ = columns
+    speaker = [f'S{n % 9}' for n in range(len(names))]
+    path = workdir / 'protocols' / f'{split}.txt'
+    protocols.write(path, names, speaker, attack, label)
   dump(
     workdir / 'config.json',
     {
@@ -190,13 +200,15 @@ def test_every_part_is_there_and_said_in_words(finished):
     'Splits',
     'Errors',
     'Attacks',
+    'Costs of decisions',
+    'Calibration',
     'Training',
     'What was selected on what',
     'Cost',
     'Do it again',
   ]
-  # 1 DET, 3 histograms, 3 attack bars, 5 training curves.
-  assert page.tags.count('svg') == 12
+  # 1 DET, 3 histograms, 3 attack bars, 3 reliabilities, 5 training curves.
+  assert page.tags.count('svg') == 15
   assert page.tags.count('table') == page.tags.count('caption')
   said = ' '.join(page.labels)
   for words in (
@@ -233,7 +245,7 @@ def test_the_numbers_are_those_of_the_files(finished):
     'Measured on split “eval”: 400 trials, 100 bona fide (real speech) and '
     '300 spoof, by 3 attacks',
     f'The model was selected by: {SELECTED}.',
-    '95% percentile bootstrap, 48 resamples of trials',
+    '95% percentile bootstrap, 48 resamples of 9 speakers and 3 attacks',
     'dev (selects the model)',
     'trained on train',
     'parameters 85,306',
@@ -401,6 +413,46 @@ def test_thinned_det_curve_stays_on_the_curve():
     assert (x, y) in points
 
 
+def test_costs_of_decisions_are_those_of_the_files(finished, workdir):
+  page, found, _ = finished
+  for split, summaries in found.items():
+    for name, words in decisions.COSTS.items():
+      if summaries[name] is None:
+        assert split != 'eval' and 't-DCF' in words
+        continue
+      low, high = summaries[f'{name}_interval']
+      row = f'{split} {words} {summaries[name]:.4f} {low:.4f} to {high:.4f}'
+      assert row in page.text
+  assert 'with the verification scores of the organisers' in page.text
+  for metrics in (lambda m: m, lambda m: m['further']['dev']):
+    change(
+      workdir / 'metrics.json',
+      lambda m, of=metrics: of(m).update(asv=None, min_tdcf_legacy=None),
+    )
+  assert 'No t-DCF: the corpus came' in Page(report.write(workdir)).text
+
+
+def test_reliability_of_true_ratios_lies_on_the_diagonal():
+  """Two normal classes: the log-likelihood ratio is linear in the score."""
+  rng = np.random.default_rng(0)
+  labels = (np.arange(40_000) % 10 == 0).astype(np.int32)
+  ratio = 2 * (rng.normal(size=40_000) + 2 * labels - 1)
+  said, found = curves.reliability(ratio, labels)
+  assert len(said) == 12 and np.all(np.diff(said) > 0)
+  np.testing.assert_allclose(said, found, atol=0.03)
+  assert np.ptp(said) > 0.9
+  said, found = curves.reliability(3 * ratio, labels)  # too sure
+  assert found[2] > said[2] + 0.02 and found[-3] < said[-3] - 0.02
+
+
+def test_reliability_of_few_and_of_equal_scores():
+  said, found = curves.reliability([1.0, -2.0], [1, 0])
+  np.testing.assert_allclose(said, 1 / (1 + np.exp([2.0, -1.0])))
+  np.testing.assert_array_equal(found, [0, 1])
+  said, found = curves.reliability(np.zeros(90), np.arange(90) % 3 // 2)
+  np.testing.assert_allclose((said, found), [[0.5], [0.5]])
+
+
 def test_histograms_hold_every_trial():
   rng = np.random.default_rng(0)
   scores = np.append(rng.normal(size=999), 1e6)
@@ -443,8 +495,17 @@ def test_runs_are_compared_on_the_same_trials(
     assert f'{100 * rate:.2f} %' in page.text
   assert f'{100 * (rates[1] - rates[0]):+.2f} (' in page.text
   assert '100%' in page.text  # of the resamples have the sign
+  assert '1,000 resamples of 9 speakers and 3 attacks' in page.text
+  row = metrics_of(second)['per_attack']['A02']
+  assert (
+    f'{100 * row["eer"]:.2f} % ({100 * row["interval"][0]:.2f}' in page.text
+  )
   assert 'optim.lr was 0.0001; here 0.0003' in page.text
   assert not {'script', 'link', 'img', 'iframe', 'object'} & set(page.tags)
+
+
+def metrics_of(workdir):
+  return json.loads((workdir / 'metrics.json').read_text())
 
 
 def rate_of(path):
@@ -467,3 +528,68 @@ def test_what_cannot_be_compared_is_said(finished, second, tmp_path):
   with pytest.raises(ReportError, match='no split was scored by all runs'):
     report.compare([finished[2], second], out)
   assert not out.exists()
+
+
+# ------------------------------------------------------------- in a browser ---
+BROWSERS = ('chromium', 'chromium-browser', 'google-chrome', 'chrome')
+# What the browser itself asks for, whatever page it shows.
+OF_THE_BROWSER = re.compile(
+  r'https?://[\w.-]*\.(google|googleapis|gvt1)\.com[/:]'
+)
+
+
+def shown(page, folder):
+  """A page in headless Chromium.
+
+  Returns:
+    (console messages, addresses asked for, picture [height, width, 4]).
+  """
+  browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+  if browser is None:
+    pytest.skip(f'no Chromium here: none of {", ".join(BROWSERS)}')
+  picture, log = folder / 'page.png', folder / 'net.json'
+  command = [browser, '--headless', '--no-sandbox', '--disable-gpu']
+  command += ['--no-first-run', '--disable-background-networking']
+  command += [
+    '--host-resolver-rules=MAP * ~NOTFOUND',
+    '--enable-logging=stderr',
+  ]
+  command += [f'--user-data-dir={folder / "user"}', f'--log-net-log={log}']
+  command += [f'--screenshot={picture}', '--window-size=1100,3000']
+  ended = subprocess.run(
+    [*command, page.resolve().as_uri()],
+    stderr=subprocess.PIPE,
+    timeout=120,
+    check=True,
+  )
+  messages = re.findall(rb'CONSOLE.*', ended.stderr)
+  events = json.loads(log.read_text())['events']
+  asked = {event.get('params', {}).get('url') for event in events}
+  asked = {url for url in asked if url and re.match('https?:|wss?:', url)}
+  asked = {url for url in asked if not OF_THE_BROWSER.match(url)}
+  return messages, asked, image.imread(picture)
+
+
+def test_the_browser_sees_what_a_page_does(tmp_path):
+  page = tmp_path / 'bad.html'
+  page.write_text(
+    '<!DOCTYPE html><title>x</title><script>console.error("boom")</script>'
+    '<img src="http://127.0.0.1:9/x.png">'
+  )
+  messages, asked, _ = shown(page, tmp_path)
+  assert len(messages) == 1 and b'boom' in messages[0]
+  assert asked == {'http://127.0.0.1:9/x.png'}
+
+
+def test_pages_are_shown_without_errors_and_requests(
+  finished, second, tmp_path
+):
+  compared = report.compare([finished[2], second], tmp_path / 'compare.html')
+  for page in (finished[2] / 'report.html', compared):
+    messages, asked, picture = shown(page, tmp_path)
+    assert (messages, asked) == ([], set())
+    ink = np.any(picture != picture[0, 0], axis=-1)
+    assert ink.mean() > 0.02
+    # From top to bottom, and in more colours than text has.
+    assert all(part.any() for part in np.array_split(ink[:1500], 8))
+    assert len(np.unique(picture[ink].round(1), axis=0)) > 20

@@ -1,4 +1,5 @@
 import gzip
+import json
 import pathlib
 
 import numpy as np
@@ -6,7 +7,7 @@ import pytest
 
 from jaxspoof import scores as score_files
 from jaxspoof.metrics import eer as eer_lib
-from jaxspoof.metrics import summary
+from jaxspoof.metrics import summary, tdcf
 
 
 def columns(count=500, dtype=np.float64):
@@ -147,6 +148,7 @@ def test_real_file_survives_the_round_trip(reference, tmp_path):
 def test_summary_holds_what_the_scores_say():
   utterance, attack, label, scores = columns()
   scores = np.sign(scores) * np.log10(1 + np.abs(scores)) + 5 * label
+  asv = tdcf.AsvRates(0.02, 0.03, 0.3, 0.025, 1.5)
   found = summary.summarise(
     utterance,
     attack,
@@ -155,6 +157,8 @@ def test_summary_holds_what_the_scores_say():
     split='eval',
     selected_on='dev',
     corpus='quickstart',
+    speaker=np.arange(500) % 9,
+    asv=asv,
     seed=4,
     resamples=100,
   )
@@ -172,6 +176,25 @@ def test_summary_holds_what_the_scores_say():
   assert (found['split'], found['corpus']) == ('eval', 'quickstart')
   assert (found['selected_on'], found['unit']) == ('dev', 'fraction')
   assert (found['confidence'], found['resamples']) == (0.95, 100)
+  assert found['resampled'] == '9 speakers and 2 attacks'
+  cost = tdcf.min_tdcf_revised(scores, label, asv)
+  assert found['min_tdcf_revised'] == cost.cost
+  low, high = found['min_tdcf_revised_interval']
+  assert low <= cost.cost <= high
+  assert json.loads(json.dumps(found)) == found
+
+
+def test_unknown_speakers_are_not_taken_for_one():
+  utterance, attack, label, scores = columns()
+  options = dict(split='eval', selected_on='dev', corpus='c', resamples=20)
+  found = [
+    summary.summarise(
+      utterance, attack, label, 3 * label + scores, speaker=speaker, **options
+    )
+    for speaker in (None, np.full(500, '-'))
+  ]
+  assert found[0] == found[1]
+  assert found[0]['resampled'] == 'trials one by one and 2 attacks'
 
 
 def test_summary_refuses_an_utterance_scored_twice():

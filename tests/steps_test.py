@@ -19,7 +19,7 @@ SMALL = dict(
   gat_dims=(8, 8),
   freq_mask_limit=4,
 )
-LOSS = functools.partial(losses.weighted_cross_entropy, weights=(0.1, 0.9))
+LOSS = losses.CrossEntropy((0.1, 0.9))
 BATCH = 8
 
 

@@ -13,8 +13,13 @@ import time
 
 import numpy as np
 import pytest
+import soundfile
 
-from jaxspoof import config, train, verify
+from jaxspoof import config, overrides, train, verify
+from jaxspoof.data import audio, pipeline
+from jaxspoof.metrics import __main__ as metrics_cli
+from jaxspoof.report import __main__ as report_cli
+from tfds_builders import build
 
 ROOT = pathlib.Path(__file__).parents[1]
 FAST = [
@@ -60,13 +65,10 @@ def start(arguments, environment):
   )
 
 
-def swap_first_scores(text):
-  """The file with the scores of its highest and lowest trial exchanged."""
+def turn_scores(text):
+  """The file with the sign of every score changed."""
   lines = [line.rsplit(' ', 1) for line in text.splitlines()]
-  order = sorted(range(len(lines)), key=lambda n: float(lines[n][1]))
-  low, high = lines[order[0]], lines[order[-1]]
-  low[1], high[1] = high[1], low[1]
-  return ''.join(' '.join(line) + '\n' for line in lines)
+  return ''.join(f'{rest} {-float(score)!r}\n' for rest, score in lines)
 
 
 def rename_first(text):
@@ -112,6 +114,11 @@ def test_a_run_leaves_what_the_readme_says(run):
   assert '-' not in metrics['per_attack'] and metrics['per_attack']
   for split in ('dev', 'eval', 'eval_hard'):
     assert (workdir / 'scores' / f'{split}.txt').stat().st_size > 0
+    assert (workdir / 'protocols' / f'{split}.txt').stat().st_size > 0
+  assert metrics['resampled'] == '4 speakers and 8 attacks'
+  low, high = metrics['cllr_interval']
+  assert low <= metrics['cllr'] <= high
+  assert metrics['min_tdcf_legacy'] is None  # no verification scores here
   assert 'left' in output and 'dev EER' in output and 'clips/s' in output
 
 
@@ -135,10 +142,15 @@ def test_a_run_agrees_with_its_record(run, capsys):
   [
     (
       'scores/eval.txt',
-      swap_first_scores,
+      turn_scores,
       r'eval.txt: changed.*the scores give',
     ),
-    ('scores/dev.txt', rename_first, r'dev.txt: other trials'),
+    ('scores/dev.txt', rename_first, r'utterance X\S+ is not in the protocol'),
+    (
+      'protocols/eval.txt',
+      lambda t: t.replace('A07', 'A77'),
+      r'protocols/eval.txt: changed.*eval.txt: cannot be measured: .*A07',
+    ),
     ('config.json', lambda t: t.replace('1234', '1235'), 'config.json: chang'),
     ('weights.npz', None, 'weights.npz: missing'),
   ],
@@ -290,6 +302,74 @@ def test_two_processes_equal_one(tmp_path, quickstart_tiny, environment):
       np.testing.assert_allclose(a[name], b[name], rtol=1e-9, atol=1e-11)
 
 
+def test_a_story_of_own_recordings(
+  tmp_path, quickstart_tiny, environment, monkeypatch, capsys
+):
+  """Table, corpus, two runs, metrics, reports, comparison."""
+  monkeypatch.setattr('jaxspoof.programs.keep', lambda: None)
+  table = write_recordings(tmp_path / 'mine.csv', quickstart_tiny)
+  corpora = tmp_path / 'corpora'
+  options = [f'--manifest={table}', f'--data_dir={corpora}']
+  assert build.main(['wav_folder', *options]) == 0
+  assert 'train           36' in capsys.readouterr().out
+  runs = [tmp_path / 'first', tmp_path / 'second']
+  for number, workdir in enumerate(runs):
+    arguments = command(workdir, corpora, f'--config.seed={number}')
+    arguments += ['--config.data.name=wav_folder/mine']
+    arguments += ["--config.data.eval=('eval',)"]
+    output = finish(start(arguments, environment))
+    assert 'epoch   2/2' in output and 'eval: EER' in output
+  capsys.readouterr()
+  status = metrics_cli.main(
+    [
+      str(runs[0] / 'scores' / 'eval.txt'),
+      f'--protocol={runs[0] / "protocols" / "eval.txt"}',
+      f'--against={runs[1] / "scores" / "eval.txt"}',
+      f'--json={tmp_path / "out.json"}',
+      '--resamples=8',
+    ]
+  )
+  assert status == 0
+  measured = json.loads((tmp_path / 'out.json').read_text())
+  for workdir, card in zip(runs, (measured, measured['against']), strict=True):
+    recorded = json.loads((workdir / 'metrics.json').read_text())
+    for name in ('eer', 'eer_threshold', 'min_dcf', 'act_dcf', 'cllr'):
+      assert card[name] == recorded[name], name
+    assert recorded['resampled'] == measured['resampled']
+    assert recorded['trials']['total'] == 36
+    assert verify.verify(workdir) == []
+  assert measured['resampled'] == '4 speakers and 8 attacks'
+  capsys.readouterr()
+  report_cli.main([str(runs[0])])
+  report_cli.main([*map(str, runs), f'--out={tmp_path / "compare.html"}'])
+  assert capsys.readouterr().out.split() == [
+    str(runs[0] / 'report.html'),
+    str(tmp_path / 'compare.html'),
+  ]
+  page = (tmp_path / 'compare.html').read_text()
+  assert 'seed was 0; here 1' in page and '4 speakers and 8 attacks' in page
+
+
+def write_recordings(table, corpora):
+  """WAV files in a folder and the table that lists them, as people have."""
+  rows = ['path,label,speaker,attack,split']
+  for split in ('train', 'dev', 'eval'):
+    source = pipeline.open_source('quickstart/tiny', split, corpora)
+    trials = pipeline.trials(source)
+    columns = (trials.utterance, trials.speaker, trials.attack, trials.label)
+    for record, name, speaker, attack, label in zip(
+      source.records, *columns, strict=True
+    ):
+      path = table.parent / split / f'{name}.wav'
+      path.parent.mkdir(exist_ok=True)
+      wave = audio.load(record['audio'])
+      soundfile.write(path, wave, 16_000, 'PCM_16')
+      kind, attack = ('fake', attack) if label == 0 else ('real', '')
+      rows.append(f'{split}/{path.name},{kind},{speaker},{attack},{split}')
+  table.write_text('\n'.join(rows) + '\n')
+  return table
+
+
 # --------------------------------------------------------------- bad input ---
 def test_corpus_that_is_not_built_says_the_command(tmp_path, environment):
   output = finish(
@@ -303,19 +383,22 @@ def test_corpus_that_is_not_built_says_the_command(tmp_path, environment):
   assert 'Traceback' not in output
 
 
-def test_too_many_devices_are_refused(tmp_path, quickstart_tiny, environment):
-  arguments = command(tmp_path, quickstart_tiny, '--config.mesh.devices=4')
-  output = finish(start(arguments, environment), expected=1)
-  assert 'mesh.devices=4, but only 1 cpu device(s) are visible' in output
-
-
-def test_batch_that_devices_cannot_share(
-  tmp_path, quickstart_tiny, environment
+@pytest.mark.parametrize(
+  ('section', 'field', 'value', 'message'),
+  [
+    ('mesh', 'devices', 9, 'mesh.devices=9, but only 4 cpu device.s. are vis'),
+    ('data', 'batch', 6, 'data.batch=6 is not divisible by the 4 devices'),
+    ('data', 'eval_batch', 6, 'data.eval_batch=6 is not divisible by the 4'),
+  ],
+)
+def test_devices_that_do_not_fit_are_refused_before_anything_is_done(
+  tmp_path, section, field, value, message
 ):
-  arguments = command(tmp_path, quickstart_tiny, '--config.data.batch=6')
-  environment = environment | {'JAX_NUM_CPU_DEVICES': '4'}
-  output = finish(start(arguments, environment), expected=1)
-  assert 'data.batch=6 is not divisible by the 4 devices' in output
+  smoke = overrides.load('configs/aasist.py:smoke')
+  smoke[section][field] = value
+  with pytest.raises(ValueError, match=message):
+    train.train(smoke.to_dict(), tmp_path / 'w')
+  assert not list(tmp_path.iterdir())
 
 
 def test_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(

@@ -26,6 +26,8 @@ __all__ = ['CORPORA', 'BuildError', 'build', 'builder', 'main', 'summary']
 
 # Corpus name -> module that registers its builder when imported.
 CORPORA = {
+  'add2023_track1_2': 'tfds_builders.add2023.builder',
+  'add2023_track3': 'tfds_builders.add2023.builder',
   'asvspoof2019_la': 'tfds_builders.asvspoof2019.builder',
   'asvspoof2019_pa': 'tfds_builders.asvspoof2019.builder',
   'quickstart': 'tfds_builders.quickstart.builder',

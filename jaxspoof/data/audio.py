@@ -95,6 +95,22 @@ def load(
   return wave
 
 
+def length(data: bytes, name: str) -> int:
+  """About how many samples `load` would give, mostly from the header alone.
+
+  Args:
+    data: The encoded file.
+    name: What error messages call it.
+
+  Raises:
+    AudioError: Empty, or not audio at all.
+  """
+  if not data:
+    raise AudioError(f'{name}: the file is empty (0 bytes)')
+  samples, rate = decoders.length(decoders.sniff(data), data, name)
+  return -(-samples * SAMPLE_RATE // rate)
+
+
 def find(directory: str | os.PathLike) -> list[str]:
   """Files with one of `EXTENSIONS` below a directory, in sorted order.
 
@@ -146,6 +162,20 @@ def fill(
     more = min(done, len(out) - done)
     out[done : done + more] = out[:more]
     done += more
+
+
+def pad(
+  out: np.ndarray, wave: np.ndarray, rng: np.random.Generator | None = None
+) -> int:
+  """As `fill`, but a short clip is followed by zeros.
+
+  Returns:
+    How many samples of `out` are the clip's.
+  """
+  count = min(len(wave), len(out))
+  fill(out[:count], wave, rng)
+  out[count:] = 0
+  return count
 
 
 def _read_file(path: pathlib.Path, name: str) -> bytes:

@@ -77,6 +77,27 @@ def read(
   return _read_soundfile(kind, data, name)
 
 
+def length(kind: str, data: bytes, name: str) -> tuple[int, int]:
+  """Samples and rate in Hz from the header, decoding only where it is silent.
+
+  Of lossy codecs the number of samples is an estimate.
+  """
+  readers = {
+    'WAV': miniaudio.wav_get_info,
+    'FLAC': miniaudio.flac_get_info,
+    'MP3': miniaudio.mp3_get_info,
+    'Ogg Vorbis': miniaudio.vorbis_get_info,
+  }
+  try:
+    info = readers[kind](data)
+    if info.num_frames > 0:
+      return info.num_frames, info.sample_rate
+  except (KeyError, miniaudio.DecodeError):
+    pass
+  wave, rate = read(kind, data, name, verify=False)
+  return len(wave), rate
+
+
 def _read_soundfile(
   kind: str, data: bytes, name: str
 ) -> tuple[np.ndarray, int]:

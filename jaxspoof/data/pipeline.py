@@ -1,4 +1,4 @@
-"""Batches of fixed length from a corpus: the only file that knows grain.
+"""Batches of clips from a corpus: the only file that knows grain.
 
 Every batch is a function of its number and the seed alone: which records it
 holds, which epoch each of them is in, how each is augmented and cropped. So
@@ -9,6 +9,10 @@ Order: shuffle, repeat, batch (of record numbers), the rows of this process,
 and only then read, decode, augment and crop, in threads or worker processes.
 Host p of k holds rows p * b .. (p + 1) * b of each global batch: the global
 batch is the same, row by row, for any number of hosts.
+
+Clips are made to one length in one of two ways: repeated, for models that take
+nothing else, or followed by zeros (`padded`), with the number of valid samples
+beside them. Then evaluation puts clips of about one length into a batch.
 """
 
 import dataclasses
@@ -26,6 +30,7 @@ from jaxspoof.data.source import (
   CorpusNotBuilt,
   Source,
   Trials,
+  asv_scores,
   open_source,
   text,
   trials,
@@ -35,16 +40,22 @@ __all__ = [
   'CorpusNotBuilt',
   'Source',
   'Trials',
+  'asv_scores',
   'eval_batches',
+  'name_of',
   'open_source',
+  'text',
   'train_batches',
   'trials',
 ]
 
-SPOOF, BONA_FIDE = 0, 1
-
 Batch = dict[str, np.ndarray]
 Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+
+
+def label_of(record: Mapping[str, Any]) -> int:
+  """The label of a record for detection: 0 spoof, 1 bona fide."""
+  return int(record['label'])
 
 
 def train_batches(
@@ -57,6 +68,8 @@ def train_batches(
   process: tuple[int, int] = (0, 1),
   balanced: bool = False,
   transforms: Sequence[Transform] = (),
+  padded: bool = False,
+  label: Callable[[Mapping[str, Any]], int] = label_of,
 ) -> grain.IterDataset:
   """Endless training batches: each epoch in its own order, at random crops.
 
@@ -72,15 +85,19 @@ def train_batches(
     workers: Worker processes; 0 decodes in threads of this one.
     process: This process and the number of them, as `jax.process_index()` and
       `jax.process_count()`.
-    balanced: Every other clip bona fide: the rarer class is repeated more
-      often, and an epoch of one class ends before that of the other.
+    balanced: As many clips of each class, taken in turn; for detection every
+      other one bona fide. A rare class is repeated more often: an epoch of it
+      ends before that of another.
     transforms: Augmentations, each `(wave, rng) -> wave` on the whole clip
       (float32 [n] at 16 kHz) before it is cropped; numpy only, picklable.
       `rng` depends on seed, epoch and record alone, and crops do not change
       with the transforms.
+    padded: Short clips are followed by zeros instead of repeated.
+    label: Gives the class of a record; picklable.
 
   Returns:
-    `{'wave': float32 [b, samples], 'label': int32 [b]}`, b = batch / processes.
+    `{'wave': float32 [b, samples], 'label': int32 [b]}`, b = batch / processes;
+    padded ones with `'samples': int32 [b]`, how many are valid.
 
   Raises:
     ValueError: An empty source, a batch the processes cannot share, or
@@ -89,11 +106,13 @@ def train_batches(
   """
   rows = _rows(source, batch, process)
   picks = (
-    _balanced(source, seed)
+    _balanced(source, label, seed)
     if balanced
     else _shuffled(np.arange(len(source)), seed)
   )
-  load = _TrainLoader(source, samples, seed, rows, tuple(transforms))
+  load = _TrainLoader(
+    source, samples, seed, rows, tuple(transforms), padded, label
+  )
   return _Batches(picks.batch(batch).map(load), workers)
 
 
@@ -104,11 +123,13 @@ def eval_batches(
   samples: int,
   workers: int = 0,
   process: tuple[int, int] = (0, 1),
+  bucket: int | None = None,
 ) -> Iterator[Batch]:
-  """Every trial exactly once, in order, from its first samples.
+  """Every trial exactly once, from its first samples.
 
-  All processes get the same number of batches. The last one is filled up with
-  copies of the last trial, whose mask is False.
+  All processes get the same number of batches, of the same shapes. A batch
+  that is not full is filled up with copies of its last trial, whose mask is
+  False. Without `bucket` the trials come in their order.
 
   Args:
     source: As for `train_batches`.
@@ -117,22 +138,31 @@ def eval_batches(
       repeated.
     workers: As for `train_batches`.
     process: As for `train_batches`.
+    bucket: Clips are not repeated, but followed by zeros to a multiple of so
+      many samples, at most `samples`, and a batch holds clips of one such
+      length: as many shapes, as many programs.
 
   Returns:
-    `{'wave': float32 [b, samples], 'label': int32 [b], 'index': int32 [b],
-    'mask': bool [b]}`; index is the position of the trial in the source.
+    `{'wave': float32 [b, samples], 'index': int32 [b], 'mask': bool [b]}`;
+    index is the position of the trial in the source. With `bucket` also
+    `'samples': int32 [b]`, how many are valid.
 
   Raises:
     ValueError: An empty source, or a batch the processes cannot share.
     AudioError: While iterating; names corpus, split and utterance.
   """
   rows = _rows(source, batch, process)
-  load = _EvalLoader(source, samples, batch, rows)
-  numbers = grain.MapDataset.range(-(-len(source) // batch))
+  if bucket is None:
+    plan = _deal(np.arange(len(source)), batch, samples)
+  else:
+    plan = _bucketed(source, batch, samples, bucket)
+  load = _EvalLoader(source, tuple(plan), batch, rows, bucket is not None)
+  numbers = grain.MapDataset.range(len(plan))
   return iter(_Batches(numbers.map(load), workers))
 
 
-def _name(source: Sequence) -> str:
+def name_of(source: Sequence) -> str:
+  """What messages call a source: corpus and split."""
   if isinstance(source, Source):
     return f'{source.name} {source.split}'
   return 'the source'
@@ -142,7 +172,7 @@ def _rows(source, batch: int, process: tuple[int, int]) -> slice:
   """The rows of a global batch that this process holds."""
   index, count = process
   if not len(source):
-    raise ValueError(f'{_name(source)} holds no records')
+    raise ValueError(f'{name_of(source)} holds no records')
   if batch < 1 or batch % count:
     raise ValueError(
       f'batch={batch} cannot be shared equally by {count} processes'
@@ -166,16 +196,39 @@ def _pick(count: int, position: int, record: np.ndarray) -> dict:
   return {'record': int(record), 'epoch': position // count}
 
 
-def _balanced(source, seed: int) -> grain.MapDataset:
-  label = trials(source).label
-  classes = [np.flatnonzero(label == k) for k in (BONA_FIDE, SPOOF)]
+def _balanced(source, label, seed: int) -> grain.MapDataset:
+  labels = np.array([label(source[i]) for i in range(len(source))])
+  # Bona fide, the last class, comes first.
+  classes = [
+    np.flatnonzero(labels == k) for k in range(max(labels.max(), 1), -1, -1)
+  ]
   if not all(len(records) for records in classes):
+    counts = ', '.join(str(len(records)) for records in classes)
     raise ValueError(
-      'balanced batches need both classes; the source holds'
-      f' {len(classes[0])} bona fide and {len(classes[1])} spoof records'
+      'balanced batches need records of all classes; the source holds, bona'
+      f' fide first, {counts}'
     )
   streams = [_shuffled(r, seed, i) for i, r in enumerate(classes)]
-  return grain.MapDataset.mix(streams, weights=[1, 1])
+  return grain.MapDataset.mix(streams, weights=[1] * len(classes))
+
+
+def _deal(records: np.ndarray, batch: int, samples: int) -> list:
+  """(record numbers, samples) of each batch of clips of one length."""
+  return [
+    (records[start : start + batch], samples)
+    for start in range(0, len(records), batch)
+  ]
+
+
+def _bucketed(source, batch: int, samples: int, bucket: int) -> list:
+  """The same for clips of several lengths, the shortest first."""
+  lengths = np.array([_length(source, i) for i in range(len(source))])
+  sizes = np.minimum(-(-lengths // bucket) * bucket, samples)
+  return [
+    part
+    for size in np.unique(sizes)
+    for part in _deal(np.flatnonzero(sizes == size), batch, int(size))
+  ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,24 +240,28 @@ class _TrainLoader:
   seed: int
   rows: slice
   transforms: tuple[Transform, ...]
+  padded: bool
+  label: Callable[[Mapping[str, Any]], int]
 
   def __call__(self, picks: Batch) -> Batch:
     records, epochs = picks['record'][self.rows], picks['epoch'][self.rows]
     wave = np.empty((len(records), self.samples), np.float32)
+    valid = np.empty(len(records), np.int32)
     label = np.empty(len(records), np.int32)
     for row, pick in enumerate(zip(records, epochs, strict=True)):
-      label[row] = self._fill(wave[row], *map(int, pick))
-    return {'wave': wave, 'label': label}
+      valid[row], label[row] = self._fill(wave[row], *map(int, pick))
+    batch = {'wave': wave, 'label': label}
+    return {**batch, 'samples': valid} if self.padded else batch
 
-  def _fill(self, out: np.ndarray, record: int, epoch: int) -> int:
-    wave, label = _read(self.source, record)
+  def _fill(self, out: np.ndarray, index: int, epoch: int) -> tuple[int, int]:
+    record = self.source[index]
+    wave = _wave(self.source, record)
     if self.transforms:
-      rng = np.random.default_rng([self.seed, epoch, record, 1])
+      rng = np.random.default_rng([self.seed, epoch, index, 1])
       for transform in self.transforms:
         wave = np.asarray(transform(wave, rng), np.float32)
-    rng = np.random.default_rng([self.seed, epoch, record, 0])
-    audio.fill(out, wave, rng)
-    return label
+    rng = np.random.default_rng([self.seed, epoch, index, 0])
+    return _put(out, wave, self.padded, rng), self.label(record)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,30 +269,47 @@ class _EvalLoader:
   """Makes an evaluation batch from its number."""
 
   source: Sequence[Mapping[str, Any]]
-  samples: int
+  plan: tuple[tuple[np.ndarray, int], ...]
   batch: int
   rows: slice
+  padded: bool
 
   def __call__(self, number: int) -> Batch:
-    trial = number * self.batch + np.arange(self.rows.start, self.rows.stop)
-    index = np.minimum(trial, len(self.source) - 1).astype(np.int32)
-    wave = np.empty((len(index), self.samples), np.float32)
-    label = np.empty(len(index), np.int32)
-    for row, record in enumerate(index):
-      clip, label[row] = _read(self.source, int(record))
-      audio.fill(wave[row], clip)
-    mask = trial < len(self.source)
-    return {'wave': wave, 'label': label, 'index': index, 'mask': mask}
+    records, samples = self.plan[number]
+    row = np.arange(self.batch)[self.rows]
+    index = records[np.minimum(row, len(records) - 1)].astype(np.int32)
+    wave = np.empty((len(index), samples), np.float32)
+    valid = np.empty(len(index), np.int32)
+    for i, record in enumerate(index):
+      clip = _wave(self.source, self.source[int(record)])
+      valid[i] = _put(wave[i], clip, self.padded)
+    batch = {'wave': wave, 'index': index, 'mask': row < len(records)}
+    return {**batch, 'samples': valid} if self.padded else batch
 
 
-def _read(source, index: int) -> tuple[np.ndarray, int]:
-  """Decodes one record: float32 [n] at 16 kHz, and its label."""
-  record = source[index]
-  name = f'{_name(source)}, utterance {text(record["utterance"])}'
+def _put(out, wave, padded: bool, rng=None) -> int:
+  """Fills `out`; returns how many of its samples are valid."""
+  if padded:
+    return audio.pad(out, wave, rng)
+  audio.fill(out, wave, rng)
+  return len(out)
+
+
+def _wave(source, record: Mapping[str, Any]) -> np.ndarray:
+  """Decodes a record: float32 [n] at 16 kHz."""
   # A FLAC's frame checksums and length are compared here too; its MD5, which
   # would cost a third more time, is for the builder that stores the file.
-  wave = audio.load(record['audio'], name, verify=False)
-  return wave, int(record['label'])
+  return audio.load(record['audio'], _what(source, record), verify=False)
+
+
+def _length(source, index: int) -> int:
+  """About how many samples at 16 kHz a record has."""
+  record = source[index]
+  return audio.length(record['audio'], _what(source, record))
+
+
+def _what(source, record: Mapping[str, Any]) -> str:
+  return f'{name_of(source)}, utterance {text(record["utterance"])}'
 
 
 class _Batches(grain.IterDataset):

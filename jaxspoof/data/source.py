@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import pathlib
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -92,6 +93,26 @@ def open_source(
       f'corpus {name!r} has no split {split!r};'
       f' it has {", ".join(sorted(builder.info.splits))}'
     ) from error
+
+
+def asv_scores(
+  name: str, split: str, data_dir: str | os.PathLike | None = None
+) -> pathlib.Path | None:
+  """Scores of a verification system that came with a corpus, for the t-DCF.
+
+  Args:
+    name: as for `open_source`.
+    split: likewise; only whole splits have scores.
+    data_dir: likewise.
+
+  Returns:
+    A file for `jaxspoof.asv_scores`; None where the corpus has none.
+  """
+  from tfds_builders import build  # TFDS is slow to import
+
+  path = pathlib.Path(build.builder(name, data_dir).data_path)
+  path = path / 'asv_scores' / f'{split}.txt'
+  return path if path.is_file() else None
 
 
 def trials(source: Sequence[Mapping[str, Any]]) -> Trials:

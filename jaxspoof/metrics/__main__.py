@@ -86,7 +86,7 @@ def measure(options) -> dict:
     OSError: a file that cannot be read.
   """
   from jaxspoof import asv_scores, protocols, score_lists
-  from jaxspoof.metrics import scorecard, tdcf
+  from jaxspoof.metrics import scorecard
 
   protocol = options.protocol and protocols.read(options.protocol)
   trials = score_lists.read(options.scores, protocol or None)
@@ -97,10 +97,7 @@ def measure(options) -> dict:
       trials, other, options.scores, options.against
     )
     systems.append(-paired if options.negate_against else paired)
-  asv = None
-  if options.asv_scores:
-    kinds = asv_scores.read(options.asv_scores)
-    asv = tdcf.asv_rates(kinds.target, kinds.nontarget, kinds.spoof)
+  asv = asv_scores.rates(options.asv_scores)
   cards = scorecard.make(
     np.stack(systems),
     trials.label,
@@ -121,7 +118,9 @@ def measure(options) -> dict:
       'spoof': int(np.sum(trials.label == 0)),
     },
     'unit': 'fraction',
-    'resampled': resampled(trials),
+    'resampled': scorecard.resampled(
+      trials.label, trials.speaker, trials.attack
+    ),
     'confidence': options.confidence,
     'resamples': options.resamples,
     'seed': options.seed,
@@ -131,17 +130,6 @@ def measure(options) -> dict:
   if options.against:
     result['against'] = {'scores': str(options.against), **cards[1]}
   return result
-
-
-def resampled(trials) -> str:
-  """What the bootstrap draws, in words."""
-  drawn = 'trials one by one'
-  if trials.speaker is not None:
-    drawn = f'{len(np.unique(trials.speaker))} speakers'
-  if trials.attack is not None:
-    count = len(np.unique(trials.attack[trials.label == 0]))
-    drawn += f' and {count} attack{"s" * (count > 1)}'
-  return drawn
 
 
 def warnings(files, cards, trials) -> list[str]:

@@ -94,6 +94,18 @@ def make(
   return cards
 
 
+def resampled(label, speaker=None, attack=None) -> str:
+  """What the bootstrap draws of trials, in words; see `make`."""
+  drawn = 'trials one by one'
+  if speaker is not None:
+    count = len(np.unique(speaker))
+    drawn = f'{count} speaker{"s" * (count > 1)}'
+  if attack is not None:
+    count = len(np.unique(np.asarray(attack)[np.asarray(label) == 0]))
+    drawn += f' and {count} attack{"s" * (count > 1)}'
+  return drawn
+
+
 def _measure(scores, label, asv: AsvRates | None) -> dict:
   """The metrics of one system on all trials."""
   found = eer_of(scores, label)

@@ -1,10 +1,9 @@
 """Everything `metrics.json` says about the scores of one split."""
 
-import jax
 import numpy as np
 
-from jaxspoof.metrics.bootstrap import bootstrap_eer
-from jaxspoof.metrics.eer import Eer, eer_of
+from jaxspoof.metrics import scorecard
+from jaxspoof.metrics.tdcf import AsvRates
 
 CONFIDENCE = 0.95
 
@@ -18,6 +17,8 @@ def summarise(
   split: str,
   selected_on: str,
   corpus: str,
+  speaker=None,
+  asv: AsvRates | None = None,
   seed: int = 0,
   resamples: int = 1000,
 ) -> dict:
@@ -31,16 +32,16 @@ def summarise(
     split: name of the split the trials are from.
     selected_on: what the model was selected by, in words.
     corpus: name of the corpus.
+    speaker: str [N]; None or '-' everywhere where speakers are unknown.
+    asv: errors of the verification system of the corpus; None = no t-DCF.
     seed: of the bootstrap.
     resamples: of the bootstrap.
 
   Returns:
-    What JSON can hold. All error rates are fractions, as `unit` says:
-    `eer`, `eer_interval` [low, high], `eer_threshold`, `trials` (`total`,
-    `bonafide`, `spoof`), `per_attack` by name (`eer`, `interval`,
-    `threshold`, `trials` = spoof trials of it; against all bona fide trials),
-    `confidence`, `resamples`, `resampled`, `seed`, `corpus`, `split`,
-    `selected_on`, `unit`.
+    What JSON can hold. All error rates are fractions, as `unit` says: what
+    `scorecard.make` says of a system, `trials` (`total`, `bonafide`,
+    `spoof`), `asv`, `confidence`, `resamples`, `resampled` (what was drawn, in
+    words), `seed`, `corpus`, `split`, `selected_on`, `unit`.
 
   Raises:
     ValueError: an utterance scored twice, columns of unequal length, and
@@ -49,44 +50,34 @@ def summarise(
   columns = [np.asarray(c) for c in (utterance, attack, label, scores)]
   _check(*columns, split)
   _, attack, label, scores = columns
-  key = jax.random.key(seed)
-
-  def rates(chosen, key) -> tuple[Eer, list[float]]:
-    part = scores[chosen], label[chosen]
-    return eer_of(*part), list(
-      bootstrap_eer(*part, key=key, resamples=resamples, confidence=CONFIDENCE)
-    )
-
-  pooled, interval = rates(np.ones(len(label), bool), key)
-  per_attack = {}
-  for number, name in enumerate(np.unique(attack[label == 0]).tolist(), 1):
-    spoof = (label == 0) & (attack == name)
-    found, low_high = rates(
-      spoof | (label == 1), jax.random.fold_in(key, number)
-    )
-    per_attack[name] = {
-      'eer': found.eer,
-      'interval': low_high,
-      'threshold': found.threshold,
-      'trials': int(spoof.sum()),
-    }
+  if speaker is not None:
+    speaker = np.asarray(speaker)
+    speaker = None if np.all(speaker == '-') else speaker
+  (card,) = scorecard.make(
+    scores[None].astype(np.float64),
+    label,
+    speaker=speaker,
+    attack=attack,
+    asv=asv,
+    resamples=resamples,
+    confidence=CONFIDENCE,
+    seed=seed,
+  )
   return {
     'corpus': corpus,
     'split': split,
-    'eer': pooled.eer,
-    'eer_interval': interval,
-    'eer_threshold': pooled.threshold,
+    **card,
     'unit': 'fraction',
     'trials': {
       'total': len(label),
       'bonafide': int(np.sum(label == 1)),
       'spoof': int(np.sum(label == 0)),
     },
-    'per_attack': per_attack,
     'selected_on': selected_on,
+    'asv': asv and asv._asdict(),
     'confidence': CONFIDENCE,
     'resamples': resamples,
-    'resampled': 'trials, bona fide and spoof separately',
+    'resampled': scorecard.resampled(label, speaker, attack),
     'seed': seed,
   }
 

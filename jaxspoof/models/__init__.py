@@ -27,7 +27,10 @@ VARIANTS = {
       channels=(16, 16, 24, 24, 24, 24),
       gat_dims=(24, 32),
       pool_ratios=(0.4, 0.5, 0.7),
-      output_dropout=0.2,
+      input_dropout=0.0,
+      pool_dropout=0.0,
+      way_dropout=0.0,
+      output_dropout=0.0,
     ),
   ),
 }
@@ -53,14 +56,33 @@ def variant(name: str, **changes):
   return type(config)(**{**vars(config), **changes}), MODELS[model][1]
 
 
-def macs(fields: Mapping[str, Any], samples: int) -> dict[str, int]:
+def fields(
+  section: Mapping[str, Any], head: str, classes: int
+) -> dict[str, Any]:
+  """Arguments of `variant` from the model section of a run's config.
+
+  Args:
+    section: `name` of a variant, and fields of its config to replace.
+    head: of the run's loss.
+    classes: of the run's task.
+
+  Raises:
+    ValueError: the section sets what follows from loss and task.
+  """
+  if own := {'head', 'classes'} & set(section):
+    raise ValueError(
+      f'config.model sets {" and ".join(sorted(own))}: these follow from '
+      'config.loss and config.task'
+    )
+  return {**section, 'head': head, 'classes': classes}
+
+
+def macs(model: Mapping[str, Any], samples: int) -> dict[str, int]:
   """Multiply-accumulates of one clip, by stage and in 'total'.
 
   Args:
-    fields: `name` of a variant, and fields of its config to replace.
+    model: `name` of a variant, and fields of its config to replace.
     samples: length of the clip.
   """
-  changes = dict(fields)
-  name = changes.pop('name')
-  config, _ = variant(name, **changes)
-  return MACS[VARIANTS[name][0]](config, samples)
+  config, _ = variant(**model)
+  return MACS[VARIANTS[model['name']][0]](config, samples)

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxspoof.frontends import sinc
-from jaxspoof.models import graph, layers
+from jaxspoof.models import graph, heads, layers
 from jaxspoof.models.aasist_config import BRANCHES, POOL, AasistConfig
 from jaxspoof.models.encoder import Encoder
 
@@ -70,13 +70,18 @@ def _make_branches(config: AasistConfig, rngs: nnx.Rngs) -> Branch:
 
 
 class Aasist(nnx.Module):
-  """The countermeasure: waves in, a bona fide and a spoof logit out.
+  """The countermeasure: waves in, a spoof and a bona fide logit out.
 
   Works for any number of samples from `config.min_samples` (2,315 for the
   published model, 0.14 s; it was trained on 64,600). A new module is in
   training mode: dropout, batch statistics. For evaluation take
   `nnx.view(model, deterministic=True, use_running_average=True)`.
+
+  Attributes:
+    variable_length: False: all clips of a batch have one length.
   """
+
+  variable_length = False
 
   def __init__(self, config: AasistConfig, rngs: nnx.Rngs):
     """Draws the parameters as the original does.
@@ -112,7 +117,7 @@ class Aasist(nnx.Module):
     self.master = _normal((BRANCHES, 1, 1, first), config, rngs)
     self.branches = _make_branches(config, rngs)
     self.output_dropout = layers.Dropout(config.output_dropout)
-    self.output = layers.linear(5 * second, 2, **options)
+    self.output = heads.make(config.head, 5 * second, config.classes, **options)
 
   def __call__(
     self, wave_BxT: jax.Array, rngs: nnx.Rngs | None = None
@@ -125,17 +130,17 @@ class Aasist(nnx.Module):
         training mode only.
 
     Returns:
-      float32 logits `[B, 2]` (float64 where the parameters are): spoof, bona
-      fide. The difference, bona fide minus spoof, is the score.
+      float32 outputs of the head (float64 where the parameters are); of the
+      default one logits `[B, 2]`: spoof, bona fide.
 
     Raises:
       ValueError: not `[B, T]`, not floating point, or too short.
     """
     noise = self._noise(wave_BxT, rngs)
     hidden_BxD = self._embed(wave_BxT, rngs, noise)
-    logits_Bx2 = self.output(self.output_dropout(hidden_BxD, noise))
+    outputs_BxK = self.output(self.output_dropout(hidden_BxD, noise))
     assert noise is None or not noise.left, 'more numbers drawn than used'
-    return logits_Bx2
+    return outputs_BxK
 
   def embed(
     self, wave_BxT: jax.Array, rngs: nnx.Rngs | None = None

@@ -3,7 +3,7 @@
 import dataclasses
 
 from jaxspoof.frontends import sinc
-from jaxspoof.models import graph
+from jaxspoof.models import graph, heads
 
 POOL = 3  # of the front end and of each residual block
 BRANCHES = 2
@@ -32,6 +32,8 @@ class AasistConfig:
     output_dropout: rate before the last layer.
     freq_mask: silence a random band of filters in each training batch.
     freq_mask_limit: widest such band plus one, in filters.
+    head: kind of the last layer, see `heads`; follows from the loss.
+    classes: bona fide is the last one; for detection spoof and bona fide.
     dtype: of the residual encoder, where the time and the memory go; front
       end, graphs and statistics are at least float32.
     param_dtype: of parameters and statistics.
@@ -52,6 +54,8 @@ class AasistConfig:
   output_dropout: float = 0.5
   freq_mask: bool = False
   freq_mask_limit: int = 20
+  head: str = 'linear'
+  classes: int = 2
   dtype: str = 'float32'
   param_dtype: str = 'float32'
   remat: bool = False
@@ -60,6 +64,7 @@ class AasistConfig:
     """Makes tuples of lists and refuses what cannot work."""
     for name in ('channels', 'gat_dims', 'pool_ratios', 'temperatures'):
       object.__setattr__(self, name, tuple(getattr(self, name)))
+    heads.check(self.head, self.classes)
     self._need('frontend', self.frontend in FRONTENDS, f'one of {FRONTENDS}')
     self._need('dtype', self.dtype in DTYPES, f'one of {DTYPES}')
     known = ('float32', 'float64')

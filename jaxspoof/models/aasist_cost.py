@@ -5,6 +5,7 @@ values do; normalisation, activations, pooling and softmax are left out.
 """
 
 from jaxspoof.frontends import sinc
+from jaxspoof.models import heads
 from jaxspoof.models.aasist import AasistConfig
 from jaxspoof.models.graph import kept_nodes
 
@@ -50,7 +51,7 @@ def parameters(config: AasistConfig) -> int:
     + 2 * (_attention_parameters(channels, first) + first + 1)
     + 2 * _joint_parameters(first, second)
     + 2 * (_joint_parameters(second, second) + 2 * (second + 1))
-    + 2 * (5 * second + 1)
+    + heads.parameters(config.head, 5 * second, config.classes)
   )
 
 

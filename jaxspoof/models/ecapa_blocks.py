@@ -133,7 +133,9 @@ class Tdnn(nnx.Module):
     noise: layers.Noise | None = None,
   ) -> jax.Array:
     """Returns `[B, N, O]`."""
-    return self.finish(self.conv(x_BxNxI, extent, with_bias=False), extent, noise)
+    return self.finish(
+      self.conv(x_BxNxI, extent, with_bias=False), extent, noise
+    )
 
   def finish(
     self,
@@ -187,7 +189,9 @@ class SqueezeExcitation(nnx.Module):
   def __call__(self, x_BxNxC: jax.Array, extent: Extent | None = None):
     """Returns the scales, `[B, 1, C]` in the dtype of `x`."""
     mask_BxN = None if extent is None else extent.mask_BxN
-    s_Bx1xC = mean_over_time(x_BxNxC.astype(layers.wide(x_BxNxC.dtype)), mask_BxN)
+    s_Bx1xC = mean_over_time(
+      x_BxNxC.astype(layers.wide(x_BxNxC.dtype)), mask_BxN
+    )
     s_Bx1xC = self.conv2(jax.nn.relu(self.conv1(s_Bx1xC)))
     return jax.nn.sigmoid(s_Bx1xC).astype(x_BxNxC.dtype)
 

@@ -91,9 +91,7 @@ class ECAPA_TDNN(nnx.Module):  # noqa: N801 (the name of the original)
     self._make(config, dict(param_dtype=param_dtype, rngs=rngs))
 
   def _make(self, config: TdnnConfig, options: dict):
-    outer = dict(
-      activation=config.function, dropout=config.dropout, **options
-    )
+    outer = dict(activation=config.function, dropout=config.dropout, **options)
     first, *blocks, last = config.layers
     self.block0 = Tdnn(*first[:3], **_spread(first), **outer)
     for i, layer in enumerate(blocks, 1):

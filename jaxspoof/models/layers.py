@@ -18,7 +18,11 @@ Padding = tuple[tuple[int, int], tuple[int, int]]
 
 def uniform_of_fan_in(fan_in: int):
   """Initialiser of PyTorch's Linear and Conv: uniform in +-1/sqrt(fan_in)."""
-  bound = 1 / math.sqrt(fan_in)
+  return uniform(1 / math.sqrt(fan_in))
+
+
+def uniform(bound: float):
+  """Initialiser that draws uniformly from [-bound, bound)."""
 
   def init(key, shape, dtype, out_sharding=None):
     del out_sharding
@@ -222,9 +226,7 @@ class BatchNorm(nnx.Module):
     if momentum is not None:
       self.momentum = momentum
 
-  def __call__(
-    self, x: jax.Array, mask: jax.Array | None = None
-  ) -> jax.Array:
+  def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
     """Normalises `[..., features]`; in training mode updates the statistics.
 
     Args:

@@ -5,6 +5,8 @@
   charts.py      the pictures; drawing.py: as SVG in the style of the page
   markup.py      HTML that escapes whatever comes from a file
   results.py     parts of the page: the result
+  naming.py      parts of the page: which attack it was; maps.py: its pictures
+  decisions.py   parts of the page: costs of decisions, calibration
   background.py  parts of the page: training, selection, cost, versions
   page.py        puts them together
   comparison.py  another page: several runs beside each other

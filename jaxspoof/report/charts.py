@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 
+from jaxspoof.report import curves
 from jaxspoof.report.curves import det_points, histograms, probit, rate_limits
 from jaxspoof.report.drawing import (
   BONAFIDE,
@@ -90,6 +91,30 @@ def histogram(name: str, scores, labels, threshold: float) -> Html:
     f'the EER is {threshold:.4g}',
     draw,
     3.1,
+  )
+
+
+def reliability(name: str, scores, labels) -> Html:
+  """Share of bona fide trials against what their scores say, in groups."""
+  said, found = curves.reliability(scores, labels)
+
+  def draw(axes):
+    axes.plot([0, 100], [0, 100], color=GRID, linewidth=0.9)
+    axes.plot(100 * said, 100 * found, 'o-', color=SERIES[0], markersize=4)
+    axes.set(
+      xlim=(-2, 102),
+      ylim=(-2, 102),
+      aspect='equal',
+      xlabel='bona fide by the scores, %',
+      ylabel='bona fide in truth, %',
+    )
+
+  points = ', '.join(
+    f'{percent(a, 0)} said {percent(b, 0)} found'
+    for a, b in zip(said, found, strict=True)
+  )
+  return picture(
+    f'reliability-{name}', f'Reliability of split {name}: {points}', draw, 3.4
   )
 
 

@@ -4,8 +4,9 @@ import pathlib
 
 import numpy as np
 
+from jaxspoof import protocols
 from jaxspoof import workdir as workdir_lib
-from jaxspoof.metrics import clustered
+from jaxspoof.metrics import clustered, scorecard
 from jaxspoof.report import charts
 from jaxspoof.report.markup import (
   Html,
@@ -86,9 +87,15 @@ def _split(split: str, runs: dict[str, Run]) -> Html:
   trials = _aligned(split, runs)
   scores_KxN = np.stack([t.scores for t in trials.values()])
   first = next(iter(trials.values()))
+  speaker = _speakers(split, next(iter(runs.values())), first.utterance)
   eers_KxR = clustered.resampled_metrics(
-    scores_KxN, first.label, resamples=RESAMPLES
+    scores_KxN,
+    first.label,
+    speaker=speaker,
+    attack=first.attack,
+    resamples=RESAMPLES,
   )['eer']
+  drawn = scorecard.resampled(first.label, speaker, first.attack)
   rates = [run.rates[split].eer for run in runs.values()]
   rows = []
   for number, (name, run) in enumerate(runs.items()):
@@ -108,12 +115,13 @@ def _split(split: str, runs: dict[str, Run]) -> Html:
     element(
       'p',
       f'{len(first.label):,} trials, {bonafide:,} bona fide. Intervals: 95 % '
-      f'percentile bootstrap, {RESAMPLES:,} resamples of trials, the same ones '
-      'for all runs, so that a difference has an interval of its own, in '
+      f'percentile bootstrap, {RESAMPLES:,} resamples of {drawn}, the same '
+      'ones for all runs, so that a difference has an interval of its own, in '
       'percentage points; same sign: share of the resamples in which the '
       'difference points the same way.',
     ),
     table(f'EER on split “{split}”', head, rows, class_='numbers'),
+    _attacks(split, runs),
     figure(
       charts.det(
         {
@@ -122,6 +130,46 @@ def _split(split: str, runs: dict[str, Run]) -> Html:
         }
       ),
       'Detection error trade-off on probit axes. Lower left is better.',
+    ),
+  )
+
+
+def _speakers(split: str, run: Run, utterance) -> np.ndarray | None:
+  """Speakers of trials; None where the run does not tell or does not know."""
+  path = run.workdir / 'protocols' / f'{split}.txt'
+  if not path.is_file():
+    return None
+  found = protocols.read(path)
+  by_name = dict(zip(found.utterance.tolist(), found.speaker, strict=True))
+  if set(by_name) != set(utterance.tolist()):
+    raise ReportError(f'{path}: not the trials of scores/{split}.txt')
+  speaker = np.array([by_name[name] for name in utterance.tolist()])
+  return None if np.all(speaker == '-') else speaker
+
+
+def _attacks(split: str, runs: dict[str, Run]) -> Html | None:
+  """EER of each attack with its interval, a column for each run."""
+  summaries = [run.summaries.get(split, {}) for run in runs.values()]
+  found = [summary.get('per_attack') for summary in summaries]
+  if not all(found):
+    return None
+  cells = {
+    name: [
+      f'{percent(row[name]["eer"])} ({interval(row[name]["interval"])})'
+      if name in row
+      else ''
+      for row in found
+    ]
+    for name in dict.fromkeys(name for row in found for name in row)
+  }
+  return element(
+    'details',
+    element('summary', f'The attacks of split “{split}” in numbers'),
+    table(
+      f'EER per attack, split “{split}”',
+      ['attack', *runs],
+      [[name, *row] for name, row in cells.items()],
+      class_='numbers',
     ),
   )
 

@@ -67,3 +67,80 @@ def histograms(scores, labels):
     inside = np.clip(scores[labels == label], low, high)
     shares[label] = np.histogram(inside, edges)[0] / len(inside)
   return edges, shares
+
+
+def principal_axes(x_NxD, count: int) -> tuple[np.ndarray, ...]:
+  """Directions of the largest variance (PCA), with a sign that is fixed.
+
+  Args:
+    x_NxD: float [N, D].
+    count: how many; at most D are found.
+
+  Returns:
+    (mean [D], axes [count, D], share of the variance along each [count]). The
+    largest entry of an axis by size is positive.
+  """
+  x_NxD = np.asarray(x_NxD, np.float64)
+  mean_D = x_NxD.mean(axis=0)
+  _, sizes, axes = np.linalg.svd(x_NxD - mean_D, full_matrices=False)
+  axes, shares = axes[:count], sizes**2 / max(np.sum(sizes**2), 1e-300)
+  largest = np.argmax(np.abs(axes), axis=1)[:, None]
+  return (
+    mean_D,
+    axes * np.sign(np.take_along_axis(axes, largest, axis=1)),
+    shares[:count],
+  )
+
+
+def thin_groups(groups, most: int) -> np.ndarray:
+  """Chooses about `most` of many points, no group dying out.
+
+  Args:
+    groups: [N], the group of each point.
+    most: points that are kept, about: small groups stay whole first.
+
+  Returns:
+    Their indices, rising; spread evenly over each group.
+  """
+  _, groups = np.unique(np.asarray(groups), return_inverse=True)
+  left, counts = most, np.bincount(groups)
+  kept = []
+  for done, group in enumerate(np.argsort(counts, kind='stable')):
+    share = min(counts[group], max(1, left // (len(counts) - done)))
+    members = np.flatnonzero(groups == group)
+    kept.append(members[np.linspace(0, len(members) - 1, share).astype(int)])
+    left -= share
+  return np.sort(np.concatenate(kept))
+
+
+def reliability(scores, labels):
+  """What scores say, read as log-likelihood ratios, and what is so.
+
+  Both classes weigh the same in all, as if they were equally likely
+  beforehand: a score s then says that the trial is bona fide with probability
+  1 / (1 + exp(-s)). Trials are grouped by rising score; equal scores stay
+  together.
+
+  Args:
+    scores: float [N].
+    labels: int [N], both classes.
+
+  Returns:
+    (said, found): of each group the mean probability and the share of bona
+    fide trials, float64 [groups], by rising score.
+  """
+  order = np.argsort(scores, kind='stable')
+  scores, labels = np.asarray(scores)[order], np.asarray(labels)[order]
+  weight = np.array([0.5, 0.5]) / np.bincount(labels, minlength=2)
+  weight = weight[labels]
+  groups = int(np.clip(np.sqrt(min(np.bincount(labels))), 2, 12))
+  # The middle of all trials of one score decides on the group of all of them.
+  _, first, inverse = np.unique(scores, return_index=True, return_inverse=True)
+  before = np.append(0, np.cumsum(weight))
+  middle = (before[first] + before[np.append(first[1:], len(scores))]) / 2
+  group = np.minimum((middle * groups).astype(int), groups - 1)[inverse]
+  total = np.bincount(group, weight, groups)
+  said = np.bincount(group, weight * special.expit(scores), groups)
+  found = np.bincount(group, weight * labels, groups)
+  there = total > 0
+  return said[there] / total[there], found[there] / total[there]

@@ -16,6 +16,7 @@ from jaxspoof.report.markup import Html, text
 INK, MUTED, GRID = '#010101', '#020202', '#030303'
 BONAFIDE, SPOOF = '#040404', '#050505'
 SERIES = ('#060606', '#070707', '#080808', '#090909')
+CLASSES = tuple(f'#1{n}1{n}1{n}' for n in range(9))
 VARIABLES = {
   INK: 'ink',
   MUTED: 'muted',
@@ -23,6 +24,7 @@ VARIABLES = {
   BONAFIDE: 'bonafide',
   SPOOF: 'spoof',
   **{color: f'series{n}' for n, color in enumerate(SERIES, 1)},
+  **{color: f'class{n}' for n, color in enumerate(CLASSES, 1)},
 }
 WIDTH = 4.9  # inches of the drawing; the page scales it to its column
 STYLE = {

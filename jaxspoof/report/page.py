@@ -2,16 +2,21 @@
 
 import pathlib
 
-from jaxspoof.report import background, results
+from jaxspoof.report import background, decisions, naming, results
 from jaxspoof.report.markup import Html, element, join, percent
 from jaxspoof.report.run import Run, load
 from jaxspoof.report.style import CSS
 from jaxspoof.scores import write_atomically
 
 PARTS = (
+  naming.figures,
+  naming.confusions,
+  naming.maps,
   results.splits,
   results.errors,
   results.attacks,
+  decisions.costs,
+  decisions.calibration,
   background.training,
   background.selection,
   background.cost,
@@ -32,6 +37,8 @@ def render(run: Run) -> str:
   title = 'Report, no result yet'
   if run.metrics is not None:
     title = f'EER {percent(run.metrics["eer"])} on {run.metrics["split"]}'
+  if run.recognition is not None:
+    title = naming.title(run)
   body = element(
     'body',
     results.header(run),

@@ -1,7 +1,7 @@
 """Parts of the page: the result. Each takes a run and gives HTML, or None."""
 
 from jaxspoof.metrics.eer import Eer
-from jaxspoof.report import charts
+from jaxspoof.report import charts, naming
 from jaxspoof.report.markup import (
   Html,
   element,
@@ -25,7 +25,7 @@ def header(run: Run) -> Html:
   return element(
     'header',
     element('h1', f'{name} on {corpus}'),
-    _headline(run),
+    _headline(run) if run.recognition is None else naming.headline(run),
     *(element('p', note, class_='note') for note in run.notes),
   )
 

@@ -18,6 +18,7 @@ SUMMARY = {
   'per_attack': dict,
   'selected_on': str,
 }
+RECOGNITION = {'classes': list, 'train': str, 'dev': str, 'splits': dict}
 ATTACK = {'eer': NUMBER, 'interval': list, 'trials': int}
 KNOWN = ('config.json', 'metrics.jsonl', 'metrics.json')
 
@@ -38,6 +39,7 @@ class Run:
     cost: cost.json; None before the run has ended.
     scores: score files by name of the split.
     rates: the EER of each score file, computed here.
+    recognition: recognition.json; None where no attacks are named.
     notes: what is missing or does not fit together, in sentences.
   """
 
@@ -48,6 +50,7 @@ class Run:
   cost: dict | None
   scores: dict[str, score_files.Scores]
   rates: dict[str, Eer]
+  recognition: dict | None
   notes: list[str]
 
   @property
@@ -105,7 +108,13 @@ def load(workdir) -> Run:
     for path in sorted((workdir / 'scores').glob(pattern))
   }
   rates = {split: _rate(trials, split) for split, trials in scores.items()}
-  run = Run(workdir, config or {}, lines, metrics, cost, scores, rates, notes)
+  recognition = _object(workdir / 'recognition.json')
+  if recognition is not None:
+    _check(recognition, RECOGNITION, workdir / 'recognition.json', '')
+  run = Run(
+    workdir, config or {}, lines, metrics, cost, scores, rates, recognition,
+    notes,
+  )  # fmt: skip
   notes.extend(_disagreements(run))
   return run
 

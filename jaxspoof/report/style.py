@@ -12,6 +12,10 @@ CSS = """
   --bonafide: #1f6fb2; --spoof: #c8551b; --note: #fff4d6; --edge: #b98900;
   --series1: #0b746f; --series2: #8a4fa8; --series3: #8f6a00;
   --series4: #b3365b;
+  /* Many classes side by side: Paul Tol's "muted", for all kinds of sight. */
+  --class1: #cc6677; --class2: #332288; --class3: #b39b2e; --class4: #117733;
+  --class5: #56b1d8; --class6: #882255; --class7: #44aa99; --class8: #7d7d1f;
+  --class9: #aa4499;
 }
 @media (prefers-color-scheme: dark) {
   :root {
@@ -20,6 +24,9 @@ CSS = """
     --bonafide: #6cb2ee; --spoof: #f0955c; --note: #3a3115; --edge: #d9ae3c;
     --series1: #4cc4bd; --series2: #cf9be6; --series3: #d9b44a;
     --series4: #f08aa8;
+    --class1: #ee8866; --class2: #77aadd; --class3: #eedd88;
+    --class4: #44bb99; --class5: #99ddff; --class6: #ff9db0;
+    --class7: #bbcc33; --class8: #aaaa00; --class9: #d3a6e6;
   }
 }
 * { box-sizing: border-box; }

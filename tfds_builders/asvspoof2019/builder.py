@@ -61,8 +61,19 @@ class _Asvspoof2019(records.RecordBuilder):
     path = self._archive_path()
     root = protocol.paths(self.ACCESS)['train']
     packed = self._opened.enter_context(archive.opened(path, root))
+    self._keep_asv_scores(packed)
     read = functools.partial(_read, packed, self.builder_config.pcm)
     return self.shards(self._trials(packed), read, path)
+
+  def _keep_asv_scores(self, packed: archive.Archive) -> None:
+    """Copies the organisers' verification scores, which the t-DCF needs."""
+    folder = pathlib.Path(self.data_dir, 'asv_scores')
+    for split, path in protocol.asv_paths(self.ACCESS).items():
+      if packed.size(path) is None:
+        print(f'note: {packed.path} has no {path}: no t-DCF of {split}')
+        continue
+      folder.mkdir(exist_ok=True)
+      (folder / f'{split}.txt').write_bytes(packed.read(path))
 
   def _archive_path(self) -> pathlib.Path:
     folder = self.inputs.manual_dir or pathlib.Path(

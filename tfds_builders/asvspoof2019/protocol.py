@@ -53,6 +53,19 @@ def paths(access: str) -> dict[str, str]:
   }
 
 
+def asv_paths(access: str) -> dict[str, str]:
+  """Returns the path of the verification scores in the archive, by split.
+
+  Args:
+    access: 'LA' or 'PA'.
+  """
+  folder = f'ASVspoof2019_{access}_asv_scores'
+  return {
+    split: f'{folder}/ASVspoof2019.{access}.asv.{split}.gi.trl.scores.txt'
+    for split in ('dev', 'eval')
+  }
+
+
 def parse(data: bytes, access: str, name: str) -> list[Line]:
   """Reads a protocol.
 

@@ -1,0 +1,165 @@
+"""JOB: writes the embeddings of splits of a corpus, or of own recordings.
+
+  embeddings.npz   vectors, outputs and what is known of each clip
+  embeddings.tsv   the same clips as a table, without the vectors
+  failures.tsv     clips that could not be embedded, and why
+
+Read from top to bottom.
+"""
+
+import dataclasses
+import os
+import pathlib
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from jaxspoof import embeddings
+from jaxspoof import workdir as workdir_lib
+from jaxspoof.config import section
+from jaxspoof.data import audio, pipeline
+from jaxspoof.detector import Detector
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+  """Which clips of which corpus.
+
+  Attributes:
+    name: corpus, as for training.
+    data_dir: where built corpora lie; None for the TFDS default.
+    build: build the corpus first where it is missing.
+    splits: their names.
+  """
+
+  name: str = 'quickstart'
+  data_dir: str | None = None
+  build: bool = False
+  splits: tuple[str, ...] = ('train', 'dev', 'eval')
+
+  def __post_init__(self):
+    if not self.splits or isinstance(self.splits, str):
+      raise ValueError(
+        f'data.splits={self.splits!r}: expected names of splits, such as '
+        "('dev', 'eval')"
+      )
+
+
+@dataclasses.dataclass(frozen=True)
+class EmbedConfig:
+  """What is embedded, and by what.
+
+  Attributes:
+    checkpoint: workdir of a run, or a `.pth` of the original AASIST.
+    model: name the checkpoint must have; None takes what it is.
+    input: a file, or a folder that is searched to the bottom; None takes
+      `data`.
+    data: corpus and splits.
+    seconds: how much of each clip is taken; None for what the evaluation of
+      the run took.
+    batch: clips at once; None for what the detector takes.
+  """
+
+  checkpoint: str
+  model: str | None = None
+  input: str | None = None
+  data: DataConfig = DataConfig()
+  seconds: float | None = None
+  batch: int | None = None
+
+  def __post_init__(self):
+    if not self.checkpoint:
+      raise ValueError(
+        'checkpoint is not set; expected the workdir of a run or a .pth file '
+        'of the original AASIST: --config.checkpoint=WORKDIR'
+      )
+    if self.batch is not None and self.batch < 1:
+      raise ValueError(f'batch={self.batch}: expected at least 1')
+
+
+def embed(values: Mapping[str, Any], workdir: pathlib.Path) -> dict:
+  """Embeds what a config names.
+
+  Args:
+    values: the config as a dictionary, see `EmbedConfig`.
+    workdir: folder to write into; made if missing.
+
+  Returns:
+    `clips` embedded, `failed` ones, `size` of an embedding.
+
+  Raises:
+    ValueError: a config that cannot work, or no clip that can be embedded.
+  """
+  # ------------------------------------------------------------- checks ---
+  config = _config(values)
+  if jax.process_count() > 1:
+    raise ValueError('embed runs on one host; leave out --distributed')
+  detector = Detector.load(
+    config.checkpoint, config.model, seconds=config.seconds, batch=config.batch
+  )
+  workdir_lib.claim(workdir, dict(values), first=True)
+
+  # -------------------------------------------------------------- clips ---
+  if config.input is not None:
+    loads = embeddings.loads_of_files(_files(config.input))
+  else:
+    loads = _loads_of_corpus(config.data)
+  print(f'{detector.model}: embedding {len(loads):,} clips', flush=True)
+  found, failures = embeddings.embed(detector, loads)
+
+  # ------------------------------------------------------------- output ---
+  embeddings.write_table(
+    workdir / 'failures.tsv',
+    ('utterance', 'error'),
+    [(failure.path, failure.error) for failure in failures],
+  )
+  for failure in failures:
+    print(failure.error, file=sys.stderr, flush=True)
+  if found is None:
+    raise ValueError(f'none of {len(loads):,} clips could be embedded')
+  embeddings.save(workdir, found, detector.classes)
+  size = found.embedding.shape[1]
+  print(
+    f'{len(found):,} embeddings of {size} numbers in '
+    f'{workdir / "embeddings.npz"}'
+  )
+  if failures:
+    listed = workdir / 'failures.tsv'
+    print(f'{len(failures):,} clips could not be embedded, listed in {listed}')
+  return {'clips': len(found), 'failed': len(failures), 'size': size}
+
+
+# ------------------------------------------------------------------ helpers ---
+def _config(values: Mapping[str, Any]) -> EmbedConfig:
+  values = {k: v for k, v in values.items() if k != 'job'}
+  values.setdefault('checkpoint', None)
+  values['data'] = section(DataConfig, values.get('data', {}), 'config.data')
+  return section(EmbedConfig, values, 'config')
+
+
+def _files(name: str) -> list[str]:
+  """The file, or the audio files below the folder."""
+  path = os.path.expanduser(name)
+  if not os.path.exists(path):
+    raise ValueError(f'input={name!r}: there is no such file or folder')
+  found = audio.find(path) if os.path.isdir(path) else [path]
+  if not found:
+    raise ValueError(
+      f'input={name!r}: no audio files below this folder '
+      f'({", ".join(audio.EXTENSIONS)})'
+    )
+  return found
+
+
+def _loads_of_corpus(data: DataConfig) -> list[embeddings.Load]:
+  if data.build:
+    from tfds_builders import build
+
+    build.build(data.name, data_dir=data.data_dir)
+  loads = []
+  for split in data.splits:
+    source = pipeline.open_source(data.name, split, data.data_dir)
+    loads += embeddings.loads_of_split(source)
+  return loads

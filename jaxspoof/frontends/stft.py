@@ -1,0 +1,107 @@
+"""Short-time power spectra of batches of clips of different lengths.
+
+Letters in names: B batch, T samples, N frames, K window samples, R rows of
+one hop, H hop, W frequency bins.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+PAD_MODES = ('constant', 'reflect')
+
+
+def frames_made(samples: int, n_fft: int, hop: int, pad: int) -> int:
+  """Frames of a clip with `pad` samples added at each end; not below 0."""
+  return max(0, 1 + (samples + 2 * pad - n_fft) // hop)
+
+
+def pre_emphasise(wave_BxT: jax.Array, factor: float) -> jax.Array:
+  """x[t] - factor x[t - 1]; the first sample stays as it is."""
+  before_BxT = jnp.pad(wave_BxT[:, :-1], ((0, 0), (1, 0)))
+  return wave_BxT - factor * before_BxT
+
+
+def pad_ends(
+  wave_BxT: jax.Array, samples_B: jax.Array | None, pad: int, mode: str
+) -> jax.Array:
+  """Adds `pad` samples before each clip and after its own end.
+
+  Args:
+    wave_BxT: waves, 0 from each clip's end on.
+    samples_B: lengths of the clips; None where each fills its row. With
+      'reflect' a clip must be longer than `pad`.
+    pad: samples at each end.
+    mode: 'constant' (zeros) or 'reflect' (mirrored at the outermost samples,
+      which are not repeated).
+
+  Returns:
+    `[B, T + 2 pad]`; what lies `pad` samples past a clip's end has no meaning.
+  """
+  if mode == 'constant' or samples_B is None:
+    return jnp.pad(wave_BxT, ((0, 0), (pad, pad)), mode=mode)
+  samples = wave_BxT.shape[1]
+  source_BxT = jnp.abs(jnp.arange(-pad, samples + pad))[None]
+  last_Bx1 = samples_B[:, None] - 1
+  source_BxT = jnp.minimum(source_BxT, 2 * last_Bx1 - source_BxT)
+  source_BxT = jnp.clip(source_BxT, 0, samples - 1)
+  return jnp.take_along_axis(wave_BxT, source_BxT, 1, mode='clip')
+
+
+def frame(wave_BxT: jax.Array, length: int, hop: int, frames: int) -> jax.Array:
+  """Cuts overlapping frames, `[B, frames, length]`; short waves get zeros.
+
+  A frame is put together of neighbouring rows of one hop. A gather is as fast
+  forwards, but its gradient, a scatter, makes that of the spectrum twice as
+  slow (2.2 ms instead of 1.2 for 4 s on two CPU cores).
+  """
+  rows = -(-length // hop)
+  needed = (frames - 1 + rows) * hop
+  missing = max(0, needed - wave_BxT.shape[1])
+  wave_BxT = jnp.pad(wave_BxT, ((0, 0), (0, missing)))[:, :needed]
+  h_BxRxH = wave_BxT.reshape(-1, frames - 1 + rows, hop)
+  pieces = [h_BxRxH[:, i : i + frames] for i in range(rows)]
+  return jnp.concatenate(pieces, -1)[:, :, :length]
+
+
+def power_spectrum(
+  wave_BxT: jax.Array, window_K: np.ndarray, n_fft: int, hop: int, frames: int
+) -> jax.Array:
+  """Squared magnitudes of windowed Fourier transforms.
+
+  The window sits in the middle of n_fft samples. The samples around it are 0
+  after windowing and where they are does not change a magnitude, so frames
+  hold the window's samples only and zeros follow.
+
+  The FFT was measured against a product with the cosines and sines (float32,
+  n_fft 512, window 400, hop 160, two CPU cores): 0.29 ms against 0.78 for
+  4 s forwards, 1.2 against 3.2 with the gradient.
+
+  Args:
+    wave_BxT: padded waves.
+    window_K: at most n_fft samples.
+    n_fft: points of the transform.
+    hop: samples from one frame to the next.
+    frames: how many.
+
+  Returns:
+    `[B, frames, n_fft // 2 + 1]`.
+  """
+  first = (n_fft - len(window_K)) // 2
+  h_BxNxK = frame(wave_BxT[:, first:], len(window_K), hop, frames)
+  h_BxNxK = h_BxNxK * jnp.asarray(window_K, h_BxNxK.dtype)[None, None]
+  spectrum_BxNxW = jnp.fft.rfft(h_BxNxK, n_fft)
+  return spectrum_BxNxW.real**2 + spectrum_BxNxW.imag**2
+
+
+def raise_power(power_BxNxW: jax.Array, exponent: float) -> jax.Array:
+  """Turns squared magnitudes into magnitudes to the power of `exponent`.
+
+  The gradient at digital silence is 0, where that of a root is infinite.
+  """
+  if exponent == 2:
+    return power_BxNxW
+  silent = power_BxNxW == 0
+  return jnp.where(
+    silent, 0, jnp.where(silent, 1, power_BxNxW) ** (exponent / 2)
+  )

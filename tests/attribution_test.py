@@ -1,0 +1,206 @@
+"""Naming attacks: results from embedded clips, the page, the whole job."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from jaxspoof import embeddings, recognition, report
+from jaxspoof.data import classes as classes_lib
+from jaxspoof.embeddings import Embeddings
+from jaxspoof.metrics import recognition as metrics
+from jaxspoof.recognition import RecognitionConfig
+from jaxspoof.report.run import ReportError
+
+KNOWN = ('A01', 'A02', '-')
+SIZE = 6
+
+
+def clips(spread=0.3, dev_unknown=False, count=20, seed=0):
+  """Embeddings around a vector per attack; outputs are cosines to them."""
+  rng = np.random.default_rng(seed)
+  middle = {a: np.eye(SIZE)[i] for i, a in enumerate((*KNOWN, 'A07', 'A08'))}
+  attacks = {
+    'train': KNOWN,
+    'dev': (*KNOWN, 'A07') if dev_unknown else KNOWN,
+    'eval': ('A01', 'A07', 'A08', '-'),
+  }
+  rows = [
+    (middle[attack] + rng.normal(0, spread, SIZE), attack, split)
+    for split, names in attacks.items()
+    for attack in names
+    for _ in range(count)
+  ]
+  vectors, attack, split = map(np.array, zip(*rows, strict=True))
+  unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+  outputs = unit @ np.stack([middle[a] for a in KNOWN]).T
+  label = (attack == '-').astype(np.int32)
+  return Embeddings(
+    vectors.astype(np.float32), outputs.astype(np.float32),
+    outputs[:, -1].astype(np.float32),
+    np.array([f'u{i}' for i in range(len(rows))]), split,
+    np.full(len(rows), 's'), attack, label,
+  )  # fmt: skip
+
+
+def recognise(found, **how):
+  return recognition.recognise(
+    classes_lib.Classes(KNOWN),
+    found,
+    train_split='train',
+    dev_split='dev',
+    how=RecognitionConfig(**how),
+  )
+
+
+# -------------------------------------------------------------- results ---
+def test_results_are_those_of_the_metrics():
+  found = clips(spread=0.5)
+  result = recognise(found, neighbours=3, quantile=0.1)
+  assert json.loads(json.dumps(result)) == result
+  assert result['classes'] == ['A01', 'A02', 'bonafide', 'unknown']
+  assert list(result['splits']) == ['dev', 'eval']
+  dev, part = found.of('dev'), found.of('eval')
+  labels = {'A01': 0, 'A02': 1, '-': 2}
+  truth = np.array([labels.get(a, 3) for a in part.attack])
+  answers = part.outputs.argmax(axis=1)
+  closed = result['splits']['eval']['closed_set']
+  expected = metrics.figures(truth[truth < 3], answers[truth < 3], 3)
+  assert closed['accuracy'] == expected.accuracy
+  assert closed['macro_f1'] == expected.macro_f1
+  assert result['splits']['eval']['trials'] == {'known': 40, 'unknown': 40}
+  assert sum(c['trials'] for c in closed['per_class'].values()) == 40
+
+  train = found.of('train').embedding
+  for method, score in (
+    ('score', lambda x: x.outputs.max(axis=1)),
+    ('neighbours', lambda x: metrics.nearest(train, x.embedding, 3)),
+  ):
+    opened = result['splits']['eval']['open_set'][method]
+    # 6 of 60 dev clips may be refused.
+    assert opened['threshold'] == np.sort(score(dev))[6]
+    decided = np.where(score(part) < opened['threshold'], 3, answers)
+    expected = metrics.figures(truth, decided, 4)
+    assert opened['macro_f1'] == expected.macro_f1
+    assert opened['accuracy'] == expected.accuracy
+    assert opened['auroc'] == metrics.auroc(score(part), truth, 3)
+    assert opened['known_refused'] == np.mean(decided[truth < 3] == 3)
+    assert opened['unknown_found'] == np.mean(decided[truth == 3] == 3)
+    rows = np.array([opened['by_attack'][a] for a in ('A07', 'A08')])
+    np.testing.assert_array_equal(rows.sum(axis=0), expected.confusion[3])
+    dev_found = result['splits']['dev']['open_set'][method]
+    assert dev_found['known_refused'] == 0.1
+    assert dev_found['auroc'] is dev_found['unknown_found'] is None
+
+
+def test_unknown_attacks_are_found_where_they_are_far():
+  result = recognise(clips(spread=0.05))
+  for opened in result['splits']['eval']['open_set'].values():
+    assert opened['auroc'] == 1
+    assert opened['unknown_found'] == 1
+    assert opened['macro_f1'] > 0.9 > 0.3 > opened['majority']['macro_f1']
+
+
+def test_threshold_follows_unknown_dev_trials_where_there_are_some():
+  found = clips(spread=0.5, dev_unknown=True)
+  for method, opened in recognise(found)['splits']['dev']['open_set'].items():
+    assert 'with its unknown trials' in opened['chosen_by'], method
+    assert f'{opened["macro_f1"]:.4f}' in opened['chosen_by']
+
+
+def test_an_infinite_threshold_is_none_in_json():
+  found = clips(spread=0.05, dev_unknown=True)
+  found.outputs[:] = found.outputs - found.outputs.max(axis=1, keepdims=True)
+  opened = recognise(found)['splits']['eval']['open_set']['score']
+  assert opened['threshold'] is None or math.isfinite(opened['threshold'])
+  json.dumps(opened, allow_nan=False)
+
+
+def test_a_split_of_unknown_attacks_only():
+  found = clips()
+  new = np.isin(found.attack, ['A07', 'A08']) | (found.split != 'eval')
+  found = Embeddings(**{k: v[new] for k, v in vars(found).items()})
+  result = recognise(found)['splits']['eval']
+  assert result['closed_set'] is None
+  assert result['trials'] == {'known': 0, 'unknown': 40}
+  assert result['open_set']['score']['known_refused'] is None
+  assert '-' in recognition.table(recognise(found)).splitlines()[-1]
+
+
+def test_table_has_a_line_for_each_split():
+  result = recognise(clips())
+  _, dev, eval_ = recognition.table(result).splitlines()
+  closed = result['splits']['eval']['closed_set']
+  assert eval_.split()[:3] == ['eval', '40', '40']
+  assert f'{closed["macro_f1"]:.4f}' in eval_
+  opened = result['splits']['eval']['open_set']['neighbours']
+  assert f'neighbours {opened["macro_f1"]:.4f} ({opened["auroc"]:.4f})' in eval_
+  assert '(' not in dev  # no AUROC without unknown trials
+
+
+@pytest.mark.parametrize(
+  ('field', 'value', 'words'),
+  [
+    ('neighbours', 0, 'recognition.neighbours=0: expected at least 1'),
+    ('quantile', 1.0, 'recognition.quantile=1.0: expected a share'),
+    ('quantile', -0.1, 'recognition.quantile=-0.1'),
+  ],
+)
+def test_settings_that_cannot_be(field, value, words):
+  with pytest.raises(ValueError, match=words):
+    RecognitionConfig(**{field: value})
+
+
+# ----------------------------------------------------------------- page ---
+def write_run(workdir, found):
+  result = recognise(found)
+  (workdir / 'config.json').write_text('{}')
+  (workdir / 'recognition.json').write_text(json.dumps(result))
+  embeddings.save(workdir, found, result['classes'][:-1])
+  return result
+
+
+def test_page_shows_figures_confusions_and_maps(tmp_path):
+  result = write_run(tmp_path, clips(spread=0.5))
+  page = report.write(tmp_path).read_text()
+  dev = result['splits']['dev']
+  assert f'<title>Macro-F1 {dev["closed_set"]["macro_f1"]:.3f} on dev' in page
+  for heading in (
+    'Naming the attack', 'What is taken for what', 'Map of the embeddings'
+  ):  # fmt: skip
+    assert f'<h2>{heading}</h2>' in page
+  assert page.count('aria-label="Answers by truth, ') == 3
+  assert 'A07 (new)' in page and 'A01 (new)' not in page
+  assert page.count('aria-label="Map of 200 embeddings') == 2
+  assert 'axes 1 and 2' in page and 'axes 3 and 4' in page
+  for values in result['splits']['eval']['open_set'].values():
+    assert f'{values["macro_f1"]:.3f}' in page
+    assert f'{values["auroc"]:.3f}' in page
+
+
+def test_headline_is_the_split_of_the_result_and_its_open_set(tmp_path):
+  result = write_run(tmp_path, clips(spread=0.5))
+  trials = {'total': 3, 'bonafide': 1, 'spoof': 2}
+  rates = {'eer': 0.5, 'eer_interval': [0.1, 0.9], 'eer_threshold': 0.0}
+  metrics_json = {
+    **rates, 'trials': trials, 'split': 'eval', 'per_attack': {},
+    'selected_on': 'dev',
+  }  # fmt: skip
+  (tmp_path / 'metrics.json').write_text(json.dumps(metrics_json))
+  page = report.write(tmp_path).read_text()
+  dev, eval_ = (result['splits'][s]['open_set'] for s in ('dev', 'eval'))
+  method = max(dev, key=lambda m: dev[m]['macro_f1'])
+  expected = f'Macro-F1 {eval_[method]["macro_f1"]:.3f} on eval'
+  assert f'<title>{expected}' in page
+  assert '40 of attacks that were not' in page.replace(',', '')
+
+
+def test_page_of_a_broken_file(tmp_path):
+  write_run(tmp_path, clips())
+  (tmp_path / 'embeddings.npz').write_bytes(b'junk')
+  with pytest.raises(ReportError, match='embeddings.npz: expected a file'):
+    report.write(tmp_path)
+  (tmp_path / 'recognition.json').write_text('{"classes": 3}')
+  with pytest.raises(ReportError, match='field classes must be list, got 3'):
+    report.write(tmp_path)

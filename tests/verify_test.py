@@ -1,0 +1,102 @@
+"""The record of a finished run, with verification scores, and its check."""
+
+import json
+
+import numpy as np
+import pytest
+
+from jaxspoof import asv_scores, verify, workdir
+from jaxspoof.data import pipeline
+from jaxspoof.metrics import summary, tdcf
+
+ASV = """bonafide target 5.0
+bonafide target 4.0
+bonafide target -1.0
+bonafide nontarget -4.0
+bonafide nontarget 0.0
+A01 spoof 6.0
+A02 spoof -2.0
+"""
+
+
+@pytest.fixture
+def finished(tmp_path):
+  """What a run on a corpus with verification scores leaves at its end."""
+  rng = np.random.default_rng(0)
+  label = (np.arange(90) % 3 == 0).astype(np.int32)
+  attack = np.where(label, '-', rng.choice(['A01', 'A02'], 90))
+  trials = pipeline.Trials(
+    utterance=np.array([f'U{n}' for n in range(90)]),
+    speaker=np.array([f'S{n % 7}' for n in range(90)]),
+    attack=attack,
+    label=label,
+  )
+  scores = (rng.normal(size=90) + 2 * label).astype(np.float32)
+  asv_file = tmp_path / 'corpus.txt'
+  asv_file.write_text(ASV)
+  run = tmp_path / 'run'
+  workdir.keep_scores(run, 'eval', trials, scores, asv_file)
+  for name in verify.HASHED:
+    (run / name).write_text('{}')
+  found = summary.summarise(
+    trials.utterance,
+    attack,
+    label,
+    scores,
+    speaker=trials.speaker,
+    asv=asv_scores.rates(asv_file),
+    split='eval',
+    selected_on='dev',
+    corpus='c',
+    resamples=20,
+  )
+  found['sha256'] = verify.fingerprint(run, {'eval': found})
+  workdir.write_json(run / 'metrics.json', found)
+  return run, found, scores, label
+
+
+def test_the_tandem_cost_of_a_run_is_in_its_record(finished):
+  run, found, scores, label = finished
+  asv = tdcf.asv_rates([5.0, 4.0, -1.0], [-4.0, 0.0], [6.0, -2.0])
+  for name, measure in (
+    ('min_tdcf_legacy', tdcf.min_tdcf_legacy),
+    ('min_tdcf_revised', tdcf.min_tdcf_revised),
+  ):
+    assert found[name] == measure(scores.astype(np.float64), label, asv).cost
+    low, high = found[f'{name}_interval']
+    assert low < high
+  assert set(found['sha256']) == {
+    'config.json',
+    'weights.npz',
+    'scores/eval.txt',
+    'protocols/eval.txt',
+    'asv_scores/eval.txt',
+  }
+  assert verify.verify(run) == []
+
+
+def test_other_verification_scores_are_found_out(finished):
+  run = finished[0]
+  path = run / 'asv_scores' / 'eval.txt'
+  path.write_text(ASV.replace('target 5.0', 'target -5.0'))
+  changed, *differing = verify.verify(run)
+  assert changed == f'{path}: changed since the run ended'
+  assert any('min_tdcf_revised is recorded as' in line for line in differing)
+  path.unlink()
+  assert verify.verify(run)[0] == f'{path}: missing'
+
+
+def test_other_speakers_change_the_interval_alone(finished):
+  run = finished[0]
+  path = run / 'protocols' / 'eval.txt'
+  path.write_text(path.read_text().replace('S1 ', 'S2 '))
+  changed, *differing = verify.verify(run)
+  assert changed == f'{path}: changed since the run ended'
+  fields = [line.split(': ')[1].split()[0] for line in differing]
+  assert 'eer_interval' in fields and 'eer' not in fields
+
+
+def test_the_record_is_json_without_nan(finished):
+  json.loads(
+    (finished[0] / 'metrics.json').read_text(), parse_constant=pytest.fail
+  )
