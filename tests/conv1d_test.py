@@ -30,10 +30,7 @@ def assert_same_gradients(ours, theirs, *arrays, twice=False):
 
   def loss(function, *arrays):
     leaves = jax.tree.leaves(function(*arrays))
-    return sum(
-      (weights(y) * jnp.sin(y)).sum()
-      for y in leaves
-    )
+    return sum((weights(y) * jnp.sin(y)).sum() for y in leaves)
 
   def everything(function, *arrays):
     chosen = tuple(range(len(arrays)))
@@ -224,15 +221,16 @@ def test_masked_statistics_are_those_of_the_valid_frames(float64):
   mask = jnp.array([[True] * 5, [True] * 2 + [False] * 3])
   kept = np.asarray(x)[np.asarray(mask)]
   zeros = jnp.zeros(3)
-  for call, kept in (
+  calls = (
     (lambda norm: norm(x, mask), kept),
     (lambda norm: norm.after_relu(x, zeros, mask), np.maximum(kept, 0)),
-  ):
+  )
+  for call, wanted in calls:
     norm = layers.BatchNorm(3, momentum=1.0, param_dtype='float64')
     y = call(norm)
-    np.testing.assert_allclose(norm.mean[...], kept.mean(0))
-    np.testing.assert_allclose(norm.var[...], kept.var(0, ddof=1))
+    np.testing.assert_allclose(norm.mean[...], wanted.mean(0))
+    np.testing.assert_allclose(norm.var[...], wanted.var(0, ddof=1))
     np.testing.assert_allclose(
       np.asarray(y)[np.asarray(mask)],
-      (kept - kept.mean(0)) / np.sqrt(kept.var(0) + 1e-5),
+      (wanted - wanted.mean(0)) / np.sqrt(wanted.var(0) + 1e-5),
     )
