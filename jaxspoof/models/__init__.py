@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from jaxspoof.frontends import PRESETS
 from jaxspoof.frontends.spec_augment import SpecAugmentConfig
 from jaxspoof.models import aasist_cost, ecapa
 from jaxspoof.models.aasist import Aasist, AasistConfig
@@ -53,8 +52,8 @@ VARIANTS = {
       spec_augment=SpecAugmentConfig(time_width=20, freq_width=10),
     ),
   ),
-  'ecapa_fbank': ('ecapa', EcapaConfig(features=PRESETS['fbank80'])),
-  'ecapa_lfcc': ('ecapa', EcapaConfig(features=PRESETS['lfcc_pc_darts'])),
+  'ecapa_fbank': ('ecapa', EcapaConfig(features='fbank80')),
+  'ecapa_lfcc': ('ecapa', EcapaConfig(features='lfcc_pc_darts')),
 }
 
 

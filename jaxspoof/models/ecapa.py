@@ -1,50 +1,52 @@
-"""A countermeasure from ECAPA-TDNN: features, network, head.
+"""ECAPA-TDNN as a countermeasure: waves in, scores of classes out.
 
-Letters in names: B batch, T samples, N frames, F features, D embedding, K
-outputs.
+A spectral front end makes features of the wave, in training some of them are
+masked, `ECAPA_TDNN` makes an embedding of them, a head compares it with the
+classes.
+
+Letters in names: B batch, T samples, N frames, F features, D size of the
+embedding, K outputs.
 """
 
 import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
-from jaxspoof.frontends import spectral
 from jaxspoof.frontends.spec_augment import SpecAugmentConfig, spec_augment
-from jaxspoof.models import ecapa_cost, heads
+from jaxspoof.frontends.spectral import PRESETS, Spectral, SpectralConfig
+from jaxspoof.models import ecapa_cost, heads, layers
 from jaxspoof.models.ecapa_config import TdnnConfig
 from jaxspoof.models.ecapa_tdnn import ECAPA_TDNN
 
-NO_MASKS = SpecAugmentConfig(time_masks=0, freq_masks=0)
+# Fields of both configs; `input_size` follows from the features.
+_SHARED = tuple(
+  f.name for f in dataclasses.fields(TdnnConfig) if f.name != 'input_size'
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class EcapaConfig:
-  """What defines the countermeasure.
+  """What defines an ECAPA-TDNN on waves. Those not listed: `TdnnConfig`.
 
   Attributes:
-    features: what the network hears; 80 MFCCs by default.
-    spec_augment: bands that are silenced in training; none by default.
-    lin_neurons: size of the embedding.
-    channels: and the following ones, see `ecapa_config.TdnnConfig`.
-    kernel_sizes: see there.
-    dilations: see there.
-    attention_channels: see there.
-    res2net_scale: see there.
-    se_channels: see there.
-    global_context: see there.
-    dropout: see there.
-    padding: see there.
-    head: kind of the last layer, see `heads`; follows from the loss.
-    classes: bona fide is the last one; for detection spoof and bona fide.
-    dtype: of the network up to its pooling; features and sums are at least
-      float32.
-    param_dtype: of parameters and statistics.
+    features: the front end: a name of `PRESETS`, a `SpectralConfig`, or a
+      mapping of its fields to values, for those of the preset that it names
+      under 'preset' or else of the default.
+    spec_augment: masks over features in training, a `SpecAugmentConfig` or a
+      mapping of its fields; None for none.
+    head: 'linear', 'cosine' or 'one_class', see `heads.make`.
+    classes: outputs of the head; bona fide is the last.
   """
 
-  features: spectral.SpectralConfig = spectral.SpectralConfig()
-  spec_augment: SpecAugmentConfig = NO_MASKS
+  features: Any = 'ecapa_mfcc'
+  spec_augment: Any = None
   lin_neurons: int = 192
+  activation: str = 'relu'
   channels: tuple[int, ...] = (512, 512, 512, 512, 1536)
   kernel_sizes: tuple[int, ...] = (5, 3, 3, 3, 1)
   dilations: tuple[int, ...] = (1, 2, 3, 4, 1)
@@ -52,6 +54,7 @@ class EcapaConfig:
   res2net_scale: int = 8
   se_channels: int = 128
   global_context: bool = True
+  groups: tuple[int, ...] = (1, 1, 1, 1, 1)
   dropout: float = 0.0
   padding: str = 'clip'
   head: str = 'cosine'
@@ -60,45 +63,70 @@ class EcapaConfig:
   param_dtype: str = 'float32'
 
   def __post_init__(self):
-    """Makes dataclasses and tuples of what a file holds; checks all."""
-    for name, kind in (
-      ('features', spectral.SpectralConfig),
-      ('spec_augment', SpecAugmentConfig),
+    """Makes configs of names and mappings and refuses what cannot work."""
+    masks = self.spec_augment
+    if isinstance(masks, Mapping):
+      masks = SpecAugmentConfig(**masks)
+    for name, value in (
+      ('features', _spectral(self.features)),
+      ('spec_augment', masks),
+      *((n, getattr(self.tdnn, n)) for n in ('channels', 'groups')),
+      *((n, getattr(self.tdnn, n)) for n in ('kernel_sizes', 'dilations')),
     ):
-      if not isinstance(value := getattr(self, name), kind):
-        object.__setattr__(self, name, kind(**value))
-    for name in ('channels', 'kernel_sizes', 'dilations'):
-      object.__setattr__(self, name, tuple(getattr(self, name)))
+      object.__setattr__(self, name, value)
     heads.check(self.head, self.classes)
-    widest, features = self.spec_augment.freq_width, self.features.features
-    if self.spec_augment.freq_masks and widest > features:
+    if masks and masks.freq_masks and masks.freq_width > self.features.features:
       raise ValueError(
-        f'spec_augment.freq_width={widest}: needs at most the {features} '
-        'features'
+        f'spec_augment={masks}: needs a freq_width of at most the '
+        f'{self.features.features} features'
       )
-    _ = self.network
 
   @property
-  def network(self) -> TdnnConfig:
-    """The part that is an ECAPA-TDNN."""
-    names = {field.name for field in dataclasses.fields(TdnnConfig)}
-    shared = {k: v for k, v in vars(self).items() if k in names}
-    layers = (1,) * len(self.channels)
-    return TdnnConfig(self.features.features, groups=layers, **shared)
+  def tdnn(self) -> TdnnConfig:
+    """What defines the part behind the front end."""
+    own = {name: getattr(self, name) for name in _SHARED}
+    return TdnnConfig(_spectral(self.features).features, **own)
 
   @property
   def min_samples(self) -> int:
     """Shortest wave whose frames every reflection fits into."""
-    samples = self.features.min_samples
-    while self.features.frames(samples) < self.network.min_frames:
-      samples += 1
-    return samples
+    c = self.features
+    more = (self.tdnn.min_frames - 1) * c.hop_length + c.n_fft - 2 * c.pad
+    return max(c.min_samples, more)
+
+
+class SpecAugment(nnx.Module):
+  """Masks bands of time and frequency in training mode."""
+
+  def __init__(self, config: SpecAugmentConfig):
+    """Starts in training mode."""
+    self.config, self.deterministic = config, False
+
+  def set_view(self, deterministic: bool | None = None):
+    """Class method used by `nnx.view`.
+
+    Args:
+      deterministic: if True, return the input as it is.
+    """
+    if deterministic is not None:
+      self.deterministic = deterministic
+
+  def __call__(self, h_BxNxF, frames_B, rngs: nnx.Rngs | None) -> jax.Array:
+    """Returns the features with holes; draws from the stream `mask`."""
+    if self.deterministic:
+      return h_BxNxF
+    if rngs is None:
+      raise ValueError(
+        'spec_augment needs random numbers in training mode: call the model '
+        'with rngs=nnx.Rngs(mask=key), or take its evaluation view'
+      )
+    return spec_augment(rngs.mask(), h_BxNxF, frames_B, self.config)
 
 
 class Ecapa(nnx.Module):
-  """The countermeasure: waves in, outputs of its head out.
+  """The countermeasure: waves in, one output for each class out.
 
-  A new module is in training mode: masks, dropout, batch statistics. For
+  A new module is in training mode: dropout, masks, batch statistics. For
   evaluation take
   `nnx.view(model, deterministic=True, use_running_average=True)`.
 
@@ -112,29 +140,23 @@ class Ecapa(nnx.Module):
     """Draws the parameters.
 
     Args:
-      config: features, sizes and rates.
+      config: sizes and rates.
       rngs: stream `params`.
     """
     self.config = config
-    self.frontend = spectral.Spectral(config.features)
-    self.network = ECAPA_TDNN(**vars(config.network), rngs=rngs)
-    self.output = heads.make(
+    self.frontend = Spectral(config.features)
+    if config.spec_augment is not None:
+      self.augment = SpecAugment(config.spec_augment)
+    else:
+      self.augment = None
+    self.tdnn = ECAPA_TDNN(**vars(config.tdnn), rngs=rngs)
+    self.head = heads.make(
       config.head,
       config.lin_neurons,
       config.classes,
       param_dtype=config.param_dtype,
       rngs=rngs,
     )
-    self.deterministic = False
-
-  def set_view(self, deterministic: bool | None = None):
-    """Class method used by `nnx.view`.
-
-    Args:
-      deterministic: if True, mask nothing.
-    """
-    if deterministic is not None:
-      self.deterministic = deterministic
 
   def __call__(
     self,
@@ -145,20 +167,21 @@ class Ecapa(nnx.Module):
     """Scores waves.
 
     Args:
-      wave_BxT: floating-point waves in [-1, 1) at `config.features.
-        sample_rate`, each followed by zeros to the length of the longest.
-      samples: int32 [B], valid samples of each, from `config.min_samples` on;
-        None: all.
-      rngs: in training mode, stream `mask` where features are masked, and
-        stream `dropout` where there is dropout.
+      wave_BxT: floating-point waves in [-1, 1) at the front end's rate.
+      samples: int32 `[B]`, valid samples of each padded clip, at least
+        `config.min_samples`; None: all. With padding='clip' a clip has the
+        scores that it has alone.
+      rngs: streams `dropout` and `mask`, for as far as the config has them;
+        needed in training mode only.
 
     Returns:
-      float32 outputs `[B, K]` of the head: cosines for the default one.
+      float32 outputs of the head `[B, K]` (float64 where the parameters are).
 
     Raises:
-      ValueError: not `[B, T]`, not floating point, or too short.
+      ValueError: not `[B, T]`, or too short.
+      TypeError: waves that are not floating point.
     """
-    return self.output(self.embed(wave_BxT, samples, rngs))
+    return self.head(self.embed(wave_BxT, samples, rngs))
 
   def embed(
     self,
@@ -166,40 +189,81 @@ class Ecapa(nnx.Module):
     samples: jax.Array | None = None,
     rngs: nnx.Rngs | None = None,
   ) -> jax.Array:
-    """The embedding, `[B, lin_neurons]`. Arguments as in `__call__`."""
-    if wave_BxT.ndim == 2 and wave_BxT.shape[1] < self.config.min_samples:
-      raise ValueError(
-        f'waves of {wave_BxT.shape[1]} samples are too short: this model needs '
-        f'at least {self.config.min_samples} (repeat shorter clips)'
-      )
+    """The embedding before the head, `[B, lin_neurons]`; args as in a call."""
+    self._check(wave_BxT, samples)
+    wave_BxT = wave_BxT.astype(layers.wide(wave_BxT.dtype))
     h_BxNxF, frames_B = self.frontend(wave_BxT, samples)
-    h_BxNxF = self._mask(h_BxNxF, frames_B, rngs)
+    if self.augment is not None:
+      h_BxNxF = self.augment(h_BxNxF, frames_B, rngs)
     if samples is None:
       frames_B = None
-    return self.network.embed(h_BxNxF, frames_B, rngs)[:, 0]
+    return self.tdnn.embed(h_BxNxF, frames_B, rngs)[:, 0]
 
-  def _mask(self, h_BxNxF, frames_B, rngs):
-    masks = self.config.spec_augment
-    if self.deterministic or not (masks.time_masks or masks.freq_masks):
-      return h_BxNxF
-    if rngs is None:
+  def _check(self, wave_BxT, samples):
+    shape = wave_BxT.shape
+    if len(shape) != 2:
+      raise ValueError(f'expected waves [batch, samples], got {list(shape)}')
+    if not jnp.issubdtype(wave_BxT.dtype, jnp.floating):
+      raise TypeError(f'expected floating-point waves, got {wave_BxT.dtype}')
+    if shape[1] < self.config.min_samples:
       raise ValueError(
-        'spec_augment needs random numbers in training mode: call the model '
-        'with rngs=nnx.Rngs(mask=key), or take its evaluation view'
+        f'waves of {shape[1]} samples are too short: this model needs at '
+        f'least {self.config.min_samples}'
       )
-    return spec_augment(rngs.mask(), h_BxNxF, frames_B, masks)
 
 
 def macs(config: EcapaConfig, samples: int) -> dict[str, int]:
-  """Multiply-accumulates of one clip, by stage and in 'total'.
+  """Multiply-accumulates of the forward pass of one clip.
 
-  The features are left out: a Fourier transform is below 1 % of the network.
+  Args:
+    config: the model.
+    samples: length of the clip.
+
+  Returns:
+    MACs of 'frontend' (its Fourier transforms counted as n log2 n), of the
+    stages of `ecapa_cost.macs`, of 'head', and their 'total'.
+
+  Raises:
+    ValueError: the clip is shorter than the model can process.
   """
-  return ecapa_cost.macs(config.network, config.features.frames(samples))
+  if samples < config.min_samples:
+    raise ValueError(
+      f'samples={samples}: this model needs at least {config.min_samples}'
+    )
+  c = config.features
+  each = round(c.n_fft * math.log2(c.n_fft))
+  if not c.kind.endswith('spectrogram'):
+    each += (c.n_fft // 2 + 1) * c.filters
+  if c.kind in ('mfcc', 'lfcc'):
+    each += c.filters * c.ceps
+  frames = c.frames(samples)
+  stages = {'frontend': frames * each, **ecapa_cost.macs(config.tdnn, frames)}
+  del stages['total']
+  outputs = 1 if config.head == 'one_class' else config.classes
+  stages['head'] = outputs * config.lin_neurons
+  return {**stages, 'total': sum(stages.values())}
 
 
 def parameters(config: EcapaConfig) -> int:
-  """Number of trained values."""
-  return ecapa_cost.parameters(config.network) + heads.parameters(
-    config.head, config.lin_neurons, config.classes
-  )
+  """Number of trained values, the head's included."""
+  head = heads.parameters(config.head, config.lin_neurons, config.classes)
+  return ecapa_cost.parameters(config.tdnn) + head
+
+
+def _spectral(features) -> SpectralConfig:
+  """The front end that a name or a mapping stands for."""
+  if isinstance(features, SpectralConfig):
+    return features
+  if isinstance(features, str):
+    features = {'preset': features}
+  if not isinstance(features, Mapping):
+    raise ValueError(
+      f'features={features!r}: needs a preset, a mapping or a SpectralConfig'
+    )
+  changes = dict(features)
+  preset = changes.pop('preset', 'ecapa_mfcc')
+  if preset not in PRESETS:
+    raise ValueError(
+      f'features={preset!r}: is none of the presets {", ".join(PRESETS)}'
+    )
+  return dataclasses.replace(PRESETS[preset], **changes)
