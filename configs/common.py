@@ -28,6 +28,7 @@ def training() -> ml_collections.ConfigDict:
   config.task = 'detection'
   config.seed = 1234
   config.epochs = 100
+  config.init = config_dict.placeholder(str)  # weights to start from
   config.average = 'swa'
   config.checkpoint_every = 500  # steps
   config.log_every = 50  # steps

@@ -1,13 +1,17 @@
 """ECAPA-TDNN on 80 MFCCs with AAM-softmax (Desplanques et al. 2020).
 
-The first three train on ASVspoof 2019 LA, which must be built before:
+The first four train on ASVspoof 2019 LA, which must be built before:
 `tfds_builders/asvspoof2019/README.md` says how. The others build their own.
 
 python run.py --config=configs/ecapa_mfcc.py             512 channels, 6.2 M
 python run.py --config=configs/ecapa_mfcc.py:large       1,024 channels, 20.8 M
 python run.py --config=configs/ecapa_mfcc.py:small       128 channels, 0.5 M
+python run.py --config=configs/ecapa_mfcc.py:voxceleb --config.init=FILE
 python run.py --config=configs/ecapa_mfcc.py:quickstart  minutes on a laptop
 python run.py --config=configs/ecapa_mfcc.py:smoke       seconds, learns nothing
+
+:voxceleb starts from SpeechBrain's speaker embedding, which you must have:
+FILE is its embedding_model.ckpt, and the features are its 80 log mel energies.
 
 Other features and losses:
 
@@ -27,6 +31,7 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
       '': default,
       'large': large,
       'small': small,
+      'voxceleb': voxceleb,
       'quickstart': quickstart,
       'smoke': smoke,
     },
@@ -62,6 +67,12 @@ def large() -> ml_collections.ConfigDict:
 
 def small() -> ml_collections.ConfigDict:
   return default('ecapa_s')
+
+
+def voxceleb() -> ml_collections.ConfigDict:
+  config = default('ecapa_voxceleb')
+  config.optim.learning_rate = 1e-4
+  return config
 
 
 def quickstart() -> ml_collections.ConfigDict:

@@ -91,6 +91,8 @@ class RunConfig:
     data: corpus, splits and batches.
     optim: optimiser and schedule.
     loss: training loss; the model's head follows from it.
+    init: weights to start from instead of random ones: the workdir of a run of
+      the same model, or released ones, see `importers.start`.
     task: 'detection' (bona fide or spoof), or 'recognition' (which attack).
     mesh: devices.
     average: 'none', or 'swa': average the weights of the epochs that were
@@ -108,6 +110,7 @@ class RunConfig:
   optim: optim.OptimConfig
   loss: losses.LossConfig
   mesh: MeshConfig
+  init: str | None = None
   task: str = 'detection'
   average: str = 'none'
   checkpoint_every: int = 500

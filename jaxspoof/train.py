@@ -42,6 +42,7 @@ from jaxspoof.config import (
   split_names,
 )
 from jaxspoof.data import augment, pipeline
+from jaxspoof.importers import start
 from jaxspoof.metrics import summary
 from jaxspoof.writer import Writer
 
@@ -350,6 +351,8 @@ def make_state(config: RunConfig, model_config, kind, tx, shardings):
   Every host draws the same weights; jit places them on all devices at once.
   """
   module = kind(model_config, rngs=nnx.Rngs(config.seed))
+  if config.init is not None:
+    module = start.start_from(module, config.init)
   graphdef, *weights = state_lib.split(module)
   create = functools.partial(
     state_lib.create, tx=tx, average=config.average == 'swa'

@@ -12,7 +12,14 @@ from jaxspoof import losses, models, overrides, workdir
 ROOT = pathlib.Path(__file__).parents[1]
 TRAINING = {
   'aasist.py': ['', ':l', ':quickstart', ':smoke'],
-  'ecapa_mfcc.py': ['', ':large', ':small', ':quickstart', ':smoke'],
+  'ecapa_mfcc.py': [
+    '',
+    ':large',
+    ':small',
+    ':voxceleb',
+    ':quickstart',
+    ':smoke',
+  ],
 }
 
 

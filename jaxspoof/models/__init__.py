@@ -52,7 +52,15 @@ VARIANTS = {
       spec_augment=SpecAugmentConfig(time_width=20, freq_width=10),
     ),
   ),
-  'ecapa_fbank': ('ecapa', EcapaConfig(features='fbank80')),
+  # As SpeechBrain's weights from VoxCeleb expect it.
+  'ecapa_voxceleb': (
+    'ecapa',
+    EcapaConfig(
+      features='fbank80',
+      channels=(1024, 1024, 1024, 1024, 3072),
+      padding='batch',
+    ),
+  ),
   'ecapa_lfcc': ('ecapa', EcapaConfig(features='lfcc_pc_darts')),
 }
 

@@ -1,0 +1,95 @@
+"""Weights that a training run starts from instead of random ones.
+
+A run's workdir, a `.pth` of the original AASIST, or SpeechBrain's weights of an
+ECAPA-TDNN such as `embedding_model.ckpt`, which know no spoofs: then everything
+but the head is taken.
+"""
+
+import pathlib
+
+from flax import nnx
+
+from jaxspoof import checkpoint as checkpoint_lib
+from jaxspoof.importers import aasist as aasist_importer
+from jaxspoof.importers import ecapa as ecapa_importer
+from jaxspoof.importers.torch_pickle import CheckpointError
+from jaxspoof.models.aasist import Aasist
+from jaxspoof.models.ecapa import Ecapa
+
+HEADS = ('output', 'head')  # what models call their last layer
+
+
+def start_from(module: nnx.Module, path: str) -> nnx.Module:
+  """A model with the weights of a file or a run.
+
+  Args:
+    module: the model of the run; its arrays are replaced.
+    path: workdir of a run of the same model (its head is left out where it has
+      another shape), or a file of released weights.
+
+  Raises:
+    CheckpointError (a ValueError): not there, damaged, or of another model.
+  """
+  place = pathlib.Path(path)
+  if place.is_dir():
+    return _from_run(module, place)
+  if not place.is_file():
+    raise CheckpointError(
+      f'init={path}: nothing there; expected the workdir of a run, or a file '
+      'of released weights'
+    )
+  if isinstance(module, Ecapa):
+    module.tdnn = ecapa_importer.load(place, **vars(module.config.tdnn))
+    return module
+  if isinstance(module, Aasist):
+    return _from_aasist(module, place)
+  raise CheckpointError(
+    f'init={path}: there are no released weights of {type(module).__name__}; '
+    'expected the workdir of a run'
+  )
+
+
+def _from_aasist(module: Aasist, path: pathlib.Path) -> Aasist:
+  """The original's weights; its head too where the run has such a one."""
+  own = dict(vars(module.config), head='linear', classes=2)
+  released = aasist_importer.from_torch(
+    type(module.config)(**own),
+    aasist_importer.torch_pickle.load(path),
+    name=str(path),
+  )
+  if (module.config.head, module.config.classes) != ('linear', 2):
+    released.output, released.config = module.output, module.config
+  return released
+
+
+def _from_run(module: nnx.Module, workdir: pathlib.Path) -> nnx.Module:
+  _, params, batch_stats = checkpoint_lib.load_weights(workdir)
+  given = {**_flat(params), **_flat(batch_stats)}
+  state = nnx.state(module, (nnx.Param, nnx.BatchStat))
+  wanted = dict(nnx.to_flat_state(state))
+  problems = []
+  for key, variable in wanted.items():
+    found = given.pop(tuple(map(str, key)), None)
+    if found is not None and found.shape == variable.shape:
+      variable.set_value(found.astype(variable.dtype))
+    elif key[0] not in HEADS:
+      shape = 'missing' if found is None else found.shape
+      name = '.'.join(map(str, key))
+      problems.append(f'{name} is {shape}, the model has {variable.shape}')
+  problems += [f'{".".join(k)} is too many' for k in given if k[0] not in HEADS]
+  if problems:
+    raise CheckpointError(
+      f'init={workdir}: a run of another model, {len(problems)} weights do '
+      f'not fit: {"; ".join(problems[:3])}'
+    )
+  nnx.update(module, nnx.from_flat_state(wanted))
+  return module
+
+
+def _flat(tree: dict, prefix: tuple[str, ...] = ()) -> dict:
+  """Arrays of nested dictionaries by their path."""
+  found = {}
+  for name, value in tree.items():
+    path = (*prefix, str(name))
+    found |= _flat(value, path) if isinstance(value, dict) else {path: value}
+  return found
