@@ -79,10 +79,12 @@ def quickstart() -> ml_collections.ConfigDict:
   """A narrow network on crops of two seconds: for CPUs."""
   config = small()
   common.on_quickstart(config)
-  config.epochs = 12
+  config.epochs = 20
   config.data.samples = 32_000
   config.data.eval_samples = 64_000
   config.optim.warmup_steps = 40
+  config.optim.weight_decay = 1e-4
+  config.loss.scale = 15.0
   return config
 
 
