@@ -40,10 +40,10 @@ def load(
   Args:
     source: a checkpoint such as `embedding_model.ckpt`, see
       `torch_pickle.load`, or a dictionary of old name to array.
-    **arguments: of `ECAPA_TDNN`. Those that the shapes tell (sizes, and
-      groups of convolutions) may be left out. Shapes do not tell dilations,
-      activation and dropout: where they are not the defaults, give them.
-      Dilations of other than five layers have no default.
+    **arguments: of `ECAPA_TDNN`. Those that the shapes tell may be left out:
+      sizes, and groups but for those of the first layer. Shapes do not tell
+      dilations, activation and dropout: where they are not the defaults, give
+      them. Dilations of other than five layers have no default.
       padding='batch' scores padded batches as the original does.
 
   Returns:
@@ -58,7 +58,7 @@ def load(
   if not isinstance(source, Mapping):
     name, source = str(source), torch_pickle.load(source)
   given = translate(source)
-  arguments = {**arguments_of(given, name), **arguments}
+  arguments = {**arguments_of(given, arguments, name), **arguments}
   # Shapes alone: nothing random is drawn to be overwritten.
   abstract = nnx.eval_shape(lambda: ECAPA_TDNN(**arguments, rngs=nnx.Rngs(0)))
   graphdef, state = nnx.split(abstract)
@@ -97,9 +97,17 @@ def translate(
 
 
 def arguments_of(
-  given: Mapping[str, tuple[str, np.ndarray]], name: str = 'weights'
+  given: Mapping[str, tuple[str, np.ndarray]],
+  known: Mapping,
+  name: str = 'weights',
 ) -> dict:
   """The constructor arguments that translated arrays tell.
+
+  Args:
+    given: new name to (old name, array).
+    known: arguments: `groups` or `input_size` tell the groups of the first
+      layer, 1 without them.
+    name: where the arrays come from, for error messages.
 
   Raises:
     CheckpointError: an array that tells one is missing.
@@ -121,13 +129,15 @@ def arguments_of(
   middle = [shape(f'{block}.res2net.block0.conv.kernel') for block in blocks]
   channels = [k[2] for k in (first, *inner, last)]
   attention, embedding = shape('asp.conv.kernel'), shape('fc.kernel')
+  groups = known.get('input_size', first[1]) // first[1]
+  groups = tuple(known.get('groups', (groups,)))[0]
   found = dict(
-    input_size=first[1],
+    input_size=first[1] * groups,
     lin_neurons=embedding[2],
     channels=tuple(channels),
     kernel_sizes=tuple(k[0] for k in (first, *middle, last)),
     groups=(
-      1,
+      groups,
       *(k[2] // k[1] for k in inner),
       sum(channels[1:-1]) // last[1],
     ),

@@ -173,7 +173,8 @@ class ECAPA_TDNN(nnx.Module):  # noqa: N801 (the name of the original)
       return None
     # Rows that only fill a batch have no frames: they are not to make NaN.
     frames_B = jnp.maximum(frames_B, 1)
-    mask_BxN = jnp.arange(x_BxNxF.shape[1])[None] < frames_B[:, None]
+    frame_N = jnp.arange(x_BxNxF.shape[1], dtype=frames_B.dtype)
+    mask_BxN = frame_N[None] < frames_B[:, None]
     return Extent(mask_BxN, frames_B if self.config.padding == 'clip' else None)
 
   def _check(self, x_BxNxF, frames_B):

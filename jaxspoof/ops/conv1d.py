@@ -70,7 +70,8 @@ def reflect(
     return jnp.concatenate([before, x_BxNxC, after], 1)
   mirror_BxNxC = _mirror(x_BxNxC, count, frames_B)
   x_BxNxC = jnp.pad(x_BxNxC, ((0, 0), (0, count), (0, 0)))
-  past_BxN = jnp.arange(x_BxNxC.shape[1])[None] - frames_B[:, None]
+  frame_N = jnp.arange(x_BxNxC.shape[1], dtype=frames_B.dtype)
+  past_BxN = frame_N[None] - frames_B[:, None]
   for i in range(count):
     here_BxNx1 = (past_BxN == i)[..., None]
     x_BxNxC = jnp.where(here_BxNx1, mirror_BxNxC[:, i, None], x_BxNxC)
@@ -83,11 +84,12 @@ def _mirror(x_BxNxC, count: int, frames_B):
   A product with zeros and ones: the gradient of a gather is a scatter, which
   is slow everywhere.
   """
-  wanted = frames_B[:, None] - 2 - jnp.arange(count)[None]
-  frame = jnp.arange(x_BxNxC.shape[1])
-  chosen_BxKxN = (wanted[..., None] == frame[None, None]).astype(x_BxNxC.dtype)
+  index = functools.partial(jnp.arange, dtype=frames_B.dtype)
+  wanted_BxK = frames_B[:, None] - 2 - index(count)[None]
+  frame_N = index(x_BxNxC.shape[1])
+  chosen_BxKxN = wanted_BxK[..., None] == frame_N[None, None]
   return jax.lax.dot_general(
-    chosen_BxKxN,
+    chosen_BxKxN.astype(x_BxNxC.dtype),
     x_BxNxC,
     (((2,), (1,)), ((0,), (0,))),
     precision=jax.lax.Precision.HIGHEST,
