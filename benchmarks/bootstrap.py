@@ -44,7 +44,8 @@ def main():
     noise = np.random.default_rng(1).normal(size=len(one))
     scores = [one, one + 0.5 * noise]
   time_it(np.stack(scores), *trials, options.resamples)
-  cover(options.tests)
+  if options.tests:
+    cover(options.tests)
 
 
 def time_it(scores_KxN, label, speaker, attack, resamples):

@@ -154,6 +154,12 @@ def split_names(split: str) -> set[str]:
   return {part.partition('[')[0].strip() for part in split.split('+')}
 
 
+def shared_splits(one: str, other: str) -> set[str]:
+  """Names that two TFDS splits have in common; 'all' is made of every one."""
+  names, others = split_names(one), split_names(other)
+  return names | others if 'all' in names | others else names & others
+
+
 def _check_splits(data: DataConfig) -> None:
   """Refuses to report on what is trained or selected on."""
   if not data.eval:
@@ -161,7 +167,7 @@ def _check_splits(data: DataConfig) -> None:
   for split in data.eval:
     for role in ('train', 'dev'):
       used = getattr(data, role)
-      if shared := split_names(split) & split_names(used):
+      if shared := shared_splits(split, used):
         raise ValueError(
           f'data.{role}={used!r} and data.eval={data.eval} share '
           f'{", ".join(sorted(shared))}: a result on it would be a leak'

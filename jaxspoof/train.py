@@ -39,7 +39,7 @@ from jaxspoof.config import (
   RunConfig,
   near,
   run_config,
-  split_names,
+  shared_splits,
 )
 from jaxspoof.data import augment, pipeline
 from jaxspoof.importers import start
@@ -285,8 +285,8 @@ class Splits:
       PermissionError: a split that results are reported on, before the
         weights are selected.
     """
-    closed = set().union(*map(split_names, self.data.eval))
-    if self.selected_on is None and closed & split_names(split):
+    closed = any(shared_splits(split, name) for name in self.data.eval)
+    if self.selected_on is None and closed:
       raise PermissionError(
         f'split {split!r} is for evaluation (data.eval={self.data.eval}): '
         'nothing may read it before the weights are selected'

@@ -76,7 +76,13 @@ def test_the_default_is_the_recipe_of_the_paper():
 
 @pytest.mark.parametrize(
   ('field', 'value'),
-  [('train', 'train+eval[:10%]'), ('dev', 'eval_hard'), ('dev', 'eval[1:]')],
+  [
+    ('train', 'train+eval[:10%]'),
+    ('dev', 'eval_hard'),
+    ('dev', 'eval[1:]'),
+    ('train', 'all'),
+    ('dev', 'dev+all'),
+  ],
 )
 def test_results_on_what_was_trained_or_selected_on_are_refused(field, value):
   values = load(':quickstart').to_dict()

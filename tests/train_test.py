@@ -190,7 +190,8 @@ def test_the_eval_splits_are_closed_before_the_selection(quickstart_tiny):
   )
   splits = train.Splits(data)
   assert len(splits.open('train')) and len(splits.open('dev[:50%]+train'))
-  for split in ('eval', 'eval_hard', 'eval[:1]', 'train+eval'):
+  closed = ('eval', 'eval_hard', 'eval[:1]', 'train+eval', 'all', 'train+all')
+  for split in closed:
     with pytest.raises(PermissionError, match='before the weights are sel'):
       splits.open(split)
   selected = train.Splits(data, selected_on='lowest EER on dev')

@@ -5,8 +5,11 @@ would bring is other speakers and other attacks, so both are drawn, each with
 replacement: a spoof trial counts as often as its speaker times as often as its
 attack was drawn, a bona fide trial as often as its speaker (the pigeonhole
 bootstrap: Owen, "The pigeonhole bootstrap", Annals of Applied Statistics 1(2),
-2007; it errs on the side of too wide an interval). All systems are measured on
-the same draws, so that their difference has an interval of its own.
+2007). Its variance errs on the side of too much, but percentiles of few
+speakers or attacks do not reach far enough: benchmarks/bootstrap.py measures
+how often a 95 % interval holds the truth, 85 % with 20 speakers and 6 attacks,
+91 % with 48 and 13, and trials alone 50 %. All systems are measured on the same
+draws, so that their difference has an interval of its own.
 
 Two facts make it fast. A weight depends on the speaker and the attack alone,
 so trials of one pair form a cell and only cells are weighted. And neither the
