@@ -210,3 +210,20 @@ def test_summary_refuses_an_utterance_scored_twice():
       selected_on='dev',
       corpus='c',
     )
+
+
+def test_a_run_whose_scores_are_all_equal_has_a_summary():
+  utterance, attack, label, scores = columns()
+  found = summary.summarise(
+    utterance,
+    attack,
+    label,
+    np.zeros_like(scores),
+    split='eval',
+    selected_on='dev',
+    corpus='c',
+    asv=tdcf.AsvRates(0.02, 0.03, 0.3, 0.025, 1.5),
+    resamples=20,
+  )
+  assert found['eer'] == eer_lib.eer(np.zeros_like(scores), label)[0]
+  assert found['min_tdcf_legacy'] is None

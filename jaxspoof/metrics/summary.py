@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from jaxspoof.metrics import scorecard
-from jaxspoof.metrics.tdcf import AsvRates
+from jaxspoof.metrics import scorecard, tdcf
 
 CONFIDENCE = 0.95
 
@@ -18,7 +17,7 @@ def summarise(
   selected_on: str,
   corpus: str,
   speaker=None,
-  asv: AsvRates | None = None,
+  asv: tdcf.AsvRates | None = None,
   seed: int = 0,
   resamples: int = 1000,
 ) -> dict:
@@ -33,7 +32,8 @@ def summarise(
     selected_on: what the model was selected by, in words.
     corpus: name of the corpus.
     speaker: str [N]; None or '-' everywhere where speakers are unknown.
-    asv: errors of the verification system of the corpus; None = no t-DCF.
+    asv: errors of the verification system of the corpus; None = no t-DCF, and
+      none of scores that are all but equal.
     seed: of the bootstrap.
     resamples: of the bootstrap.
 
@@ -53,6 +53,8 @@ def summarise(
   if speaker is not None:
     speaker = np.asarray(speaker)
     speaker = None if np.all(speaker == '-') else speaker
+  if len(np.unique(scores)) < tdcf.FEWEST_SCORES:
+    asv = None  # a model that says the same of all: its run still has an end
   (card,) = scorecard.make(
     scores[None].astype(np.float64),
     label,
