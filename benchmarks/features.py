@@ -10,9 +10,13 @@ gives the fastest and the median round, and how far the features are apart:
                 clips already there, and once with the way there and back
   with lengths  the same for a padded batch, with masks
   gradient      of the sum of the features with respect to the waves
-  librosa       `librosa.feature.mfcc` on one clip after the other
-  numpy         the whole batch at once in float32; its FFT uses one core
-  scipy.fft     the same with an FFT on all cores
+  librosa       `librosa.feature.mfcc` on one clip after the other, on one
+                core: a pool of processes is at best as many times as fast
+  numpy         the whole batch at once in float32, on one core
+  scipy.fft     the same with FFT and BLAS on all cores
+
+BLAS gets one core in the first two of these because its threads wait for
+XLA's: librosa takes up to ten times as long with more.
 """
 
 import argparse
@@ -25,6 +29,7 @@ import jax.numpy as jnp
 import librosa
 import numpy as np
 import scipy.fft
+import threadpoolctl
 
 from jaxspoof import cost, frontends, huge_pages
 
@@ -73,12 +78,22 @@ def theirs(frontend: frontends.Spectral, wave: np.ndarray) -> dict:
   """The same features by the other ways."""
   workers = os.cpu_count()
   return {
-    'librosa': lambda: librosa_clips(frontend.config, wave),
-    'numpy': lambda: in_numpy(frontend, wave, np.fft.rfft),
+    'librosa': on_one_core(lambda: librosa_clips(frontend.config, wave)),
+    'numpy': on_one_core(lambda: in_numpy(frontend, wave, np.fft.rfft)),
     'scipy.fft': lambda: in_numpy(
       frontend, wave, lambda *a: scipy.fft.rfft(*a, workers=workers)
     ),
   }
+
+
+def on_one_core(call):
+  """The same with one thread of BLAS."""
+
+  def limited():
+    with threadpoolctl.threadpool_limits(1):
+      return call()
+
+  return limited
 
 
 def librosa_clips(c: frontends.SpectralConfig, wave: np.ndarray) -> np.ndarray:

@@ -15,7 +15,8 @@ _SMALL = 1e-10  # keeps the deviation of a constant feature from being 0
 
 def valid_frames(frames_B: jax.Array, frames: int) -> jax.Array:
   """The mask of clips of `frames_B` frames in a batch: `[B, frames, 1]`."""
-  return (jnp.arange(frames)[None] < frames_B[:, None])[:, :, None]
+  index_1xN = jnp.arange(frames, dtype=frames_B.dtype)[None]
+  return (index_1xN < frames_B[:, None])[:, :, None]
 
 
 def logarithm(
@@ -52,7 +53,8 @@ def limit_range(
 def hold_last(h_BxNxF: jax.Array, frames_B: jax.Array) -> jax.Array:
   """Repeats each clip's last frame to the end of the batch."""
   last_Bx1 = jnp.maximum(frames_B, 1)[:, None] - 1
-  source_BxN = jnp.minimum(jnp.arange(h_BxNxF.shape[1])[None], last_Bx1)
+  index_1xN = jnp.arange(h_BxNxF.shape[1], dtype=frames_B.dtype)[None]
+  source_BxN = jnp.minimum(index_1xN, last_Bx1)
   return jnp.take_along_axis(h_BxNxF, source_BxN[:, :, None], 1, mode='clip')
 
 

@@ -4,9 +4,12 @@ Letters in names: B batch, N frames, F features, M masks.
 """
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
+
+from jaxspoof.frontends import masked
 
 FILLS = ('zero', 'mean')
 
@@ -49,6 +52,7 @@ class SpecAugmentConfig:
       raise ValueError(f'{name}={getattr(self, name)!r}: needs {wanted}')
 
 
+@functools.partial(jax.jit, static_argnames='config')
 def spec_augment(
   key: jax.Array,
   h_BxNxF: jax.Array,
@@ -80,11 +84,12 @@ def spec_augment(
       f'freq_width={config.freq_width}: needs at most the {features} features'
     )
   if frames_B is None:
-    frames_B = jnp.full((batch,), frames, jnp.int32)
+    frames_B = jnp.full((batch,), frames)
+  frames_B = frames_B.astype(jnp.int32)
   key_B = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(batch))
   hidden = jax.vmap(_hidden, (0, 0, None, None, None))
   hidden_BxNxF = hidden(key_B, frames_B, frames, features, config)
-  valid_BxNx1 = (jnp.arange(frames)[None] < frames_B[:, None])[:, :, None]
+  valid_BxNx1 = masked.valid_frames(frames_B, frames)
   fill = _mean(h_BxNxF, valid_BxNx1) if config.fill == 'mean' else 0
   return jnp.where(hidden_BxNxF & valid_BxNx1, fill, h_BxNxF)
 
@@ -102,11 +107,16 @@ def _hidden(key, valid, frames: int, features: int, c: SpecAugmentConfig):
 def _bands(key, masks: int, widest, room, size: int) -> jax.Array:
   """True inside `masks` random bands among the first `room` of `size`."""
   width_key, start_key = jax.random.split(key)
-  width_M = jax.random.randint(width_key, (masks,), 0, widest + 1)
-  start_M = jax.random.randint(start_key, (masks,), 0, room - width_M + 1)
-  index_Mx1 = jnp.arange(size)[None]
-  inside = index_Mx1 >= start_M[:, None]
-  return (inside & (index_Mx1 < (start_M + width_M)[:, None])).any(0)
+  width_M = _whole(width_key, masks, widest)
+  start_M = _whole(start_key, masks, room - width_M)
+  index_1xN = jnp.arange(size, dtype=jnp.int32)[None]
+  inside = index_1xN >= start_M[:, None]
+  return (inside & (index_1xN < (start_M + width_M)[:, None])).any(0)
+
+
+def _whole(key, count: int, last) -> jax.Array:
+  """`count` whole numbers, uniform over 0 to `last`."""
+  return jax.random.randint(key, (count,), 0, last + 1, jnp.int32)
 
 
 def _mean(h_BxNxF, valid_BxNx1) -> jax.Array:

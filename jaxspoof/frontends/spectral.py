@@ -158,7 +158,7 @@ def _cepstral_matrix(config: SpectralConfig) -> np.ndarray | None:
 @functools.partial(jax.jit, static_argnums=0)
 def _features(spectral: Spectral, wave_BxT, samples_B):
   c = spectral.config
-  dtype = jnp.promote_types(wave_BxT.dtype, jnp.float32)
+  dtype = wave_BxT.dtype if wave_BxT.dtype.itemsize >= 4 else jnp.float32
   batch, samples = wave_BxT.shape
   frames = c.frames(samples)
   if samples_B is None:
@@ -189,8 +189,8 @@ def _power(spectral: Spectral, wave_BxT, samples_B) -> jax.Array:
   if c.pre_emphasis:
     wave_BxT = stft.pre_emphasise(wave_BxT, c.pre_emphasis)
   if samples_B is not None:
-    inside = jnp.arange(wave_BxT.shape[1])[None] < samples_B[:, None]
-    wave_BxT = jnp.where(inside, wave_BxT, 0)
+    index_1xT = jnp.arange(wave_BxT.shape[1], dtype=jnp.int32)[None]
+    wave_BxT = jnp.where(index_1xT < samples_B[:, None], wave_BxT, 0)
   if c.pad:
     wave_BxT = stft.pad_ends(wave_BxT, samples_B, c.pad, c.pad_mode)
   return stft.power_spectrum(
@@ -203,7 +203,7 @@ def _static(spectral: Spectral, power_BxNxW, valid_BxNx1) -> jax.Array:
   c = spectral.config
   h = stft.raise_power(power_BxNxW, c.power)
   if spectral.bank_WxF is not None:
-    h = _matmul(h, spectral.bank_WxF)
+    h = stft.matmul(h, spectral.bank_WxF)
   if c.kind in ('spectrogram', 'mel'):
     return h
   h = masked.logarithm(h, c.log, c.floor, c.floor_added)
@@ -211,7 +211,7 @@ def _static(spectral: Spectral, power_BxNxW, valid_BxNx1) -> jax.Array:
     h = masked.limit_range(h, valid_BxNx1, c.log, c.top_db)
   if c.kind not in CEPSTRA:
     return h
-  h = _matmul(h, spectral.dct_FxC)
+  h = stft.matmul(h, spectral.dct_FxC)
   if not c.energy:
     return h
   return jnp.concatenate([_log_energy(c, power_BxNxW), h[:, :, 1:]], -1)
@@ -223,10 +223,3 @@ def _log_energy(c: SpectralConfig, power_BxNxW) -> jax.Array:
   low, high = np.flatnonzero(inside_W)[[0, -1]]
   energy = power_BxNxW[:, :, low : high + 1].sum(-1, keepdims=True) / c.n_fft
   return masked.logarithm(energy, c.log, c.floor, c.floor_added)
-
-
-def _matmul(h_BxNxW, matrix_WxF: np.ndarray) -> jax.Array:
-  # Logarithms and cepstra do not survive the 8 to 11 bits to which
-  # accelerators round a float32 product unless told otherwise.
-  matrix_WxF = jnp.asarray(matrix_WxF, h_BxNxW.dtype)
-  return jnp.matmul(h_BxNxW, matrix_WxF, precision=jax.lax.Precision.HIGHEST)
