@@ -14,15 +14,13 @@ import argparse
 import functools
 import importlib.util
 import pathlib
-import statistics
-import time
 
 import jax
 import numpy as np
+import timing
 from flax import nnx
 
 from jaxspoof import (
-  cost,
   huge_pages,
   losses,
   models,
@@ -51,7 +49,9 @@ def main() -> None:
   options = parser.parse_args()
   backend = jax.default_backend()
   options.rounds = options.rounds or ROUNDS[backend]
-  print(heading(options))
+  macs = models.macs({'name': options.model}, options.samples)['total']
+  what = f'{options.model}, {options.samples:,} samples'
+  print(timing.heading(what, macs, options.rounds, bool(options.reference)))
   work = [('forward', b) for b in options.forward]
   work += [('training step', b) for b in options.train]
   for kind, batch in work:
@@ -61,7 +61,8 @@ def main() -> None:
     runs = ours(options, kind, wave, label)
     if options.reference:
       runs |= original(options, kind, wave, label)
-    report(options, kind, batch, measure(runs, options.rounds))
+    seconds = timing.measure(runs, options.rounds)
+    timing.report(kind, batch, macs, seconds, 'PyTorch float32')
 
 
 def ours(options, kind: str, wave, label) -> dict:
@@ -167,62 +168,6 @@ def official_model(reference: pathlib.Path, name: str):
       'temperatures': [*config.temperatures, config.temperatures[-1]],
     }
   )
-
-
-def measure(runs: dict, rounds: int) -> dict[str, list[float]]:
-  """Seconds of each run in each round, steady state.
-
-  Each turn calls twice and times the second: what ran before the first has
-  emptied the caches and, on a virtual machine, has made the host take back
-  memory that nobody used meanwhile.
-  """
-  seconds = {name: [] for name in runs}
-  for _ in range(rounds):
-    for name, call in runs.items():
-      call()
-      begin = time.perf_counter()
-      call()
-      seconds[name].append(time.perf_counter() - begin)
-  return seconds
-
-
-def heading(options) -> str:
-  """What is measured, on what."""
-  macs = models.macs({'name': options.model}, options.samples)['total']
-  device = jax.devices()[0].device_kind
-  versions = cost.versions()
-  lines = [
-    f'{options.model}, {options.samples:,} samples, '
-    f'{macs / 1e9:.2f} GMAC forward, {options.rounds} rounds, {device}, '
-    f'jax {versions["jax"]}, huge pages '
-    f'{"asked for" if huge_pages.asked() else "not asked for"}'
-  ]
-  if options.reference:
-    import torch
-
-    lines.append(
-      f'PyTorch {torch.__version__}, {torch.get_num_threads()} threads'
-    )
-  lines.append(
-    f'\n{"work":14} {"batch":>5}  {"what":22} {"min ms":>9} {"median":>9} '
-    f'{"clips/s":>8} {"GMAC/s":>7} {"ratio":>6}'
-  )
-  return '\n'.join(lines)
-
-
-def report(options, kind: str, batch: int, seconds: dict) -> None:
-  """One line for each run; ratio: original float32 over this, fastest."""
-  macs = models.macs({'name': options.model}, options.samples)['total']
-  macs *= batch * (1 if kind == 'forward' else 3)
-  base = min(seconds.get('PyTorch float32', [float('nan')]))
-  for name, values in seconds.items():
-    best = min(values)
-    print(
-      f'{kind:14} {batch:>5}  {name:22} {1e3 * best:9.1f} '
-      f'{1e3 * statistics.median(values):9.1f} {batch / best:8.2f} '
-      f'{macs / best / 1e9:7.1f} {base / best:6.2f}',
-      flush=True,
-    )
 
 
 if __name__ == '__main__':

@@ -19,7 +19,6 @@ import argparse
 import importlib
 import logging
 import pathlib
-import statistics
 import sys
 import time
 import types
@@ -28,9 +27,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import timing
 from flax import nnx
 
-from jaxspoof import cost, huge_pages, state
+from jaxspoof import huge_pages, state
 from jaxspoof.importers import ecapa as importer
 from jaxspoof.models import ecapa_cost
 from jaxspoof.models.ecapa_config import TdnnConfig
@@ -57,7 +57,12 @@ def main() -> None:
   if options.reference:
     official = official_model(options.reference, config)
     weights = {k: v.numpy().copy() for k, v in official.state_dict().items()}
-  print(heading(options, config))
+  macs = ecapa_cost.macs(config, options.frames)['total']
+  what = (
+    f'{options.channels} channels, {ecapa_cost.parameters(config):,} '
+    f'parameters, {options.frames} frames of 80 features'
+  )
+  print(timing.heading(what, macs, options.rounds, bool(options.reference)))
   work = [('forward', b) for b in options.forward]
   work += [('training step', b) for b in options.train]
   rng = np.random.default_rng(0)
@@ -72,7 +77,8 @@ def main() -> None:
           np.subtract(*(np.asarray(run()) for run in runs.values()))
         )
         print(f'embeddings differ by {apart.max():.1e} at most')
-    report(options, config, kind, batch, measure(runs, options.rounds))
+    seconds = timing.measure(runs, options.rounds)
+    timing.report(kind, batch, macs, seconds, 'SpeechBrain float32')
 
 
 def ours(config: TdnnConfig, weights, kind: str, x, target):
@@ -182,57 +188,6 @@ class Unused(types.ModuleType):
     if name.startswith('__'):
       raise AttributeError(name)
     return lambda *args, **kwargs: None
-
-
-def measure(runs: dict, rounds: int) -> dict[str, list[float]]:
-  """Seconds of each run in each round; each turn times its second call."""
-  seconds = {name: [] for name in runs}
-  for _ in range(rounds):
-    for name, call in runs.items():
-      call()
-      begin = time.perf_counter()
-      call()
-      seconds[name].append(time.perf_counter() - begin)
-  return seconds
-
-
-def heading(options, config: TdnnConfig) -> str:
-  """What is measured, on what."""
-  macs = ecapa_cost.macs(config, options.frames)['total']
-  versions = cost.versions()
-  lines = [
-    f'{options.channels} channels, {ecapa_cost.parameters(config):,} '
-    f'parameters, {options.frames} frames of 80 features, '
-    f'{macs / 1e9:.2f} GMAC forward, {options.rounds} rounds, '
-    f'{jax.devices()[0].device_kind}, jax {versions["jax"]}, huge pages '
-    f'{"asked for" if huge_pages.asked() else "not asked for"}'
-  ]
-  if options.reference:
-    import torch
-
-    lines.append(
-      f'PyTorch {torch.__version__}, {torch.get_num_threads()} threads'
-    )
-  lines.append(
-    f'\n{"work":14} {"batch":>5}  {"what":22} {"min ms":>9} {"median":>9} '
-    f'{"clips/s":>8} {"GMAC/s":>7} {"ratio":>6}'
-  )
-  return '\n'.join(lines)
-
-
-def report(options, config, kind: str, batch: int, seconds: dict) -> None:
-  """One line for each run; ratio: the original's fastest over this one's."""
-  macs = ecapa_cost.macs(config, options.frames)['total']
-  macs *= batch * (1 if kind == 'forward' else 3)
-  base = min(seconds.get('SpeechBrain float32', [float('nan')]))
-  for name, values in seconds.items():
-    best = min(values)
-    print(
-      f'{kind:14} {batch:>5}  {name:22} {1e3 * best:9.1f} '
-      f'{1e3 * statistics.median(values):9.1f} {batch / best:8.2f} '
-      f'{macs / best / 1e9:7.1f} {base / best:6.2f}',
-      flush=True,
-    )
 
 
 if __name__ == '__main__':

@@ -22,7 +22,6 @@ XLA's: librosa takes up to ten times as long with more.
 import argparse
 import os
 import statistics
-import time
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +29,7 @@ import librosa
 import numpy as np
 import scipy.fft
 import threadpoolctl
+import timing
 
 from jaxspoof import cost, frontends, huge_pages
 
@@ -53,7 +53,7 @@ def main() -> None:
     wave = 0.1 * wave.astype(np.float32)
     runs = ours(frontend, wave) | theirs(frontend, wave)
     results = {name: np.asarray(call()) for name, call in runs.items()}
-    report(batch, measure(runs, options.rounds), results)
+    report(batch, timing.measure(runs, options.rounds), results)
 
 
 def ours(frontend: frontends.Spectral, wave: np.ndarray) -> dict:
@@ -136,18 +136,6 @@ def in_numpy(frontend: frontends.Spectral, wave: np.ndarray, rfft):
   log = np.maximum(log, log.max((1, 2), keepdims=True) - np.float32(c.top_db))
   ceps = log @ np.float32(frontend.dct_FxC)
   return ceps - ceps.mean(1, keepdims=True)
-
-
-def measure(runs: dict, rounds: int) -> dict[str, list[float]]:
-  """Seconds of each run in each round; each turn's first call is not timed."""
-  seconds = {name: [] for name in runs}
-  for _ in range(rounds):
-    for name, call in runs.items():
-      call()
-      begin = time.perf_counter()
-      call()
-      seconds[name].append(time.perf_counter() - begin)
-  return seconds
 
 
 def heading(options, frontend) -> str:
