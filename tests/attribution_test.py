@@ -132,6 +132,16 @@ def test_a_split_of_unknown_attacks_only():
   assert '-' in recognition.table(recognise(found)).splitlines()[-1]
 
 
+def test_one_class_is_no_closed_set():
+  found = clips()
+  kept = (found.split != 'eval') | np.isin(found.attack, ['A07', '-'])
+  found = Embeddings(**{k: v[kept] for k, v in vars(found).items()})
+  result = recognise(found)['splits']['eval']
+  assert result['trials'] == {'known': 20, 'unknown': 20}
+  assert result['closed_set'] is None
+  assert result['open_set']['score']['macro_f1'] > 0
+
+
 def test_table_has_a_line_for_each_split():
   result = recognise(clips())
   _, dev, eval_ = recognition.table(result).splitlines()
