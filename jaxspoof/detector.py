@@ -68,6 +68,7 @@ class Detector:
     loss: that the model was trained with: it says what a score is.
     bucket: for models of clips of any length: short waves are not repeated,
       but padded to a multiple of so many samples; None for the others.
+    shortest: for these, shorter waves are repeated to as many samples.
     classes: what the outputs stand for, bona fide last.
   """
 
@@ -82,6 +83,7 @@ class Detector:
     batch: int,
     loss: losses.Loss,
     bucket: int | None = None,
+    shortest: int = 1,
     classes: tuple[str, ...] = workdir_lib.DETECTION,
   ):
     self.model = model
@@ -90,6 +92,7 @@ class Detector:
     self.batch = batch
     self.loss = loss
     self.bucket = bucket
+    self.shortest = shortest
     self.classes = classes
     self._weights = jax.device_put((params, batch_stats))
 
@@ -249,7 +252,7 @@ class Detector:
       return batch
     batch['samples'] = np.full(self.batch, samples, np.int32)
     for i, wave in enumerate(waves):
-      batch['samples'][i] = audio.pad(batch['wave'][i], wave)
+      batch['samples'][i] = audio.pad(batch['wave'][i], wave, self.shortest)
     return batch
 
 
@@ -304,8 +307,14 @@ def _load_run(
   _check_weights(path, expected, [params, batch_stats])
   module = state_lib.merge(graphdef, params, batch_stats)
   bucket = data['bucket'] if data['padded'] else None
-  options = {'samples': data['eval_samples'], 'bucket': bucket}
-  return name, module, {**options, 'loss': loss, 'classes': classes}
+  options = {
+    'samples': data['eval_samples'],
+    'bucket': bucket,
+    'shortest': model_config.min_samples,
+    'loss': loss,
+    'classes': classes,
+  }
+  return name, module, options
 
 
 def _check_weights(path: pathlib.Path, expected: Any, found: Any) -> None:

@@ -14,6 +14,7 @@ def outputs_of(
   batch_stats,
   source,
   config: DataConfig,
+  shortest: int | None,
   shardings: sharding_lib.Shardings,
 ) -> np.ndarray:
   """What the model says of the trials of `source`, in its order.
@@ -24,6 +25,8 @@ def outputs_of(
     batch_stats: BatchNorm statistics, replicated.
     source: records of one split.
     config: says how much of a clip is scored, and the batch.
+    shortest: samples that padded clips have at least; None where all clips
+      have one length.
     shardings: where batches go.
 
   Returns:
@@ -41,7 +44,8 @@ def outputs_of(
     samples=config.eval_samples,
     workers=config.workers,
     process=(jax.process_index(), jax.process_count()),
-    bucket=config.bucket if config.padded else None,
+    bucket=None if shortest is None else config.bucket,
+    shortest=shortest,
   )
   for batch in batches:
     batch = sharding_lib.put_batch(batch, shardings)

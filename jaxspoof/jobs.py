@@ -7,11 +7,12 @@ import pathlib
 import jax
 import ml_collections
 
-from jaxspoof import attribution, embed, programs, train
+from jaxspoof import attribution, benchmark, embed, programs, train
 from jaxspoof.config import near
 
 JOBS = {
   'attribution': attribution.attribute,
+  'benchmark': benchmark.benchmark,
   'embed': embed.embed,
   'train': train.train,
 }

@@ -20,10 +20,11 @@ def check(argv: Sequence[str]) -> None:
     return
   for argument in argv:
     if found := _OVERRIDE.match(argument):
-      _check_path(config, found.group(1))
+      check_path(config, found.group(1))
 
 
-def _check_path(config: ml_collections.ConfigDict, path: str) -> None:
+def check_path(config: ml_collections.ConfigDict, path: str) -> None:
+  """Raises SystemExit naming the near matches of an unknown field."""
   node, parents = config, 'config'
   for name in path.split('.'):
     if not isinstance(node, ml_collections.ConfigDict) or name not in node:

@@ -89,20 +89,25 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
       f'{len(train_source)} clips of split {config.data.train!r}'
     )
   last_step = config.epochs * epoch_steps
-  batches = iter(train_batches(config, train_source, task, config.seed))
 
   # ---------------------------------------- model, optimiser, functions ---
   tx = optim.make(config.optim, last_step)
   learning_rate = optim.schedule(config.optim, last_step)
-  model = models.fields(config.model, loss.head, len(task.classes))
-  graphdef, state = make_state(config, model, tx, shardings)
+  model = models.variant(
+    **models.fields(config.model, loss.head, len(task.classes))
+  )
+  shortest = shortest_clip(config, *model)
+  batches = iter(
+    train_batches(config, train_source, task, shortest, config.seed)
+  )
+  graphdef, state = make_state(config, *model, tx, shardings)
   train_step = steps.make_train_step(graphdef, tx, loss, config.seed, shardings)
   eval_step = steps.make_eval_step(graphdef, shardings)
   add_to_average = jax.jit(steps.add_to_average, donate_argnums=0)
 
   def outputs_of(params, batch_stats, source):
     return evaluate.outputs_of(
-      eval_step, params, batch_stats, source, config.data, shardings
+      eval_step, params, batch_stats, source, config.data, shortest, shardings
     )
 
   # -------------------------------------------------------------- resume ---
@@ -175,7 +180,13 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
   if config.average == 'swa':
     stats_step = steps.make_stats_step(graphdef, config.seed, shardings)
     stats = estimate_stats(
-      config, task, averaged, stats_step, train_source, epoch_steps, shardings
+      iter(
+        train_batches(config, train_source, task, shortest, config.seed + 1)
+      ),
+      averaged,
+      stats_step,
+      epoch_steps,
+      shardings,
     )
     outputs = outputs_of(averaged.average, stats, dev_source)
     swa_error = task.error(loss, outputs, dev_trials)
@@ -287,7 +298,30 @@ def make_task(config: RunConfig, train_source):
   return find(tasks.TASKS, config.task, 'task').taught_by(train_source)
 
 
-def train_batches(config: RunConfig, source, task, seed: int):
+def shortest_clip(config: RunConfig, model_config, kind) -> int | None:
+  """Samples that padded clips are repeated to; None where all have one length.
+
+  Raises:
+    ValueError: the model takes no padded clips, or is not given enough.
+  """
+  least, data = model_config.min_samples, config.data
+  for name in ('samples', 'eval_samples'):
+    if (value := getattr(data, name)) < least:
+      raise ValueError(
+        f'data.{name}={value}: model {config.model["name"]!r} needs at least '
+        f'{least} samples'
+      )
+  if not data.padded:
+    return None
+  if not kind.variable_length:
+    raise ValueError(
+      f'data.padded is set, but model {config.model["name"]!r} takes clips of '
+      'one length: it would hear the zeros'
+    )
+  return least
+
+
+def train_batches(config: RunConfig, source, task, shortest, seed: int):
   """This host's endless stream of training batches."""
   return pipeline.train_batches(
     source,
@@ -297,7 +331,7 @@ def train_batches(config: RunConfig, source, task, seed: int):
     workers=config.data.workers,
     balanced=config.data.balanced,
     transforms=augment.transforms(config.data),
-    padded=config.data.padded,
+    shortest=shortest,
     label=task.label,
     process=(jax.process_index(), jax.process_count()),
   )
@@ -310,17 +344,11 @@ def find(table: dict, name: str, field: str):
   return table[name]
 
 
-def make_state(config: RunConfig, model, tx, shardings: sharding_lib.Shardings):
+def make_state(config: RunConfig, model_config, kind, tx, shardings):
   """Static description of the model, and the state of step 0.
 
   Every host draws the same weights; jit places them on all devices at once.
   """
-  model_config, kind = models.variant(**model)
-  if config.data.padded and not kind.variable_length:
-    raise ValueError(
-      f'data.padded is set, but model {model["name"]!r} takes clips of one '
-      'length: it would hear the zeros'
-    )
   module = kind(model_config, rngs=nnx.Rngs(config.seed))
   graphdef, *weights = state_lib.split(module)
   create = functools.partial(
@@ -347,9 +375,8 @@ def check_finite(pending, checkpoints: checkpoint_lib.Checkpoints) -> None:
     )
 
 
-def estimate_stats(config, task, state, stats_step, source, count, shardings):
-  """BatchNorm statistics of the averaged weights, over one pass of train."""
-  batches = iter(train_batches(config, source, task, config.seed + 1))
+def estimate_stats(batches, state, stats_step, count: int, shardings):
+  """BatchNorm statistics of the averaged weights, over `count` batches."""
   stats = state.batch_stats
   for n in range(count):
     batch = sharding_lib.put_batch(next(batches), shardings)

@@ -7,22 +7,51 @@ import sys
 import pytest
 
 from jaxspoof import config as config_lib
-from jaxspoof import overrides, workdir
+from jaxspoof import losses, models, overrides, workdir
 
 ROOT = pathlib.Path(__file__).parents[1]
-VARIANTS = ['', ':l', ':quickstart', ':smoke']
+TRAINING = {
+  'aasist.py': ['', ':l', ':quickstart', ':smoke'],
+  'ecapa_mfcc.py': ['', ':large', ':small', ':quickstart', ':smoke'],
+}
 
 
-def load(variant=''):
-  return overrides.load(f'{ROOT}/configs/aasist.py{variant}')
+def load(variant='', file='aasist.py'):
+  return overrides.load(f'{ROOT}/configs/{file}{variant}')
 
 
-@pytest.mark.parametrize('variant', VARIANTS)
-def test_every_variant_makes_a_typed_config(variant):
-  config = config_lib.run_config(load(variant).to_dict())
+@pytest.mark.parametrize(
+  ('file', 'variant'),
+  [(file, variant) for file, found in TRAINING.items() for variant in found],
+)
+def test_every_variant_makes_a_typed_config(file, variant):
+  config = config_lib.run_config(load(variant, file).to_dict())
   assert config.data.train == 'train' and config.data.dev == 'dev'
   assert 'eval' not in (config.data.train, config.data.dev)
-  assert config.model['name'].startswith('aasist')
+  assert config.model['name'].startswith(file[:5])
+  loss = losses.make(config.loss)
+  fields = models.fields(config.model, loss.head, 2)
+  model_config, kind = models.variant(**fields)
+  assert model_config.head == loss.head
+  assert not config.data.padded or kind.variable_length
+  assert model_config.min_samples <= config.data.samples
+
+
+@pytest.mark.parametrize('name', losses.LOSSES)
+def test_any_model_trains_with_any_loss(name):
+  for file in TRAINING:
+    values = load(':quickstart', file).to_dict()
+    values['loss'] = {'name': name}
+    config = config_lib.run_config(values)
+    loss = losses.make(config.loss)
+    fields = models.fields(config.model, loss.head, 2)
+    assert models.variant(**fields)[0].head == loss.head
+
+
+def test_head_and_classes_follow_from_loss_and_task():
+  section = {**load().model.to_dict(), 'head': 'cosine'}
+  with pytest.raises(ValueError, match='config.model sets head: these follow'):
+    models.fields(section, 'linear', 2)
 
 
 def test_the_default_is_the_recipe_of_the_paper():

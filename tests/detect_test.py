@@ -157,6 +157,7 @@ def test_scores_are_those_of_the_evaluation_in_training(detector, reference):
     batch_stats,
     pipeline.Source(records, 'clips', 'eval'),
     DataConfig('clips', eval_samples=SAMPLES, eval_batch=4),
+    None,
     shardings,
   )
   found = [result.logits for result in detector.score_files(paths)]

@@ -494,6 +494,8 @@ def test_weights_of_the_other_variant(released):
   assert 'AASIST-L.pth: checkpoint of another model' in text
   assert 'does not fit aasist; its shapes are those of aasist_l' in text
   assert 'encoder.2.0.conv1.weight: shape (24, 32, 2, 3), the model has' in text
+  lines = text.splitlines()
+  assert len(lines) == 12 and lines[-1] == '  and 83 more'
 
 
 def test_all_differences_are_listed(released):

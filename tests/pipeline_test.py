@@ -269,7 +269,9 @@ def test_the_job_augments_as_its_config_says():
       loss=losses.LossConfig(),
       mesh=config_lib.MeshConfig(),
     )
-    return take(train.train_batches(config, corpus(), task, config.seed), 2)
+    return take(
+      train.train_batches(config, corpus(), task, None, config.seed), 2
+    )
 
   with_noise = boosted()
   without = config_lib.DataConfig(name='ramps', samples=100, batch=4)

@@ -165,14 +165,19 @@ def fill(
 
 
 def pad(
-  out: np.ndarray, wave: np.ndarray, rng: np.random.Generator | None = None
+  out: np.ndarray,
+  wave: np.ndarray,
+  shortest: int,
+  rng: np.random.Generator | None = None,
 ) -> int:
   """As `fill`, but a short clip is followed by zeros.
+
+  Clips of fewer than `shortest` samples are repeated to as many first.
 
   Returns:
     How many samples of `out` are the clip's.
   """
-  count = min(len(wave), len(out))
+  count = min(max(len(wave), shortest), len(out))
   fill(out[:count], wave, rng)
   out[count:] = 0
   return count

@@ -11,8 +11,8 @@ Host p of k holds rows p * b .. (p + 1) * b of each global batch: the global
 batch is the same, row by row, for any number of hosts.
 
 Clips are made to one length in one of two ways: repeated, for models that take
-nothing else, or followed by zeros (`padded`), with the number of valid samples
-beside them. Then evaluation puts clips of about one length into a batch.
+nothing else, or followed by zeros, with the number of valid samples beside
+them. Then evaluation puts clips of about one length into a batch.
 """
 
 import dataclasses
@@ -68,7 +68,7 @@ def train_batches(
   process: tuple[int, int] = (0, 1),
   balanced: bool = False,
   transforms: Sequence[Transform] = (),
-  padded: bool = False,
+  shortest: int | None = None,
   label: Callable[[Mapping[str, Any]], int] = label_of,
 ) -> grain.IterDataset:
   """Endless training batches: each epoch in its own order, at random crops.
@@ -92,12 +92,13 @@ def train_batches(
       (float32 [n] at 16 kHz) before it is cropped; numpy only, picklable.
       `rng` depends on seed, epoch and record alone, and crops do not change
       with the transforms.
-    padded: Short clips are followed by zeros instead of repeated.
+    shortest: Short clips are not repeated to `samples`, but to this many at
+      least, which the model needs, and then followed by zeros.
     label: Gives the class of a record; picklable.
 
   Returns:
     `{'wave': float32 [b, samples], 'label': int32 [b]}`, b = batch / processes;
-    padded ones with `'samples': int32 [b]`, how many are valid.
+    with `shortest` also `'samples': int32 [b]`, how many are valid.
 
   Raises:
     ValueError: An empty source, a batch the processes cannot share, or
@@ -111,7 +112,7 @@ def train_batches(
     else _shuffled(np.arange(len(source)), seed)
   )
   load = _TrainLoader(
-    source, samples, seed, rows, tuple(transforms), padded, label
+    source, samples, seed, rows, tuple(transforms), shortest, label
   )
   return _Batches(picks.batch(batch).map(load), workers)
 
@@ -124,6 +125,7 @@ def eval_batches(
   workers: int = 0,
   process: tuple[int, int] = (0, 1),
   bucket: int | None = None,
+  shortest: int | None = None,
 ) -> Iterator[Batch]:
   """Every trial exactly once, from its first samples.
 
@@ -141,6 +143,7 @@ def eval_batches(
     bucket: Clips are not repeated, but followed by zeros to a multiple of so
       many samples, at most `samples`, and a batch holds clips of one such
       length: as many shapes, as many programs.
+    shortest: With `bucket`, as for `train_batches`.
 
   Returns:
     `{'wave': float32 [b, samples], 'index': int32 [b], 'mask': bool [b]}`;
@@ -156,7 +159,9 @@ def eval_batches(
     plan = _deal(np.arange(len(source)), batch, samples)
   else:
     plan = _bucketed(source, batch, samples, bucket)
-  load = _EvalLoader(source, tuple(plan), batch, rows, bucket is not None)
+  if bucket is not None:
+    shortest = shortest or 1
+  load = _EvalLoader(source, tuple(plan), batch, rows, shortest)
   numbers = grain.MapDataset.range(len(plan))
   return iter(_Batches(numbers.map(load), workers))
 
@@ -240,7 +245,7 @@ class _TrainLoader:
   seed: int
   rows: slice
   transforms: tuple[Transform, ...]
-  padded: bool
+  shortest: int | None
   label: Callable[[Mapping[str, Any]], int]
 
   def __call__(self, picks: Batch) -> Batch:
@@ -251,7 +256,7 @@ class _TrainLoader:
     for row, pick in enumerate(zip(records, epochs, strict=True)):
       valid[row], label[row] = self._fill(wave[row], *map(int, pick))
     batch = {'wave': wave, 'label': label}
-    return {**batch, 'samples': valid} if self.padded else batch
+    return batch if self.shortest is None else {**batch, 'samples': valid}
 
   def _fill(self, out: np.ndarray, index: int, epoch: int) -> tuple[int, int]:
     record = self.source[index]
@@ -261,7 +266,7 @@ class _TrainLoader:
       for transform in self.transforms:
         wave = np.asarray(transform(wave, rng), np.float32)
     rng = np.random.default_rng([self.seed, epoch, index, 0])
-    return _put(out, wave, self.padded, rng), self.label(record)
+    return _put(out, wave, self.shortest, rng), self.label(record)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -272,7 +277,7 @@ class _EvalLoader:
   plan: tuple[tuple[np.ndarray, int], ...]
   batch: int
   rows: slice
-  padded: bool
+  shortest: int | None
 
   def __call__(self, number: int) -> Batch:
     records, samples = self.plan[number]
@@ -282,15 +287,15 @@ class _EvalLoader:
     valid = np.empty(len(index), np.int32)
     for i, record in enumerate(index):
       clip = _wave(self.source, self.source[int(record)])
-      valid[i] = _put(wave[i], clip, self.padded)
+      valid[i] = _put(wave[i], clip, self.shortest)
     batch = {'wave': wave, 'index': index, 'mask': row < len(records)}
-    return {**batch, 'samples': valid} if self.padded else batch
+    return batch if self.shortest is None else {**batch, 'samples': valid}
 
 
-def _put(out, wave, padded: bool, rng=None) -> int:
+def _put(out, wave, shortest: int | None, rng=None) -> int:
   """Fills `out`; returns how many of its samples are valid."""
-  if padded:
-    return audio.pad(out, wave, rng)
+  if shortest is not None:
+    return audio.pad(out, wave, shortest, rng)
   audio.fill(out, wave, rng)
   return len(out)
 

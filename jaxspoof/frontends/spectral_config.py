@@ -7,7 +7,6 @@ from jaxspoof.frontends import filters, masked, stft
 CEPSTRA = ('mfcc', 'lfcc')
 KINDS = ('spectrogram', 'log_spectrogram', 'mel', 'log_mel', *CEPSTRA)
 NORMALISATIONS = ('none', 'mean', 'mean_variance')
-_MOST_ROWS = 64  # hops in a window: each is a slice in the compiled program
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,8 +90,6 @@ class SpectralConfig:
       self._need(name, whole, 'a whole number above 0')
     fits = self.win_length <= self.n_fft
     self._need('win_length', fits, f'at most n_fft={self.n_fft}')
-    fits = -(-self.win_length // self.hop_length) <= _MOST_ROWS
-    self._need('hop_length', fits, f'at least win_length / {_MOST_ROWS}')
     for name in ('power', 'floor'):
       self._need(name, getattr(self, name) > 0, 'a value above 0')
     for name in ('lifter', 'top_db'):

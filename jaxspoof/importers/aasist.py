@@ -59,6 +59,7 @@ WEIGHTS = {
 # Arrays under these names are stacked: the number after it is the slot.
 STACKED = ('branches', 'master')
 # A counter that BatchNorm with a fixed momentum does not read.
+LISTED = 10  # differences shown of a checkpoint that does not fit
 IGNORED = r'\.num_batches_tracked$'
 
 
@@ -77,7 +78,8 @@ def load(
 
   Raises:
     CheckpointError (a ValueError): the file is damaged or unsafe, or its
-      tensors are those of another model; then all differences are listed.
+      tensors are those of another model; then the first ten differences are
+      listed, and counted.
   """
   tensors = torch_pickle.load(path)
   if variant is None:
@@ -85,7 +87,7 @@ def load(
   if variant is None:
     raise CheckpointError(
       f'{path}: checkpoint of another model: neither shapes nor names are '
-      f'those of {" or ".join(models.VARIANTS)}'
+      f'those of {" or ".join(name for name, _ in _variants())}'
     )
   config, _ = models.variant(variant, **changes)
   return from_torch(config, tensors, name=str(path))
@@ -102,7 +104,8 @@ def from_torch(
     name: where they come from, for error messages.
 
   Raises:
-    CheckpointError: names, shapes or values do not fit; all are listed.
+    CheckpointError: names, shapes or values do not fit; the first ten are
+      listed, and all counted.
   """
   # Shapes alone: nothing random is drawn to be overwritten.
   abstract = nnx.eval_shape(lambda: Aasist(config, nnx.Rngs(0)))
@@ -160,10 +163,19 @@ def translate(tensors: dict[str, np.ndarray]) -> dict[str, Converted]:
 def variant_of(tensors: dict[str, np.ndarray]) -> str | None:
   """The published variant that tensors of these shapes belong to, or None."""
   shapes = {k: v.array.shape for k, v in translate(tensors).items()}
-  for name, (model, config) in models.VARIANTS.items():
-    if model == 'aasist' and _landmarks(config).items() <= shapes.items():
+  for name, config in _variants():
+    if _landmarks(config).items() <= shapes.items():
       return name
   return None
+
+
+def _variants() -> list[tuple[str, AasistConfig]]:
+  """The named variants of AASIST."""
+  return [
+    (name, config)
+    for name, (model, config) in models.VARIANTS.items()
+    if model == 'aasist'
+  ]
 
 
 def _landmarks(config: AasistConfig) -> dict[str, tuple[int, ...]]:
@@ -219,9 +231,12 @@ def _problem(tensor: Converted, wanted: tuple[int, ...] | None) -> str | None:
 
 
 def _explain(name, problems, config, tensors) -> str:
-  known = [k for k, (_, c) in models.VARIANTS.items() if c == config]
+  known = [name for name, variant in _variants() if variant == config]
   wanted, found = known[0] if known else str(config), variant_of(tensors)
   text = f'{name}: checkpoint of another model: it does not fit {wanted}'
   if found and found != wanted:
     text += f'; its shapes are those of {found}'
-  return '\n  '.join([f'{text} ({len(problems)} differences)', *problems])
+  listed = problems[:LISTED]
+  if more := len(problems) - len(listed):
+    listed.append(f'and {more} more')
+  return '\n  '.join([f'{text} ({len(problems)} differences)', *listed])

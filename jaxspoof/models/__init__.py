@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from jaxspoof.models import aasist_cost
+from jaxspoof.frontends.spec_augment import SpecAugmentConfig
+from jaxspoof.models import aasist_cost, ecapa
 from jaxspoof.models.aasist import Aasist, AasistConfig
+from jaxspoof.models.ecapa import Ecapa, EcapaConfig
 
-MODELS = {'aasist': (AasistConfig, Aasist)}
-MACS = {'aasist': aasist_cost.macs}
+MODELS = {'aasist': (AasistConfig, Aasist), 'ecapa': (EcapaConfig, Ecapa)}
+MACS = {'aasist': aasist_cost.macs, 'ecapa': ecapa.macs}
 
 VARIANTS = {
   'aasist': ('aasist', AasistConfig()),
@@ -33,6 +35,25 @@ VARIANTS = {
       output_dropout=0.0,
     ),
   ),
+  # SpeechBrain's default width, and the one of its VoxCeleb weights.
+  'ecapa': ('ecapa', EcapaConfig()),
+  'ecapa_large': (
+    'ecapa',
+    EcapaConfig(channels=(1024, 1024, 1024, 1024, 3072)),
+  ),
+  # Not published: for laptops.
+  'ecapa_s': (
+    'ecapa',
+    EcapaConfig(
+      channels=(128, 128, 128, 128, 384),
+      attention_channels=64,
+      se_channels=64,
+      lin_neurons=96,
+      spec_augment=SpecAugmentConfig(time_width=20, freq_width=10),
+    ),
+  ),
+  'ecapa_fbank': ('ecapa', EcapaConfig(features='fbank80')),
+  'ecapa_lfcc': ('ecapa', EcapaConfig(features='lfcc_pc_darts')),
 }
 
 
@@ -40,8 +61,7 @@ def variant(name: str, **changes):
   """The (config, model class) of a named variant.
 
   Args:
-    name: a key of `VARIANTS`: 'aasist' (297,866 parameters), 'aasist_l'
-      (85,306) or 'aasist_s' (67,458, ours).
+    name: a key of `VARIANTS`.
     **changes: fields of the config to replace.
 
   Raises:

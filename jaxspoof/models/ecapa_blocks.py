@@ -219,9 +219,10 @@ class SERes2Net(nnx.Module):
     self.res2net = Res2Net(outputs, scale, size, dilation=dilation, **options)
     self.tdnn2 = Tdnn(outputs, outputs, **own, **options)
     self.se = SqueezeExcitation(outputs, hidden, **options)
-    self.shortcut = None
     if inputs != outputs:
       self.shortcut = Conv1d(inputs, outputs, **options)
+    else:
+      self.shortcut = None
 
   def __call__(
     self,

@@ -83,12 +83,12 @@ class TdnnConfig:
     lists = ('channels', 'kernel_sizes', 'dilations', 'groups')
     for name in lists:
       object.__setattr__(self, name, tuple(getattr(self, name)))
+    self._need('channels', len(self.channels) > 2, 'at least 3 values')
     for name in lists:
       values = getattr(self, name)
       self._need(name, min(values, default=0) > 0, 'numbers above 0')
       fits = len(values) == len(self.channels)
       self._need(name, fits, f'{len(self.channels)} values, as channels has')
-    self._need('channels', len(self.channels) > 2, 'at least 3 values')
     for name in ('input_size', 'lin_neurons', 'attention_channels'):
       self._need(name, getattr(self, name) > 0, 'a number above 0')
     self._need('se_channels', self.se_channels > 0, 'a number above 0')

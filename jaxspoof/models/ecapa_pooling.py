@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxspoof.models import layers
-from jaxspoof.models.ecapa_blocks import Conv1d, Extent, Tdnn, mean_over_time
-from jaxspoof.ops import conv1d
+from jaxspoof.models.ecapa_blocks import Conv1d, Extent, Tdnn
+from jaxspoof.ops import conv1d, time_stats
 
 _LEAST = 1e-12  # of a variance, so that its root has a gradient
 
@@ -35,13 +35,9 @@ class AttentivePooling(nnx.Module):
     h_BxNxA = jnp.tanh(self.tdnn.finish(self._mix(x_BxNxC, extent), extent))
     # A bias would be the same for all frames: softmax takes it away again.
     logits_BxNxC = self.conv(h_BxNxA, with_bias=False)
-    if extent is not None:
-      mask_BxNx1 = extent.mask_BxN[..., None]
-      logits_BxNxC = jnp.where(mask_BxNx1, logits_BxNxC, -jnp.inf)
-    weight_BxNxC = jax.nn.softmax(logits_BxNxC, 1)
-    mean_Bx1xC = (weight_BxNxC * x_BxNxC).sum(1, keepdims=True)
-    var_Bx1xC = (weight_BxNxC * jnp.square(x_BxNxC - mean_Bx1xC)).sum(
-      1, keepdims=True
+    mask_BxN = None if extent is None else extent.mask_BxN
+    mean_Bx1xC, var_Bx1xC = time_stats.attentive_mean_and_variance(
+      x_BxNxC, logits_BxNxC, mask_BxN
     )
     return jnp.concatenate([mean_Bx1xC, _root(var_Bx1xC)], 2)
 
@@ -56,8 +52,7 @@ class AttentivePooling(nnx.Module):
       return conv1d.conv1d(x_BxNxC, kernel_1xIxA)
     frame, clip = jnp.split(kernel_1xIxA, [x_BxNxC.shape[2]], 1)
     mask_BxN = None if extent is None else extent.mask_BxN
-    mean_Bx1xC = mean_over_time(x_BxNxC, mask_BxN)
-    var_Bx1xC = mean_over_time(jnp.square(x_BxNxC - mean_Bx1xC), mask_BxN)
+    mean_Bx1xC, var_Bx1xC = time_stats.mean_and_variance(x_BxNxC, mask_BxN)
     stats_Bx1xI = jnp.concatenate([mean_Bx1xC, _root(var_Bx1xC)], 2)
     return conv1d.conv1d(x_BxNxC, frame) + conv1d.conv1d(stats_Bx1xI, clip)
 

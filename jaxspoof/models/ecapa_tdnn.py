@@ -171,6 +171,8 @@ class ECAPA_TDNN(nnx.Module):  # noqa: N801 (the name of the original)
   def _extent(self, x_BxNxF, frames_B) -> Extent | None:
     if frames_B is None:
       return None
+    # Rows that only fill a batch have no frames: they are not to make NaN.
+    frames_B = jnp.maximum(frames_B, 1)
     mask_BxN = jnp.arange(x_BxNxF.shape[1])[None] < frames_B[:, None]
     return Extent(mask_BxN, frames_B if self.config.padding == 'clip' else None)
 

@@ -4,7 +4,6 @@ import pathlib
 
 import numpy as np
 
-from jaxspoof import protocols
 from jaxspoof import workdir as workdir_lib
 from jaxspoof.metrics import clustered, scorecard
 from jaxspoof.report import charts
@@ -18,8 +17,8 @@ from jaxspoof.report.markup import (
   table,
 )
 from jaxspoof.report.page import document
-from jaxspoof.report.run import ReportError, Run, load
-from jaxspoof.scores import Scores, write_atomically
+from jaxspoof.report.run import ReportError, Run, aligned, load, speakers
+from jaxspoof.scores import write_atomically
 
 RESAMPLES = 1000
 
@@ -84,10 +83,10 @@ def _order(run: Run) -> list[str]:
 
 def _split(split: str, runs: dict[str, Run]) -> Html:
   """Table and DET curves of one split."""
-  trials = _aligned(split, runs)
+  trials = aligned(split, runs)
   scores_KxN = np.stack([t.scores for t in trials.values()])
   first = next(iter(trials.values()))
-  speaker = _speakers(split, next(iter(runs.values())), first.utterance)
+  speaker = speakers(split, next(iter(runs.values())), first.utterance)
   eers_KxR = clustered.resampled_metrics(
     scores_KxN,
     first.label,
@@ -134,19 +133,6 @@ def _split(split: str, runs: dict[str, Run]) -> Html:
   )
 
 
-def _speakers(split: str, run: Run, utterance) -> np.ndarray | None:
-  """Speakers of trials; None where the run does not tell or does not know."""
-  path = run.workdir / 'protocols' / f'{split}.txt'
-  if not path.is_file():
-    return None
-  found = protocols.read(path)
-  by_name = dict(zip(found.utterance.tolist(), found.speaker, strict=True))
-  if set(by_name) != set(utterance.tolist()):
-    raise ReportError(f'{path}: not the trials of scores/{split}.txt')
-  speaker = np.array([by_name[name] for name in utterance.tolist()])
-  return None if np.all(speaker == '-') else speaker
-
-
 def _attacks(split: str, runs: dict[str, Run]) -> Html | None:
   """EER of each attack with its interval, a column for each run."""
   summaries = [run.summaries.get(split, {}) for run in runs.values()]
@@ -177,24 +163,6 @@ def _attacks(split: str, runs: dict[str, Run]) -> Html | None:
 def _points(change: clustered.Difference) -> str:
   low, high = (100 * end for end in change.interval)
   return f'{100 * change.value:+.2f} ({low:+.2f} to {high:+.2f})'
-
-
-def _aligned(split: str, runs: dict[str, Run]) -> dict[str, Scores]:
-  """Scores of all runs in the order of the first; the same trials."""
-  aligned: dict[str, Scores] = {}
-  for name, run in runs.items():
-    trials = run.scores[split]
-    order = np.argsort(trials.utterance)
-    aligned[name] = Scores(*(column[order] for column in trials))
-    first_name, first = next(iter(aligned.items()))
-    for field in ('utterance', 'label', 'attack'):
-      ours, theirs = (getattr(t, field) for t in (first, aligned[name]))
-      if not np.array_equal(ours, theirs):
-        raise ReportError(
-          f'split {split!r}: {first_name} and {name} differ in the field '
-          f'{field} of their trials: expected scores of the same corpus'
-        )
-  return aligned
 
 
 def _settings(runs: dict[str, Run]) -> Html:

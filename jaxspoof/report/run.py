@@ -5,6 +5,9 @@ import json
 import math
 import pathlib
 
+import numpy as np
+
+from jaxspoof import protocols
 from jaxspoof import scores as score_files
 from jaxspoof.metrics.eer import Eer, eer_of
 
@@ -213,3 +216,34 @@ def _disagreements(run: Run) -> list[str]:
         'not from this run.'
       )
   return found
+
+
+def speakers(split: str, run: Run, utterance) -> np.ndarray | None:
+  """Speakers of trials; None where the run does not tell or does not know."""
+  path = run.workdir / 'protocols' / f'{split}.txt'
+  if not path.is_file():
+    return None
+  found = protocols.read(path)
+  by_name = dict(zip(found.utterance.tolist(), found.speaker, strict=True))
+  if set(by_name) != set(utterance.tolist()):
+    raise ReportError(f'{path}: not the trials of scores/{split}.txt')
+  speaker = np.array([by_name[name] for name in utterance.tolist()])
+  return None if np.all(speaker == '-') else speaker
+
+
+def aligned(split: str, runs: dict[str, Run]) -> dict[str, score_files.Scores]:
+  """Scores of all runs in the order of the first; the same trials."""
+  aligned: dict[str, score_files.Scores] = {}
+  for name, run in runs.items():
+    trials = run.scores[split]
+    order = np.argsort(trials.utterance)
+    aligned[name] = score_files.Scores(*(column[order] for column in trials))
+    first_name, first = next(iter(aligned.items()))
+    for field in ('utterance', 'label', 'attack'):
+      ours, theirs = (getattr(t, field) for t in (first, aligned[name]))
+      if not np.array_equal(ours, theirs):
+        raise ReportError(
+          f'split {split!r}: {first_name} and {name} differ in the field '
+          f'{field} of their trials: expected scores of the same corpus'
+        )
+  return aligned

@@ -1,0 +1,110 @@
+"""Mean and variance over time, with gradients in one pass over memory.
+
+The derivative of a variance through its mean vanishes, so that the gradient
+of both is one line per value, without sums (`_spread`).
+
+Letters in names: B batch, N frames, C channels.
+"""
+
+import jax
+import jax.numpy as jnp
+
+
+@jax.custom_vjp
+def mean_and_variance(
+  x_BxNxC: jax.Array, mask_BxN: jax.Array | None = None
+) -> tuple[jax.Array, jax.Array]:
+  """Mean and biased variance of the valid frames.
+
+  Args:
+    x_BxNxC: sequences, float32 or wider.
+    mask_BxN: bool, the valid frames; None: all.
+
+  Returns:
+    Both `[B, 1, C]`.
+  """
+  return _forward(x_BxNxC, mask_BxN)[0]
+
+
+def _forward(x_BxNxC, mask_BxN):
+  weight = _weight(x_BxNxC, mask_BxN)
+  mean_Bx1xC = (x_BxNxC * weight).sum(1, keepdims=True)
+  centred_BxNxC = x_BxNxC - mean_Bx1xC
+  var_Bx1xC = (jnp.square(centred_BxNxC) * weight).sum(1, keepdims=True)
+  return (mean_Bx1xC, var_Bx1xC), (x_BxNxC, mask_BxN, mean_Bx1xC)
+
+
+def _backward(residuals, cotangents):
+  x_BxNxC, mask_BxN, mean_Bx1xC = residuals
+  slope_BxNxC = _spread(x_BxNxC, mean_Bx1xC, *cotangents)
+  return slope_BxNxC * _weight(x_BxNxC, mask_BxN), None
+
+
+mean_and_variance.defvjp(_forward, _backward)
+
+
+@jax.custom_vjp
+def attentive_mean_and_variance(
+  x_BxNxC: jax.Array,
+  logits_BxNxC: jax.Array,
+  mask_BxN: jax.Array | None = None,
+) -> tuple[jax.Array, jax.Array]:
+  """Mean and variance weighted by the softmax of logits over time.
+
+  Okabe, Koshinaka, Shinoda 2018, "Attentive Statistics Pooling for Deep
+  Speaker Embedding", arXiv 1803.10963, equations 5 and 6, with weights of
+  their own for each channel.
+
+  Args:
+    x_BxNxC: sequences, float32 or wider.
+    logits_BxNxC: likewise.
+    mask_BxN: bool, the valid frames, one at least; None: all.
+
+  Returns:
+    Both `[B, 1, C]`.
+  """
+  return _attentive_forward(x_BxNxC, logits_BxNxC, mask_BxN)[0]
+
+
+def _attentive_forward(x_BxNxC, logits_BxNxC, mask_BxN):
+  if mask_BxN is not None:
+    logits_BxNxC = jnp.where(mask_BxN[..., None], logits_BxNxC, -jnp.inf)
+  top_Bx1xC = logits_BxNxC.max(1, keepdims=True)
+  weight_BxNxC = jnp.exp(logits_BxNxC - top_Bx1xC)
+  total_Bx1xC = weight_BxNxC.sum(1, keepdims=True)
+  mean_Bx1xC = (weight_BxNxC * x_BxNxC).sum(1, keepdims=True) / total_Bx1xC
+  square_BxNxC = jnp.square(x_BxNxC - mean_Bx1xC)
+  var_Bx1xC = (weight_BxNxC * square_BxNxC).sum(1, keepdims=True) / total_Bx1xC
+  norm_Bx1xC = top_Bx1xC + jnp.log(total_Bx1xC)
+  residuals = x_BxNxC, logits_BxNxC, norm_Bx1xC, mean_Bx1xC, var_Bx1xC
+  return (mean_Bx1xC, var_Bx1xC), residuals
+
+
+def _attentive_backward(residuals, cotangents):
+  x_BxNxC, logits_BxNxC, norm_Bx1xC, mean_Bx1xC, var_Bx1xC = residuals
+  dmean_Bx1xC, dvar_Bx1xC = cotangents
+  weight_BxNxC = jnp.exp(logits_BxNxC - norm_Bx1xC)
+  centred_BxNxC = x_BxNxC - mean_Bx1xC
+  # The gradient of the weights, less its own mean: that of the logits.
+  of_mean_BxNxC = dmean_Bx1xC * centred_BxNxC
+  of_var_BxNxC = dvar_Bx1xC * (jnp.square(centred_BxNxC) - var_Bx1xC)
+  return (
+    weight_BxNxC * _spread(x_BxNxC, mean_Bx1xC, dmean_Bx1xC, dvar_Bx1xC),
+    weight_BxNxC * (of_mean_BxNxC + of_var_BxNxC),
+    None,
+  )
+
+
+attentive_mean_and_variance.defvjp(_attentive_forward, _attentive_backward)
+
+
+def _spread(x_BxNxC, mean_Bx1xC, dmean_Bx1xC, dvar_Bx1xC):
+  """The gradient of a frame, but for the frame's weight."""
+  return dmean_Bx1xC + 2 * dvar_Bx1xC * (x_BxNxC - mean_Bx1xC)
+
+
+def _weight(x_BxNxC, mask_BxN):
+  if mask_BxN is None:
+    return 1 / x_BxNxC.shape[1]
+  weight_BxNx1 = mask_BxN.astype(x_BxNxC.dtype)[..., None]
+  return weight_BxNx1 / weight_BxNx1.sum(1, keepdims=True)

@@ -1,0 +1,90 @@
+"""ECAPA-TDNN through the training job: padded clips, length buckets, detect."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from configs import ecapa_mfcc
+from jaxspoof import scores, train
+from jaxspoof.data import audio, pipeline
+from jaxspoof.detector import Detector
+
+
+@pytest.fixture(scope='module')
+def run(tmp_path_factory, quickstart_tiny, programs):
+  config = ecapa_mfcc.get_config('smoke')
+  config.epochs = 1
+  config.average = 'none'
+  config.data.data_dir = str(quickstart_tiny)
+  config.data.build = False
+  config.data.eval_samples = 40_000
+  config.data.bucket = 16_000
+  config.resamples = 8
+  config.mesh.devices = 2
+  workdir = tmp_path_factory.mktemp('runs') / 'ecapa'
+  with jax.numpy_dtype_promotion('standard'):  # optax multiplies by integers
+    train.train(config.to_dict(), workdir)
+  return workdir, config
+
+
+def test_the_job_ends_with_scores_of_every_trial(run, quickstart_tiny):
+  workdir, config = run
+  metrics = json.loads((workdir / 'metrics.json').read_text())
+  source = pipeline.open_source(config.data.name, 'eval', quickstart_tiny)
+  assert metrics['trials']['total'] == len(source)
+  cost = json.loads((workdir / 'cost.json').read_text())
+  assert cost['macs_per_clip']['total'] > 0
+
+
+def test_a_clip_alone_has_the_score_of_its_batch(run, quickstart_tiny):
+  """The job scores in padded batches of several lengths, detect one by one."""
+  workdir, config = run
+  written = scores.read(workdir / 'scores' / 'eval.txt')
+  by_name = dict(
+    zip(written.utterance.tolist(), written.scores.tolist(), strict=True)
+  )
+  source = pipeline.open_source(config.data.name, 'eval', quickstart_tiny)
+  detector = Detector.load(workdir, batch=1)
+  lengths = set()
+  for record in [source[i] for i in range(0, len(source), 4)]:
+    wave = audio.load(record['audio'])
+    lengths.add(-(-min(len(wave), 40_000) // 16_000))
+    expected = by_name[pipeline.text(record['utterance'])]
+    np.testing.assert_allclose(detector.score([wave]), expected, atol=1e-4)
+  assert len(lengths) > 1
+
+
+def test_zeros_behind_a_clip_change_nothing(run):
+  detector = Detector.load(run[0], batch=4)
+  rng = np.random.default_rng(0)
+  waves = [
+    0.1 * rng.standard_normal(n).astype(np.float32) for n in (7_000, 20_000)
+  ]
+  together = detector.logits(waves)
+  alone = np.concatenate([detector.logits([wave]) for wave in waves])
+  np.testing.assert_allclose(together, alone, atol=1e-5)
+
+
+def test_clips_too_short_for_the_network_are_repeated(run):
+  detector = Detector.load(run[0], batch=1)
+  wave = 0.1 * np.random.default_rng(0).standard_normal(200)
+  wave = wave.astype(np.float32)
+  assert len(wave) < detector.shortest
+  repeated = np.resize(wave, detector.shortest)
+  np.testing.assert_array_equal(
+    detector.score([wave]), detector.score([repeated])
+  )
+
+
+def test_clips_of_one_length_are_for_models_that_need_them(run, tmp_path):
+  values = run[1].to_dict()
+  values['model'] = {'name': 'aasist_s'}
+  values['loss'] = {'name': 'weighted_cross_entropy'}
+  with pytest.raises(ValueError, match="data.padded is set, but model 'aasi"):
+    train.train(values, tmp_path / 'aasist')
+  values = run[1].to_dict()
+  values['data']['samples'] = 500
+  with pytest.raises(ValueError, match=r'data.samples=500: .* at least 640'):
+    train.train(values, tmp_path / 'short')
