@@ -57,10 +57,11 @@ def recognise(
     What JSON can hold: `classes` (names; the last one is unknown), `train`,
     `dev`, `neighbours`, and by split `splits`: `trials` (`known`,
     `unknown`), `closed_set` (of known trials; None below two classes),
-    `open_set` by method. Of each: `accuracy`, `macro_f1`, `per_class`, `by_attack`
-    (answers to each attack), `majority` (always naming the commonest class of
-    train); of open sets also `auroc` (None without unknown trials),
-    `threshold`, `chosen_by`, `known_refused` and `unknown_found` (shares).
+    `open_set` by method. Of each: `accuracy`, `macro_f1`, `per_class`,
+    `by_attack` (answers to each attack), `majority` (always naming the
+    commonest class of train); of open sets also `auroc` (None without unknown
+    trials), `threshold`, `chosen_by`, `known_refused` and `unknown_found`
+    (shares).
   """
   train_part = found.of(train_split)
   train_labels = classes.labels(train_part.attack.tolist())
