@@ -56,11 +56,12 @@ def recognise(
   Returns:
     What JSON can hold: `classes` (names; the last one is unknown), `train`,
     `dev`, `neighbours`, and by split `splits`: `trials` (`known`,
-    `unknown`), `closed_set` (of known trials; None without any), `open_set`
-    by method. Of each: `accuracy`, `macro_f1`, `per_class`, `by_attack`
-    (answers to each attack), `majority` (always naming the commonest class of
-    train); of open sets also `auroc` (None without unknown trials),
-    `threshold`, `chosen_by`, `known_refused` and `unknown_found` (shares).
+    `unknown`), `closed_set` (of known trials; None below two classes),
+    `open_set` by method. Of each: `accuracy`, `macro_f1`, `per_class`,
+    `by_attack` (answers to each attack), `majority` (always naming the
+    commonest class of train); of open sets also `auroc` (None without unknown
+    trials), `threshold`, `chosen_by`, `known_refused` and `unknown_found`
+    (shares).
   """
   train_part = found.of(train_split)
   train_labels = classes.labels(train_part.attack.tolist())
@@ -106,7 +107,7 @@ def _of_split(classes, part: Embeddings, train_labels, scores, thresholds):
   known = truth != classes.unknown
   names = [*classes.names, classes_lib.UNKNOWN]
   closed = None
-  if known.any():
+  if len(set(truth[known].tolist())) > 1:
     closed = _figures(
       names[:-1], part.attack[known], truth[known], answers[known], train_labels
     )

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from jaxspoof import config as config_lib
 from jaxspoof import embeddings, jobs, overrides, recognition, report, verify
 from jaxspoof.data import classes as classes_lib
 from jaxspoof.embeddings import Embeddings
@@ -132,6 +133,16 @@ def test_a_split_of_unknown_attacks_only():
   assert '-' in recognition.table(recognise(found)).splitlines()[-1]
 
 
+def test_one_class_is_no_closed_set():
+  found = clips()
+  kept = (found.split != 'eval') | np.isin(found.attack, ['A07', '-'])
+  found = Embeddings(**{k: v[kept] for k, v in vars(found).items()})
+  result = recognise(found)['splits']['eval']
+  assert result['trials'] == {'known': 20, 'unknown': 20}
+  assert result['closed_set'] is None
+  assert result['open_set']['score']['macro_f1'] > 0
+
+
 def test_table_has_a_line_for_each_split():
   result = recognise(clips())
   _, dev, eval_ = recognition.table(result).splitlines()
@@ -213,15 +224,27 @@ def test_page_of_a_broken_file(tmp_path):
 # ------------------------------------------------------------------ job ---
 def tiny(corpora, **changes):
   """Naming attacks by a tiny model, on a tiny corpus."""
-  config = overrides.load('configs/aasist.py:smoke')
-  config.update({'job': 'attribution', 'task': 'recognition', 'epochs': 1})
-  config.average, config.resamples = 'none', 8
-  config.loss.name = 'aam_softmax'
-  config.data.update(data_dir=str(corpora), samples=4_000, eval_samples=4_000)
-  with config.unlocked():
-    config.recognition = {'neighbours': 3, 'quantile': 0.1}
+  config = overrides.load('configs/ecapa_attribution.py:smoke')
+  config.epochs, config.average, config.resamples = 1, 'none', 8
+  config.data.data_dir = str(corpora)
+  config.recognition.neighbours, config.recognition.quantile = 3, 0.1
   config.update(changes)
   return config
+
+
+@pytest.mark.parametrize('variant', ['', ':add2023', ':quickstart', ':smoke'])
+def test_config_file(variant):
+  values = overrides.load(f'configs/ecapa_attribution.py{variant}').to_dict()
+  assert values['job'] == 'attribution'
+  how = RecognitionConfig(**values.pop('recognition'))
+  assert how == RecognitionConfig()  # what the metrics have by default
+  config = config_lib.run_config(values)
+  assert config.task == 'recognition' and config.data.balanced
+  assert config.loss.name == 'aam_softmax'
+  name = {'': 'asvspoof2019_la', ':add2023': 'add2023_track3'}
+  assert config.data.name == name.get(
+    variant, 'quickstart/tiny' if variant == ':smoke' else 'quickstart'
+  )
 
 
 @pytest.fixture(scope='module')

@@ -1,0 +1,60 @@
+"""Naming the attack by ECAPA-TDNN: attacks as classes, or `unknown`.
+
+The first trains on ASVspoof 2019 LA: six attacks are known, the thirteen of its
+evaluation are new. ADD 2023 track 3 is the corpus made for the task. Both must
+be built before: `tfds_builders/NAME/README.md` says how. The others build their
+own.
+
+python run.py --config=configs/ecapa_attribution.py
+python run.py --config=configs/ecapa_attribution.py:add2023
+python run.py --config=configs/ecapa_attribution.py:quickstart  on a laptop
+python run.py --config=configs/ecapa_attribution.py:smoke       seconds
+
+What is written is said in `jaxspoof/attribution.py`.
+"""
+
+import ml_collections
+
+from configs import common, ecapa_mfcc
+
+
+def get_config(variant: str = '') -> ml_collections.ConfigDict:
+  return common.choose(
+    variant,
+    {
+      '': default,
+      'add2023': add2023,
+      'quickstart': quickstart,
+      'smoke': smoke,
+    },
+  )
+
+
+def default() -> ml_collections.ConfigDict:
+  return naming(ecapa_mfcc.get_config())
+
+
+def add2023() -> ml_collections.ConfigDict:
+  config = default()
+  config.data.name = 'add2023_track3'
+  config.data.build = False  # needs --manual_dir
+  return config
+
+
+def quickstart() -> ml_collections.ConfigDict:
+  """Six attacks of train and dev, eleven new ones in the two evaluations."""
+  return naming(ecapa_mfcc.get_config('quickstart'))
+
+
+def smoke() -> ml_collections.ConfigDict:
+  return naming(ecapa_mfcc.get_config('smoke'))
+
+
+def naming(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+  """Makes a config of detection one of algorithm recognition."""
+  config.job = 'attribution'
+  config.task = 'recognition'
+  config.recognition = ml_collections.ConfigDict()
+  config.recognition.neighbours = 5  # the cosine to which of the nearest
+  config.recognition.quantile = 0.05  # of dev is refused at most
+  return config
