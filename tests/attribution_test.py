@@ -227,6 +227,7 @@ def tiny(corpora, **changes):
   config = overrides.load('configs/ecapa_attribution.py:smoke')
   config.epochs, config.average, config.resamples = 1, 'none', 8
   config.data.data_dir = str(corpora)
+  config.mesh.devices = 1  # compiles faster
   config.recognition.neighbours, config.recognition.quantile = 3, 0.1
   config.update(changes)
   return config
