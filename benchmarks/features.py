@@ -88,9 +88,10 @@ def theirs(frontend: frontends.Spectral, wave: np.ndarray) -> dict:
 
 def on_one_core(call):
   """The same with one thread of BLAS."""
+  libraries = threadpoolctl.ThreadpoolController()
 
   def limited():
-    with threadpoolctl.threadpool_limits(1):
+    with libraries.limit(limits=1):
       return call()
 
   return limited
