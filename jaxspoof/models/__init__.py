@@ -4,12 +4,21 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxspoof.frontends.spec_augment import SpecAugmentConfig
-from jaxspoof.models import aasist_cost, ecapa
+from jaxspoof.models import aasist_cost, ecapa, search_cost
 from jaxspoof.models.aasist import Aasist, AasistConfig
 from jaxspoof.models.ecapa import Ecapa, EcapaConfig
+from jaxspoof.models.light_darts import LightDarts, LightDartsConfig
 
-MODELS = {'aasist': (AasistConfig, Aasist), 'ecapa': (EcapaConfig, Ecapa)}
-MACS = {'aasist': aasist_cost.macs, 'ecapa': ecapa.macs}
+MODELS = {
+  'aasist': (AasistConfig, Aasist),
+  'ecapa': (EcapaConfig, Ecapa),
+  'light_darts': (LightDartsConfig, LightDarts),
+}
+MACS = {
+  'aasist': aasist_cost.macs,
+  'ecapa': ecapa.macs,
+  'light_darts': search_cost.macs,
+}
 
 VARIANTS = {
   'aasist': ('aasist', AasistConfig()),
@@ -62,6 +71,8 @@ VARIANTS = {
     ),
   ),
   'ecapa_lfcc': ('ecapa', EcapaConfig(features='lfcc_pc_darts')),
+  # The hand-made default; `genotype` makes it what a search has found.
+  'light_darts': ('light_darts', LightDartsConfig()),
 }
 
 

@@ -1,0 +1,254 @@
+"""The network of an architecture search: every operation on every edge.
+
+Liu, Simonyan & Yang 2019, "DARTS", arXiv 1806.09055; partial connections and
+edge normalisation: Xu et al. 2020, "PC-DARTS", arXiv 1907.05737. The spaces
+are in `jaxspoof.search_spaces`, which says where each comes from.
+
+Letters in names: B batch, T samples, N frames, F features, K classes.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxspoof import genotype as genotype_lib
+from jaxspoof import search_spaces
+from jaxspoof.frontends import SpectralConfig
+from jaxspoof.models import heads, inputs, layers, relaxation, trunk
+from jaxspoof.models.cell import Mix
+from jaxspoof.search_spaces import Space
+
+_DEVIATION = 1e-3  # of the first architecture parameters, as in DARTS
+
+
+class Arch(nnx.Variable):
+  """Architecture parameters: neither weights nor statistics.
+
+  `nnx.split(model, nnx.Param, Arch, nnx.BatchStat)` tells the three apart.
+  """
+
+
+@dataclasses.dataclass(frozen=True)
+class SupernetConfig:
+  """What defines a supernet.
+
+  Attributes:
+    space: name of the search space.
+    features: front end: 'log_mel', 'lfcc', 'mfcc' or what else
+      `inputs.resolve` takes; '' for log-mel, or 'sinc' where the space has
+      one dimension.
+    num_cells: cells in a row; those after a third and after two thirds reduce
+      the resolution.
+    nodes: intermediate nodes of a cell.
+    channels: of a node in the first cell, doubled by each reduction.
+    stem_multiplier: channels of the stem's outputs over `channels`; 3 in
+      DARTS and PC-DARTS, whose derived networks have 1.
+    partial: K of PC-DARTS: edges work on 1 / K of the channels. 1 for all.
+    edge_normalisation: learn a weight per edge; None for the space's default,
+      which partial connections turn on.
+    head: kind of the last layer, see `heads.make`.
+    classes: that the head tells apart.
+    dropout: rate before the last layer.
+    dtype: of the cells; features and statistics are at least float32.
+    param_dtype: of parameters and statistics.
+  """
+
+  space: str = 'light'
+  features: SpectralConfig | Mapping | str = ''
+  num_cells: int = 8
+  nodes: int = 4
+  channels: int = 16
+  stem_multiplier: int = 1
+  partial: int = 1
+  edge_normalisation: bool | None = None
+  head: str = 'linear'
+  classes: int = 2
+  dropout: float = 0.0
+  dtype: str = 'float32'
+  param_dtype: str = 'float32'
+
+  def __post_init__(self):
+    """Fills in what depends on the space and refuses what cannot work."""
+    space = search_spaces.space(self.space)
+    trunk.need_cells(self.num_cells)
+    if self.edge_normalisation is None:
+      on = space.edge_normalisation or self.partial > 1
+      object.__setattr__(self, 'edge_normalisation', on)
+    features = inputs.resolve(self.features, space)
+    object.__setattr__(self, 'features', features)
+    _need(self, 'nodes', self.nodes > 0, 'at least 1')
+    _need(self, 'partial', self.partial > 0, 'at least 1')
+    fits = self.channels > 0 and self.channels % (2 * self.partial) == 0
+    _need(self, 'channels', fits, f'a multiple of {2 * self.partial}')
+    _need(self, 'stem_multiplier', self.stem_multiplier > 0, 'at least 1')
+    heads.check(self.head, self.classes)
+    _need(self, 'dropout', 0 <= self.dropout < 1, 'a rate in [0, 1)')
+    _need(self, 'dtype', self.dtype in inputs.DTYPES, f'one of {inputs.DTYPES}')
+    known = ('float32', 'float64')
+    _need(self, 'param_dtype', self.param_dtype in known, f'one of {known}')
+    chooses = space.has_none or self.edge_normalisation
+    wanted = f"True, for space {self.space!r} has no 'none'"
+    _need(self, 'edge_normalisation', chooses, wanted)
+
+  @property
+  def min_samples(self) -> int:
+    """Shortest wave that leaves something of every cell."""
+    return inputs.min_samples(self.features, self.num_cells)
+
+
+class CellArch(nnx.Module):
+  """Architecture parameters of one kind of cell."""
+
+  def __init__(self, space: Space, config: SupernetConfig, rngs: nnx.Rngs):
+    """Draws `alpha` [edges, operations] and perhaps `beta` [edges]."""
+    edges = len(genotype_lib.edges_of(config.nodes))
+    draw = layers.normal(_DEVIATION)
+    dtype = jnp.dtype(config.param_dtype)
+    shape = (edges, len(space.operations))
+    self.alpha = Arch(draw(rngs.params(), shape, dtype))
+    if config.edge_normalisation:
+      self.beta = Arch(draw(rngs.params(), (edges,), dtype))
+    else:
+      self.beta = None
+
+
+class Supernet(nnx.Module):
+  """Waves in, logits out; the architecture is a set of trained values.
+
+  The architecture parameters of a model are
+  `nnx.to_pure_dict(nnx.state(model, Arch))`: for 'normal' and 'reduce',
+  'alpha' `[edges, operations]` and, with edge normalisation, 'beta' `[edges]`,
+  with edges in the order of `genotype.edges_of`.
+
+  Attributes:
+    variable_length: False: all clips of a batch have one length.
+  """
+
+  variable_length = False
+
+  def __init__(self, config: SupernetConfig, rngs: nnx.Rngs):
+    """Draws weights and architecture parameters.
+
+    Args:
+      config: sizes and options.
+      rngs: stream `params`.
+    """
+    self.config = config
+    space = search_spaces.space(config.space)
+    self.normal = CellArch(space, config, rngs)
+    self.reduce = CellArch(space, config, rngs)
+    self.frontend = inputs.make(config.features, stem_channels(config))
+    edges = relaxation.all_edges(space, config.nodes)
+    concat = tuple(range(2, config.nodes + 2))
+    self.trunk = trunk.Trunk(
+      space,
+      {kind: (edges, concat) for kind in genotype_lib.KINDS},
+      num_cells=config.num_cells,
+      channels=config.channels,
+      stem_channels=stem_channels(config),
+      partial=config.partial,
+      affine=False,
+      pool_norm=True,
+      param_dtype=config.param_dtype,
+      rngs=rngs,
+    )
+    self.dropout = layers.Dropout(config.dropout)
+    self.output = heads.make(
+      config.head,
+      self.trunk.width,
+      config.classes,
+      param_dtype=config.param_dtype,
+      rngs=rngs,
+    )
+
+  def __call__(
+    self,
+    wave_BxT: jax.Array,
+    samples: jax.Array | None = None,
+    rngs: nnx.Rngs | None = None,
+    *,
+    temperature: float | jax.Array = 1.0,
+    gumbel: bool = False,
+  ) -> jax.Array:
+    """Scores waves of one length.
+
+    Args:
+      wave_BxT: floating-point waves in [-1, 1).
+      samples: must be None: clips are not padded here.
+      rngs: streams `dropout` and `gumbel`, where they are used.
+      temperature: of the softmax over operations.
+      gumbel: sample the operations, in training mode, instead of averaging.
+
+    Returns:
+      outputs of the head, float32 or better; of the default one logits
+      `[B, 2]`: spoof, bona fide.
+
+    Raises:
+      ValueError: waves that are not `[B, T]`, not floating point or too short,
+        or `samples` is given.
+    """
+    hidden_BxD = self.embed(
+      wave_BxT, samples, rngs, temperature=temperature, gumbel=gumbel
+    )
+    noise = None
+    if self.config.dropout and not self.dropout.deterministic:
+      noise = layers.Noise.draw(rngs, *hidden_BxD.shape)
+    return self.output(self.dropout(hidden_BxD, noise))
+
+  def embed(
+    self,
+    wave_BxT: jax.Array,
+    samples: jax.Array | None = None,
+    rngs: nnx.Rngs | None = None,
+    *,
+    temperature: float | jax.Array = 1.0,
+    gumbel: bool = False,
+  ) -> jax.Array:
+    """The mean of the last cell over time and frequency, `[B, D]`."""
+    inputs.check(wave_BxT, samples, self.config.min_samples)
+    features = inputs.compute(self.frontend, wave_BxT)
+    mixes = self.mixes(rngs, temperature=temperature, gumbel=gumbel)
+    features = features.astype(jnp.dtype(self.config.dtype))
+    return trunk.pooled(self.trunk(features, mixes)[-1])
+
+  def mixes(
+    self,
+    rngs: nnx.Rngs | None = None,
+    *,
+    temperature: float | jax.Array = 1.0,
+    gumbel: bool = False,
+  ) -> dict[str, Mix]:
+    """Weights of all edges and operations, for both kinds of cell."""
+    config, found = self.config, {}
+    space = search_spaces.space(config.space)
+    sample = gumbel and not self.dropout.deterministic
+    if sample and rngs is None:
+      raise ValueError(
+        'Gumbel noise needs random numbers: call the model with '
+        'rngs=nnx.Rngs(gumbel=key), or take its evaluation view'
+      )
+    for kind in genotype_lib.KINDS:
+      arch = getattr(self, kind)
+      alpha_ExO, noise_ExO = arch.alpha[...], None
+      if sample:
+        key = rngs.gumbel()
+        noise_ExO = jax.random.gumbel(key, alpha_ExO.shape, alpha_ExO.dtype)
+      weights = relaxation.operation_weights(alpha_ExO, temperature, noise_ExO)
+      edges = None
+      if arch.beta is not None:
+        edges = relaxation.edge_weights(arch.beta[...], config.nodes)
+      found[kind] = relaxation.mix(space, config.nodes, weights, edges)
+    return found
+
+
+def stem_channels(config) -> int:
+  """Channels of the two states that the stem makes."""
+  return config.channels * config.stem_multiplier
+
+
+def _need(config, name: str, fulfilled: bool, wanted: str):
+  if not fulfilled:
+    raise ValueError(f'{name}={getattr(config, name)!r}: needs {wanted}')

@@ -1,0 +1,418 @@
+"""Supernets, derived networks and their cost."""
+
+import dataclasses
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from jaxspoof import genotype as genotype_lib
+from jaxspoof import search_spaces, state
+from jaxspoof.frontends import SpectralConfig
+from jaxspoof.models import light_darts, relaxation, search_cost, units
+from jaxspoof.models.light_darts import LightDarts, LightDartsConfig
+from jaxspoof.models.supernet import Arch, Supernet, SupernetConfig
+
+SAMPLES = 1600
+TINY = SpectralConfig(kind='log_mel', filters=24, hop_length=100)
+SPACES = tuple(search_spaces.SPACES)
+
+pytestmark = pytest.mark.usefixtures('programs')
+
+
+def _config(space='light', **changes):
+  features = TINY if search_spaces.space(space).dims == 2 else ''
+  fields = dict(num_cells=3, nodes=2, channels=4, features=features)
+  return SupernetConfig(space=space, **{**fields, **changes})
+
+
+def _genotype(space, nodes=2, seed=0):
+  rng = np.random.default_rng(seed)
+  return genotype_lib.random_genotype(search_spaces.space(space), nodes, rng)
+
+
+def _wave(batch=4, samples=SAMPLES, seed=1):
+  rng = np.random.default_rng(seed)
+  return rng.uniform(-0.5, 0.5, (batch, samples)).astype(np.float32)
+
+
+def _choose(supernet, genotype):
+  for kind, values in genotype_lib.one_hot(genotype).items():
+    for name, variable in vars(getattr(supernet, kind)).items():
+      if isinstance(variable, Arch):
+        variable[...] = jnp.asarray(values[name])
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _both_modes(graphdef, variables, wave):
+  """Logits and statistics in training mode, logits in evaluation mode."""
+  model = nnx.merge(graphdef, variables)
+  trained = model(wave)
+  return trained, state.batch_stats_of(model), state.eval_view(model)(wave)
+
+
+def _trained_values(model):
+  return state.count_parameters(nnx.to_pure_dict(nnx.state(model, nnx.Param)))
+
+
+def _abstract(config):
+  kind = LightDarts if isinstance(config, LightDartsConfig) else Supernet
+  return nnx.eval_shape(lambda: kind(config, nnx.Rngs(0)))
+
+
+# -- size ---------------------------------------------------------------------
+
+
+def test_published_size():
+  config = LightDartsConfig(
+    genotype='pc_darts', features='lfcc', num_cells=4, channels=16
+  )
+  assert _trained_values(_abstract(config)) == 147_274
+  assert search_cost.parameters(config) == 147_274
+
+
+def test_default_size():
+  config = LightDartsConfig()
+  assert _trained_values(_abstract(config)) == pytest.approx(1.2e6, rel=0.05)
+
+
+@pytest.mark.parametrize('space', SPACES)
+@pytest.mark.parametrize('seed', range(3))
+def test_counts_of_random_genotypes(space, seed, monkeypatch):
+  config = _config(space, nodes=3, num_cells=4 + seed)
+  genotype = _genotype(space, 3, seed)
+  derived = light_darts.derived(config, genotype)
+  model = _abstract(derived)
+  assert search_cost.parameters(derived) == _trained_values(model)
+  # Without the zeros between edges, which save time and are no arithmetic.
+  monkeypatch.setattr(units, '_BLOCKS', 0)
+  counted = _macs_of_program(model, SAMPLES)
+  assert search_cost.macs(derived, SAMPLES)['total'] == counted
+  arch = genotype_lib.one_hot(genotype)
+  if not config.edge_normalisation:
+    arch = {kind: {'alpha': arch[kind]['alpha']} for kind in arch}
+  with jax.enable_x64(True):
+    arch = jax.tree.map(lambda x: jnp.asarray(x, np.float64), arch)
+    costs = search_cost.expected(config, arch, SAMPLES)
+  assert costs['macs'] == counted
+  assert costs['parameters'] == _trained_values(model)
+
+
+def _macs_of_program(model, samples):
+  """Counts the products in the program for GPUs, features left out."""
+  graphdef, variables = nnx.split(state.eval_view(model))
+  config = model.config
+
+  def run(variables, features):
+    model = nnx.merge(graphdef, variables)
+    outputs = model.trunk(features)
+    return model.output(outputs[-1].mean((1, 2)))
+
+  frames, width = search_cost.inputs.size(
+    config.features, samples, config.channels
+  )
+  shape = jax.ShapeDtypeStruct((1, frames, width), jnp.float32)
+  program = jax.make_jaxpr(run)(variables, shape)
+  return _macs(program.jaxpr) + search_cost.macs(config, samples)['frontend']
+
+
+def _macs(program):
+  total = 0
+  for equation in program.eqns:
+    shapes = [v.aval.shape for v in (*equation.invars, *equation.outvars)]
+    if equation.primitive.name == 'conv_general_dilated':
+      total += np.prod(shapes[1][:3]) * np.prod(shapes[-1])
+    elif equation.primitive.name == 'dot_general':
+      (contracted, _), _ = equation.params['dimension_numbers']
+      inner = np.prod([shapes[0][i] for i in contracted])
+      total += inner * np.prod(shapes[-1])
+    elif equation.primitive.name == 'cond':
+      total += _macs(equation.params['branches'][-1].jaxpr)
+    else:
+      for name in ('jaxpr', 'call_jaxpr', 'fun_jaxpr'):
+        inner = equation.params.get(name)
+        if inner is not None:
+          total += _macs(getattr(inner, 'jaxpr', inner))
+  return int(total)
+
+
+# -- expected cost ------------------------------------------------------------
+
+
+def _random_arch(config, seed=0):
+  rng = np.random.default_rng(seed)
+  shapes = nnx.to_pure_dict(nnx.state(_abstract(config), Arch))
+  return jax.tree.map(
+    lambda x: jnp.asarray(rng.normal(size=x.shape), jnp.float32), shapes
+  )
+
+
+@pytest.mark.parametrize('space', ['light', 'darts'])
+def test_shares_by_enumeration(space):
+  config = _config(space, nodes=3)
+  arch = _random_arch(config)['normal']
+  got = np.asarray(search_cost.shares(config, arch))
+  kind = search_spaces.space(space)
+  p = np.asarray(jax.nn.softmax(arch['alpha'], 1))
+  wanted = np.zeros_like(got)
+  for node, (start, end) in enumerate([(0, 2), (2, 5), (5, 9)]):
+    p_some = p[start:end, kind.has_none :]
+    worth = p_some.sum(1)
+    if 'beta' in arch:
+      worth = worth * np.exp(np.asarray(arch['beta'][start:end]))
+    worth = worth / worth.sum()
+    for a, b in itertools.permutations(range(node + 2), 2):
+      chance = worth[a] * worth[b] / (1 - worth[a])
+      for edge in (a, b):
+        wanted[start + edge] += chance * p_some[edge] / p_some[edge].sum()
+  np.testing.assert_allclose(got, wanted, rtol=1e-5)
+  assert got.sum() == pytest.approx(6, rel=1e-5)
+
+
+def test_normalised_cost_and_its_gradient():
+  config = _config('darts', edge_normalisation=True)
+  arch = _random_arch(config)
+
+  @functools.partial(jax.jit, static_argnums=1)
+  def cost(arch, name):
+    return search_cost.normalised(config, arch, SAMPLES)[name]
+
+  for name in search_cost.COSTS:
+    assert 0 < cost(arch, name) < 1
+    grads = jax.jit(jax.grad(cost), static_argnums=1)(arch, name)
+    direction = jax.tree.map(jnp.sign, grads)
+    step = 1e-2
+    above, below = (
+      jax.tree.map(lambda a, d, s=s: a + s * d, arch, direction)
+      for s in (step, -step)
+    )
+    change = cost(above, name) - cost(below, name)
+    slope = sum(float(jnp.abs(g).sum()) for g in jax.tree.leaves(grads))
+    assert change / (2 * step) == pytest.approx(slope, rel=0.02)
+  # No NaN where everything is decided.
+  sharp = jax.tree.map(
+    jnp.asarray, genotype_lib.one_hot(_genotype('darts', config.nodes))
+  )
+  grads = jax.grad(cost)(sharp, 'macs')
+  assert all(np.isfinite(g).all() for g in jax.tree.leaves(grads))
+
+
+def test_largest_network_is_the_largest():
+  config = _config('raw')
+  most = search_cost.largest(config, SAMPLES)
+  costs = []
+  for seed in range(20):
+    derived = light_darts.derived(config, _genotype('raw', 2, seed))
+    costs.append(search_cost.parameters(derived))
+  assert max(costs) <= most['parameters']
+  cell = (('std_conv_5', 0), ('std_conv_5', 1)) * 2
+  largest = genotype_lib.Genotype(space='raw', normal=cell, reduce=cell)
+  largest = light_darts.derived(config, largest)
+  assert search_cost.parameters(largest) == most['parameters']
+  assert search_cost.macs(largest, SAMPLES)['total'] == most['macs']
+
+
+# -- the derived network and the supernet -------------------------------------
+
+
+@pytest.mark.parametrize('space', SPACES)
+def test_derived_network_is_the_supernet_with_one_choice(space):
+  config, genotype = _config(space), _genotype(space, seed=3)
+  supernet = Supernet(config, nnx.Rngs(0))
+  _choose(supernet, genotype)
+  derived = light_darts.derived(config, genotype, pool_norm=True)
+  model = LightDarts(derived, nnx.Rngs(1))
+  wave = jnp.asarray(_wave())
+  before = _both_modes(*nnx.split(model), wave)[0]
+  light_darts.inherit(model, supernet)
+  wanted = _both_modes(*nnx.split(supernet), wave)
+  got = _both_modes(*nnx.split(model), wave)
+  assert np.abs(before - got[0]).max() > 1e-2
+  np.testing.assert_allclose(got[0], wanted[0], rtol=1e-4, atol=1e-5)
+  np.testing.assert_allclose(got[2], wanted[2], rtol=1e-4, atol=1e-5)
+
+
+def test_inherit_refuses_other_sizes():
+  config, genotype = _config(), _genotype('light')
+  derived = light_darts.derived(config, genotype, channels=6)
+  model = LightDarts(derived, nnx.Rngs(0))
+  with pytest.raises(ValueError, match='same space.*channels'):
+    light_darts.inherit(model, Supernet(config, nnx.Rngs(0)))
+
+
+# -- training -----------------------------------------------------------------
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def _gradients(graphdef, trees, wave, options=()):
+  def loss(params, arch):
+    model = nnx.merge(graphdef, params, arch, trees[2])
+    rngs = nnx.Rngs(dropout=1, gumbel=2)
+    logits = model(wave, rngs=rngs, **dict(options))
+    return jnp.square(logits[:, 1] - logits[:, 0] - 1).mean()
+
+  return jax.value_and_grad(loss, (0, 1))(*trees[:2])
+
+
+def _parts(model):
+  graphdef, *trees = nnx.split(model, nnx.Param, Arch, nnx.BatchStat)
+  return graphdef, [nnx.to_pure_dict(tree) for tree in trees]
+
+
+@pytest.mark.parametrize(
+  'config',
+  [_config(), _config('darts', partial=2), _config('raw')],
+  ids=lambda c: f'{c.space}-{c.partial}',
+)
+def test_every_parameter_has_a_gradient(config):
+  graphdef, trees = _parts(Supernet(config, nnx.Rngs(0)))
+  assert set(trees[1]) == {'normal', 'reduce'}
+  assert set(trees[1]['normal']) == {'alpha'} | (
+    {'beta'} if config.edge_normalisation else set()
+  )
+  _, grads = _gradients(graphdef, trees, jnp.asarray(_wave()))
+  for path, grad in jax.tree_util.tree_leaves_with_path(grads):
+    assert np.isfinite(grad).all(), path
+    assert np.abs(np.asarray(grad)).max() > 0, path
+
+
+def test_temperature_and_gumbel_noise():
+  config = _config()
+  model = Supernet(config, nnx.Rngs(0))
+  for kind, arch in _random_arch(config).items():
+    getattr(model, kind).alpha[...] = arch['alpha']
+
+  def weights(**options):
+    mix = model.mixes(nnx.Rngs(gumbel=3), **options)['normal']
+    return np.stack([np.asarray(v) for v in mix.operations.values()])
+
+  plain = weights()
+  assert weights(temperature=0.1).max() > plain.max()
+  assert np.ptp(weights(temperature=100.0), axis=0).max() < np.ptp(plain)
+  noisy = weights(gumbel=True)
+  assert np.abs(noisy - plain).max() > 0.05
+  np.testing.assert_array_equal(noisy, weights(gumbel=True))
+  np.testing.assert_allclose(noisy.sum(), plain.sum(), rtol=1e-5)
+  with pytest.raises(ValueError, match='gumbel=key'):
+    model.mixes(gumbel=True)
+  model = nnx.view(model, deterministic=True, use_running_average=True)
+  np.testing.assert_array_equal(weights(gumbel=True), plain)
+
+
+def test_edge_weights_of_each_node_sum_to_two():
+  beta = np.random.default_rng(0).normal(size=9).astype(np.float32)
+  weights = np.asarray(relaxation.edge_weights(jnp.asarray(beta), 3))
+  sums = [weights[a:b].sum() for a, b in ((0, 2), (2, 5), (5, 9))]
+  np.testing.assert_allclose(sums, 2, rtol=1e-6)
+  node = np.exp(beta[2:5])
+  np.testing.assert_allclose(weights[2:5], 2 * node / node.sum(), rtol=1e-5)
+
+
+def test_drop_path_and_the_auxiliary_head():
+  config = light_darts.derived(
+    _config(), _genotype('light'), drop_path=0.4, auxiliary=0.4, dropout=0.2
+  )
+  model = LightDarts(config, nnx.Rngs(0))
+  assert search_cost.parameters(config) == _trained_values(model)
+  wave = jnp.asarray(_wave())
+
+  @functools.partial(jax.jit, static_argnums=0)
+  def call(graphdef, variables, seed):
+    model = nnx.merge(graphdef, variables)
+    trained = model.with_auxiliary(wave, rngs=nnx.Rngs(dropout=seed))
+    return trained, state.eval_view(model).with_auxiliary(wave)
+
+  graphdef, variables = nnx.split(model)
+  (one, auxiliary), (scored, nothing) = call(graphdef, variables, 0)
+  (other, _), (again, _) = call(graphdef, variables, 1)
+  assert auxiliary.shape == (4, 2) and nothing is None
+  assert np.abs(one - other).max() > 1e-3
+  np.testing.assert_array_equal(scored, again)
+  with pytest.raises(ValueError, match='rngs'):
+    model(wave)
+
+
+# -- calls and configs --------------------------------------------------------
+
+
+def test_bfloat16_keeps_wide_outputs_and_statistics():
+  graphdef, variables = nnx.split(_abstract(_config(dtype='bfloat16')))
+  wave = jax.ShapeDtypeStruct((2, SAMPLES), jnp.float32)
+  run = functools.partial(_both_modes, graphdef)
+  assert all(
+    leaf.dtype == jnp.float32
+    for leaf in jax.tree.leaves(jax.eval_shape(run, variables, wave))
+  )
+
+
+@pytest.mark.parametrize('kind', [Supernet, LightDarts])
+def test_refused_waves(kind):
+  config = _config()
+  if kind is LightDarts:
+    config = light_darts.derived(config, _genotype('light'))
+  model = _abstract(config)
+  wave = jnp.zeros((2, SAMPLES))
+  with pytest.raises(ValueError, match='samples must be None'):
+    model(wave, jnp.array([800, 1600]))
+  with pytest.raises(ValueError, match='too short.*at least'):
+    _abstract(_config('raw'))(wave[:, : _config('raw').min_samples - 1])
+  with pytest.raises(ValueError, match=r'got float32\[1600\]'):
+    model(wave[0])
+
+
+@pytest.mark.parametrize('kind', [SupernetConfig, LightDartsConfig])
+@pytest.mark.parametrize(
+  'fields, message',
+  [
+    (dict(space='lite'), "'lite' is not known.*darts, light, raw"),
+    (dict(num_cells=2), 'num_cells=2.*at least 3'),
+    (dict(channels=5), 'channels=5'),
+    (dict(features='mel'), "features='mel'.*log_mel, lfcc, mfcc"),
+    (dict(dropout=1.0), 'dropout=1.0: needs a rate'),
+    (dict(stem_multiplier=0), 'stem_multiplier=0'),
+    (dict(head='dense'), "head='dense'"),
+    (dict(dtype='float16'), 'dtype=.*bfloat16'),
+    (dict(param_dtype='bfloat16'), 'param_dtype=.*float64'),
+  ],
+)
+def test_config_refuses(kind, fields, message):
+  with pytest.raises(ValueError, match=message):
+    kind(**fields)
+
+
+@pytest.mark.parametrize(
+  'make, message',
+  [
+    (lambda: SupernetConfig(edge_normalisation=False), "no 'none'"),
+    (lambda: SupernetConfig(partial=0), 'partial=0'),
+    (lambda: SupernetConfig(partial=3), 'channels=16: needs a multiple of 6'),
+    (lambda: SupernetConfig(nodes=0), 'nodes=0'),
+    (lambda: SupernetConfig(space='raw', features='lfcc'), "takes 'sinc'"),
+    (
+      lambda: LightDartsConfig(genotype='pc_darts', space='light'),
+      "'darts' does not fit space 'light'",
+    ),
+    (lambda: LightDartsConfig(genotype='nowhere'), 'neither.*pc_darts'),
+    (lambda: LightDartsConfig(drop_path=1.0), 'drop_path=1.0'),
+    (lambda: LightDartsConfig(auxiliary=-1.0), 'auxiliary=-1.0'),
+  ],
+)
+def test_config_refuses_what_is_its_own(make, message):
+  with pytest.raises(ValueError, match=message):
+    make()
+
+
+def test_config_takes_a_genotype_in_any_form(tmp_path):
+  genotype = _genotype('light')
+  genotype.save(tmp_path / 'genotype.json')
+  for form in (
+    genotype,
+    dataclasses.asdict(genotype),
+    str(tmp_path / 'genotype.json'),
+  ):
+    config = LightDartsConfig(genotype=form)
+    assert config.genotype == genotype and hash(config)
