@@ -1,14 +1,15 @@
 """Checkpoints: the only file that knows orbax.
 
-A checkpoint holds the whole `TrainState` and the position of the data
-iterator, so that a run that was killed goes on bitwise where it would have
-been. Saving is asynchronous; at most one save is under way. Kept are the
+A checkpoint holds the whole state and the position of the data iterator (of a
+search: of both), so that a run that was killed goes on bitwise where it would
+have been. Saving is asynchronous; at most one save is under way. Kept are the
 latest two (to resume) and the one with the lowest error on dev (to evaluate).
 """
 
 import json
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -73,6 +74,13 @@ class Checkpoints:
   def save(self, step: int, state, iterator, dev_error: float | None = None):
     """Starts to save; waits first for the save before it.
 
+    Args:
+      step: number of finished steps.
+      state: the arrays to keep.
+      iterator: data iterator, or several by name.
+      dev_error: of the weights at this step; without it the checkpoint is kept
+        only while it is one of the latest.
+
     Raises:
       CheckpointError: the save before it failed, the disk being full say.
     """
@@ -80,7 +88,7 @@ class Checkpoints:
     metrics = None if dev_error is None else {'dev_error': float(dev_error)}
     try:
       self._pending = self._orbax.save_checkpointables_async(
-        step, {'state': state, 'data': iterator}, metrics=metrics
+        step, {'state': state, **_named(iterator)}, metrics=metrics
       )
     except (OSError, ValueError) as error:
       raise self._failed(error) from error
@@ -104,9 +112,9 @@ class Checkpoints:
 
     Args:
       step: one of the saved steps.
-      state: a `TrainState` of the run, for its shapes and shardings.
-      iterator: data iterator to be set to the saved position, or None to
-        load the state alone.
+      state: the state of step 0 of the run, for its shapes and shardings.
+      iterator: data iterator, or several by name, to be set to the saved
+        position; None to load the state alone.
 
     Returns:
       The saved state.
@@ -116,7 +124,7 @@ class Checkpoints:
     """
     wanted = {'state': jax.tree.map(_abstract, state)}
     if iterator is not None:
-      wanted['data'] = iterator
+      wanted |= _named(iterator)
     try:
       return self._orbax.load_checkpointables(step, wanted)['state']
     except (ValueError, KeyError) as error:
@@ -152,6 +160,13 @@ class _Always:
   def should_save(self, step, previous_steps, *, context) -> bool:
     del step, previous_steps, context
     return True
+
+
+def _named(iterator) -> dict[str, Any]:
+  """Data iterators by the name of their part of a checkpoint."""
+  if not isinstance(iterator, Mapping):
+    return {'data': iterator}
+  return {f'data_{name}': one for name, one in iterator.items()}
 
 
 def _abstract(leaf: jax.Array) -> jax.ShapeDtypeStruct:
@@ -221,6 +236,6 @@ def _unflatten(flat: dict[str, np.ndarray]) -> dict:
   return tree
 
 
-def state_hash(state: state_lib.TrainState) -> str:
-  """SHA-256 of the whole training state: equal hashes, equal runs."""
+def state_hash(state: state_lib.Tree) -> str:
+  """SHA-256 of the whole state of a run: equal hashes, equal runs."""
   return state_lib.tree_hash(state)

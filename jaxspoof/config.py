@@ -160,7 +160,7 @@ def shared_splits(one: str, other: str) -> set[str]:
   return names | others if 'all' in names | others else names & others
 
 
-def _check_splits(data: DataConfig) -> None:
+def check_splits(data: DataConfig) -> None:
   """Refuses to report on what is trained or selected on."""
   if not data.eval:
     raise ValueError('data.eval is empty: expected the splits to report on')
@@ -192,7 +192,7 @@ def run_config(values: Mapping[str, Any]) -> RunConfig:
   for name, kind in sections.items():
     values[name] = section(kind, values.get(name, {}), f'config.{name}')
   config = section(RunConfig, values, 'config')
-  _check_splits(config.data)
+  check_splits(config.data)
   if config.average not in ('none', 'swa'):
     raise ValueError(f"average={config.average!r}: expected 'none' or 'swa'")
   return config

@@ -33,6 +33,7 @@ def of_run(
   shardings: sharding_lib.Shardings,
   speed: dict[str, float],
   started: float,
+  macs: dict[str, int] | None = None,
 ) -> dict:
   """Size, work, speed and memory of a run, and what it ran on.
 
@@ -42,14 +43,17 @@ def of_run(
     shardings: the devices.
     speed: `Clock.summary()`.
     started: time of the start of this process's part, seconds of the epoch.
+    macs: of a clip by stage; None takes those of the config's model.
 
   Returns:
     What `cost.json` holds; memory in MiB, MACs per clip and stage.
   """
   device = shardings.batch.mesh.devices.flat[0]
+  if macs is None:
+    macs = models.macs(config.model, config.data.eval_samples)
   return {
     'parameters': state_lib.count_parameters(params),
-    'macs_per_clip': models.macs(config.model, config.data.eval_samples),
+    'macs_per_clip': macs,
     'samples': config.data.samples,
     'eval_samples': config.data.eval_samples,
     'sample_rate': 16_000,

@@ -7,14 +7,26 @@ import pathlib
 import jax
 import ml_collections
 
-from jaxspoof import attribution, benchmark, embed, programs, train
+from jaxspoof import (
+  attribution,
+  benchmark,
+  derived,
+  embed,
+  programs,
+  search,
+  study,
+  train,
+)
 from jaxspoof.config import near
 
 JOBS = {
   'attribution': attribution.attribute,
   'benchmark': benchmark.benchmark,
   'embed': embed.embed,
+  'search': search.search,
+  'study': study.study,
   'train': train.train,
+  'train_genotype': derived.train_genotype,
 }
 
 

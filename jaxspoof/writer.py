@@ -7,6 +7,7 @@ object a line with at least `step`. Only process 0 writes.
 import json
 import os
 import pathlib
+from typing import Any
 
 import tensorboardX
 
@@ -33,14 +34,21 @@ class Writer:
         str(self.path.parent / 'tb'), purge_step=resume_step + 1
       )
 
-  def write(self, step: int, values: dict[str, float]) -> None:
-    """Adds one line for `step`."""
+  def write(self, step: int, values: dict[str, Any]) -> None:
+    """Adds one line for `step`.
+
+    Args:
+      step: number of finished steps.
+      values: numbers by name, and whatever else JSON can hold; TensorBoard
+        gets the numbers.
+    """
     if not self._enabled:
       return
     self._file.write(json.dumps({'step': step, **values}) + '\n')
     self._file.flush()
     for name, value in values.items():
-      self._board.add_scalar(name, value, step)
+      if isinstance(value, int | float):
+        self._board.add_scalar(name, value, step)
 
   def say(self, text: str) -> None:
     """Prints one line for the person who watches."""

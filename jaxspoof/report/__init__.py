@@ -10,6 +10,10 @@
   background.py  parts of the page: training, selection, cost, versions
   page.py        puts them together
   comparison.py  another page: several runs beside each other
+  search.py      another page: an architecture search
+  cells.py       its pictures: the cells as graphs
+  evolution.py   its pictures: the architecture's weights over time
+  study.py       another page: found, random and hand-made cells compared
 
 `python -m jaxspoof.report WORKDIR` makes the page again, `python -m
 jaxspoof.report WORKDIR WORKDIR --out=compare.html` compares runs.
@@ -32,9 +36,13 @@ def write(workdir) -> pathlib.Path:
     ReportError: a ValueError: the folder is not a workdir, or a file in it
       cannot be read; names the file, the field and what was expected.
   """
-  from jaxspoof.report import page  # Imports matplotlib: only when needed.
+  # Imports matplotlib: only when needed.
+  from jaxspoof.report import page, search, study
+  from jaxspoof.report.run import checked_folder, json_object
 
-  return page.write(workdir)
+  config = json_object(checked_folder(workdir) / 'config.json') or {}
+  pages = {'search': search, 'study': study}
+  return pages.get(config.get('job'), page).write(workdir)
 
 
 def compare(workdirs, out) -> pathlib.Path:

@@ -17,10 +17,18 @@ CURVES = (
 )
 
 
-def training(run: Run) -> Html | None:
-  """Curves of the training."""
+def training(
+  run: Run, curves=CURVES, rings: str = 'The ring marks the lowest dev EER.'
+) -> Html | None:
+  """Curves of the training.
+
+  Args:
+    run: whose lines are shown.
+    curves: which quantities, as `CURVES`; those that no line has are left out.
+    rings: what the rings in the pictures mark.
+  """
   pictures = []
-  for key, title, marks, scale in CURVES:
+  for key, title, marks, scale in curves:
     steps, values = _series(run, key)
     if steps:
       pictures.append(
@@ -37,7 +45,7 @@ def training(run: Run) -> Html | None:
   words = f'{last["step"]:,} steps'
   if 'epoch' in last:
     words += f', {last["epoch"]} epochs'
-  words += '. The ring marks the lowest dev EER.'
+  words += f'. {rings}'
   if len(run.lines) > charts.FEW:
     words += (
       ' Thin lines are single measurements, thick ones their running median.'

@@ -17,12 +17,14 @@ INK, MUTED, GRID = '#010101', '#020202', '#030303'
 BONAFIDE, SPOOF = '#040404', '#050505'
 SERIES = ('#060606', '#070707', '#080808', '#090909')
 CLASSES = tuple(f'#1{n}1{n}1{n}' for n in range(9))
+PAPER = '#0b0b0b'
 VARIABLES = {
   INK: 'ink',
   MUTED: 'muted',
   GRID: 'grid',
   BONAFIDE: 'bonafide',
   SPOOF: 'spoof',
+  PAPER: 'paper',
   **{color: f'series{n}' for n, color in enumerate(SERIES, 1)},
   **{color: f'class{n}' for n, color in enumerate(CLASSES, 1)},
 }

@@ -81,14 +81,9 @@ def load(workdir) -> Run:
   Raises:
     ReportError: not a workdir, or a broken file.
   """
-  workdir = pathlib.Path(workdir)
-  if not any((workdir / name).is_file() for name in KNOWN):
-    reason = 'none of ' + ', '.join(KNOWN) + ' is in it'
-    if not workdir.is_dir():
-      reason = 'there is no such folder'
-    raise ReportError(f'{workdir} is not the workdir of a run: {reason}')
+  workdir = checked_folder(workdir)
   notes: list[str] = []
-  metrics = _object(workdir / 'metrics.json')
+  metrics = json_object(workdir / 'metrics.json')
   if metrics is None:
     notes.append(
       'The run has not ended: there is no metrics.json, so no result yet.'
@@ -96,7 +91,9 @@ def load(workdir) -> Run:
   else:
     metrics.setdefault('further', {})
     _check_summaries(metrics, workdir / 'metrics.json')
-  config, cost = (_object(workdir / f'{n}.json') for n in ('config', 'cost'))
+  config, cost = (
+    json_object(workdir / f'{n}.json') for n in ('config', 'cost')
+  )
   if config is None:
     notes.append('There is no config.json: the settings are not known.')
   if cost is None:
@@ -104,14 +101,14 @@ def load(workdir) -> Run:
       'There is no cost.json yet: cost, versions, seed and command are not '
       'known.'
     )
-  lines = _lines(workdir / 'metrics.jsonl', notes)
+  lines = metric_lines(workdir / 'metrics.jsonl', notes)
   scores = {
     path.name.removesuffix('.gz').removesuffix('.txt'): score_files.read(path)
     for pattern in ('*.txt', '*.txt.gz')
     for path in sorted((workdir / 'scores').glob(pattern))
   }
   rates = {split: _rate(trials, split) for split, trials in scores.items()}
-  recognition = _object(workdir / 'recognition.json')
+  recognition = json_object(workdir / 'recognition.json')
   if recognition is not None:
     _check(recognition, RECOGNITION, workdir / 'recognition.json', '')
   run = Run(
@@ -122,6 +119,17 @@ def load(workdir) -> Run:
   return run
 
 
+def checked_folder(workdir) -> pathlib.Path:
+  """The folder, if it is one of a run; ReportError if not."""
+  workdir = pathlib.Path(workdir)
+  if not any((workdir / name).is_file() for name in KNOWN):
+    reason = 'none of ' + ', '.join(KNOWN) + ' is in it'
+    if not workdir.is_dir():
+      reason = 'there is no such folder'
+    raise ReportError(f'{workdir} is not the workdir of a run: {reason}')
+  return workdir
+
+
 def _rate(trials: score_files.Scores, split: str) -> Eer:
   try:
     return eer_of(trials.scores, trials.label)
@@ -129,7 +137,7 @@ def _rate(trials: score_files.Scores, split: str) -> Eer:
     raise ReportError(f'score file of split {split!r}: {error}') from error
 
 
-def _object(path: pathlib.Path) -> dict | None:
+def json_object(path: pathlib.Path) -> dict | None:
   """A JSON object from a file; None if there is no file."""
   if not path.is_file():
     return None
@@ -176,7 +184,7 @@ def _check_ends(ends: list, path: pathlib.Path, field: str) -> None:
     )
 
 
-def _lines(path: pathlib.Path, notes: list[str]) -> list[dict]:
+def metric_lines(path: pathlib.Path, notes: list[str]) -> list[dict]:
   """Lines of metrics.jsonl; of a step that was done twice the later one."""
   if not path.is_file():
     notes.append('There is no metrics.jsonl: nothing is known of the training.')

@@ -51,6 +51,7 @@ p { max-width: 46rem; margin: .5rem 0; overflow-wrap: anywhere; }
   minmax(min(100%, 19rem), 1fr)); }
 figure { margin: 0; min-width: 0; }
 figure svg { width: 100%; max-width: 36rem; height: auto; display: block; }
+.wide figure svg { max-width: 62rem; }
 figcaption { color: var(--muted); font-size: .88rem; max-width: 36rem; }
 .scroll { overflow-x: auto; margin: .75rem 0; max-width: 100%; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums;

@@ -1,0 +1,75 @@
+"""Light-DARTS: trains the network of a genotype.
+
+The recipe is that of PC-DARTS for anti-spoofing (Ge et al., Interspeech 2021):
+100 epochs, Adam from 1e-3 to 1e-4, drop-path, weighted cross-entropy.
+
+python run.py --config=configs/light_darts.py             ASVspoof 2019 LA
+python run.py --config=configs/light_darts.py:quickstart  minutes on a CPU
+python run.py --config=configs/light_darts.py:smoke       seconds
+
+Without a genotype it is the hand-made default of the space 'light'. Others:
+
+  --config.genotype=runs/light_darts_search/genotype.json   what a search found
+  --config.genotype=pc_darts                                a published one
+"""
+
+import dataclasses
+
+import ml_collections
+from ml_collections import config_dict
+
+from configs import common
+from jaxspoof.models.light_darts import LightDartsConfig
+
+
+def get_config(variant: str = '') -> ml_collections.ConfigDict:
+  return common.choose(
+    variant, {'': paper, 'quickstart': quickstart, 'smoke': smoke}
+  )
+
+
+def paper() -> ml_collections.ConfigDict:
+  config = common.training()
+  config.job = 'train_genotype'
+  config.genotype = ''  # a file, a published name; '': the hand-made default
+  config.average = 'none'
+  config.model = model()
+  config.model.drop_path = 0.2
+  config.data.batch = 64
+  config.data.eval_batch = 64
+  config.optim.learning_rate = 1e-3
+  config.optim.learning_rate_min = 1e-4
+  config.optim.weight_decay = 3e-4
+  return config
+
+
+def quickstart() -> ml_collections.ConfigDict:
+  """Few narrow cells on one-second crops, as its search: for CPUs."""
+  config = paper()
+  common.on_quickstart(config)
+  config.epochs = 12
+  config.model.num_cells = 3
+  config.model.channels = 8
+  config.model.drop_path = 0.0
+  config.data.eval_samples = 16_000
+  config.optim.warmup_steps = 20
+  return config
+
+
+def smoke() -> ml_collections.ConfigDict:
+  """The whole job in seconds: tiny network, tiny corpus."""
+  config = quickstart()
+  common.on_tiny(config)
+  config.average = 'none'
+  config.model.channels = 4
+  return config
+
+
+def model() -> ml_collections.ConfigDict:
+  """The network; what depends on the space follows from the genotype."""
+  fields = dataclasses.asdict(LightDartsConfig())
+  fields |= {'space': '', 'features': ''}
+  fields['pool_norm'] = config_dict.placeholder(bool)
+  for name in ('genotype', 'head', 'classes'):
+    fields.pop(name, None)
+  return ml_collections.ConfigDict({'name': 'light_darts', **fields})

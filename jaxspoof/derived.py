@@ -1,0 +1,56 @@
+"""JOB: trains the network that a genotype describes.
+
+It is the training job; the genotype, named in `config.genotype`, becomes part
+of the model's config first, so that the run needs no other file afterwards.
+"""
+
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from jaxspoof import train
+from jaxspoof.genotype import PUBLISHED, Genotype
+from jaxspoof.models.light_darts import DEFAULT
+
+
+def train_genotype(values: dict[str, Any], workdir: pathlib.Path) -> dict:
+  """Trains, selects and evaluates; see `train.train`.
+
+  Args:
+    values: the config of a training run, and `genotype`: a file that a search
+      left, the name of a published one, or '' for the hand-made default.
+    workdir: folder of the run.
+
+  Raises:
+    ValueError: there is no such genotype, or the file is broken.
+  """
+  values = dict(values)
+  genotype = find(values.pop('genotype', ''))
+  return train.train(with_genotype(values, genotype), workdir)
+
+
+def with_genotype(
+  values: Mapping[str, Any], genotype: Genotype
+) -> dict[str, Any]:
+  """A training config with a genotype as part of the model's."""
+  fields = json.loads(genotype.to_json())
+  return {**values, 'model': {**values['model'], 'genotype': fields}}
+
+
+def find(name: str) -> Genotype:
+  """A genotype by the path of its file or by its name; '' is the default.
+
+  Raises:
+    ValueError: there is none of that name, or the file is broken.
+  """
+  if not name:
+    return DEFAULT
+  if name in PUBLISHED:
+    return PUBLISHED[name]
+  if not pathlib.Path(name).is_file():
+    raise ValueError(
+      f'genotype={name!r}: expected a file that a search has left '
+      f'(genotype.json), or one of {", ".join(PUBLISHED)}'
+    )
+  return Genotype.load(name)

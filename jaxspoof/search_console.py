@@ -1,0 +1,92 @@
+"""Lines that a search prints for the person who watches it."""
+
+import pathlib
+
+import jax
+
+from jaxspoof import architecture
+from jaxspoof import sharding as sharding_lib
+from jaxspoof import state as state_lib
+from jaxspoof.clock import Clock
+from jaxspoof.console import duration
+from jaxspoof.search_config import SearchConfig
+from jaxspoof.search_state import SearchState
+
+
+def opening(
+  config: SearchConfig,
+  state: SearchState,
+  shardings: sharding_lib.Shardings,
+  clips: tuple[int, int],
+  resumed: int,
+) -> str:
+  """What is about to be searched, on what and where."""
+  device = shardings.batch.mesh.devices.flat[0]
+  begin = f'going on from step {resumed}' if resumed else 'from the start'
+  return (
+    f'supernet of {state_lib.count_parameters(state.weights):,} parameters, '
+    f'{state_lib.count_parameters(state.arch)} architecture logits, order '
+    f'{config.arch.order}, cost weight {config.cost_weight:g}; '
+    f'{config.data.name} {config.data.train} in halves by speaker: '
+    f'{clips[0]:,} clips for the weights, {clips[1]:,} for the architecture, '
+    f'batch {config.data.batch} x {config.data.samples / 16_000:.2f} s; '
+    f'{shardings.devices} x {device.device_kind} on {jax.process_count()} '
+    f'host(s); {config.epochs} epochs, {config.arch.warmup_epochs} of them '
+    f'warm-up, {begin}'
+  )
+
+
+def progress(
+  config: SearchConfig, step: int, last_step: int, values: dict, clock: Clock
+) -> str:
+  """One line of the log."""
+  parts = [
+    f'epoch {values["epoch"]:>3}/{config.epochs}',
+    f'step {step:>6}/{last_step}',
+    f'train loss {values["train/loss"]:.4f}',
+  ]
+  if 'valid/loss' in values:
+    parts.append(f'valid loss {values["valid/loss"]:.4f}')
+    parts.append(f'entropy {values["entropy"]:.3f}')
+    parts.append(f'cost {values["cost"]:.3f}')
+  if 'dev/eer' in values:
+    parts.append(f'dev EER {values["dev/eer"]:.2%}')
+  if 'clips_per_s' in values:
+    parts.append(f'{values["clips_per_s"]:6.1f} clips/s')
+  parts.append(f'left {duration(clock.left(step))}')
+  return '  '.join(parts)
+
+
+def leading(arch: architecture.Arch, operations: tuple[str, ...]) -> str:
+  """Which operation leads on each edge, and its share; a line for a node."""
+  lines = []
+  for cell, rows in sorted(architecture.leading(arch, operations).items()):
+    by_node: dict[int, list[str]] = {}
+    for node, source, operation, share in rows:
+      words = f'{source}: {operation} {share:.0%}'
+      by_node.setdefault(node, []).append(words)
+    for node, words in by_node.items():
+      lines.append(f'  {cell:>6} node {node} from {", ".join(words)}')
+  return '\n'.join(lines)
+
+
+def closing(result: dict, workdir: pathlib.Path, page: pathlib.Path) -> str:
+  """The result in a few lines, and what to try next."""
+  first, last = result['first_epoch'], result['last_epoch']
+  size = result['derived']
+  lines = [
+    '',
+    *(
+      f'{name:>12}: {first[name]:.4f} after the first epoch, {last[name]:.4f} '
+      'after the last'
+      for name in ('valid/loss', 'entropy', 'cost', 'dev/eer')
+      if name in last
+    ),
+    f'derived network: {size["parameters"]:,} parameters, '
+    f'{size["macs"]["total"] / 1e6:,.1f} million MACs per clip',
+    *(f'WARNING: {words}' for words in result['failures']),
+    f'report: {page}',
+    'try next: python run.py --config=configs/light_darts.py '
+    f'--config.genotype={workdir / "genotype.json"}',
+  ]
+  return '\n'.join(lines)

@@ -1,0 +1,267 @@
+"""JOB: asks whether a search was worth it.
+
+The cells that it found, random cells that cost as much and the hand-made
+default are trained with the same budget and several seeds, and compared on the
+same trials. What comes out is reported, also if the search does not win.
+"""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from jaxspoof import (
+  derived,
+  models,
+  report,
+  scores,
+  search,
+  search_spaces,
+  train,
+)
+from jaxspoof import workdir as workdir_lib
+from jaxspoof.config import run_config, section
+from jaxspoof.data import pipeline
+from jaxspoof.genotype import Genotype, random_genotype
+from jaxspoof.metrics import clustered
+from jaxspoof.metrics.eer import eer_of
+
+FOUND, RANDOM, DEFAULT = 'found', 'random', 'default'
+DRAWS = 3000  # random genotypes looked at, for some of the cost wanted
+
+
+@dataclasses.dataclass(frozen=True)
+class StudyConfig:
+  """A comparison of cells.
+
+  Attributes:
+    train: config of the training of each cell, as of `configs/light_darts.py`;
+      its genotype is the hand-made default.
+    search: config of the search that finds the cells.
+    genotype: file of cells that were found before; '' searches first.
+    random: number of random cells.
+    seeds: each cell is trained with each of them.
+    tolerance: by which share the MACs of a random cell may differ.
+    seed: of the random cells and of the bootstrap.
+    resamples: of the bootstrap.
+  """
+
+  train: Mapping[str, Any]
+  search: Mapping[str, Any]
+  genotype: str = ''
+  random: int = 3
+  seeds: tuple[int, ...] = (0, 1, 2)
+  tolerance: float = 0.05
+  seed: int = 0
+  resamples: int = 1000
+
+  def __post_init__(self):
+    if self.random < 1:
+      raise ValueError(f'random={self.random}: expected 1 random cell or more')
+    if len(set(self.seeds)) < 2:
+      raise ValueError(
+        f'seeds={self.seeds}: expected 2 different ones or more, for one run '
+        'says nothing of the spread between runs'
+      )
+    if not 0 < self.tolerance < 1:
+      raise ValueError(f'tolerance={self.tolerance}: expected a share, as 0.05')
+
+
+def study(values: dict[str, Any], workdir: pathlib.Path) -> dict[str, Any]:
+  """Searches, trains all cells and compares them; leaves `study.json`.
+
+  Started again it goes on with what was not finished.
+
+  Args:
+    values: the config as a dictionary, see `StudyConfig`.
+    workdir: folder of the study; the runs lie below it.
+
+  Returns:
+    The content of `study.json`.
+  """
+  # ------------------------------------------------------------- checks ---
+  fields = {name: value for name, value in values.items() if name != 'job'}
+  config = section(StudyConfig, fields, 'config')
+  training = dict(config.train)
+  default = derived.find(training.pop('genotype'))
+  data = run_config(with_cells(training, default, 0)).data
+  workdir_lib.claim(workdir, values, True)
+
+  # --------------------------------------------------------------- cells ---
+  if config.genotype:
+    found = Genotype.load(config.genotype)
+  else:
+    search.search(dict(config.search), workdir / 'search')
+    found = Genotype.load(workdir / 'search' / search.GENOTYPE)
+  cells = {FOUND: found, DEFAULT: default}
+  drawn = random_cells(config, training, found, data.eval_samples)
+  cells |= {f'{RANDOM}_{n}': one for n, one in enumerate(drawn, 1)}
+
+  # ---------------------------------------------------------------- runs ---
+  for name, genotype in cells.items():
+    for seed in config.seeds:
+      folder = run_folder(workdir, name, seed)
+      if not (folder / 'metrics.json').is_file():
+        print(f'\n{name}, seed {seed}: {folder}', flush=True)
+        train.train(with_cells(training, genotype, seed), folder)
+
+  # ---------------------------------------------------------- comparison ---
+  splits = train.Splits(data, 'each run by its own dev EER')
+  result = {
+    'cells': {
+      name: {
+        'genotype': json.loads(genotype.to_json()),
+        'macs': macs_of(training, genotype, data.eval_samples),
+        'parameters': parameters_of(run_folder(workdir, name, config.seeds[0])),
+      }
+      for name, genotype in cells.items()
+    },
+    'splits': {
+      split: compare(config, workdir, list(cells), splits.open(split), split)
+      for split in (*data.eval, data.dev)
+    },
+    'seeds': list(config.seeds),
+    'resamples': config.resamples,
+  }
+  workdir_lib.write_json(workdir / 'study.json', result)
+  page = report.write(workdir)
+  from jaxspoof.report import study as study_page
+
+  print(study_page.said(result))
+  print(f'report: {page}')
+  return result
+
+
+# ------------------------------------------------------------------ helpers ---
+def with_cells(
+  training: Mapping[str, Any], genotype: Genotype, seed: int
+) -> dict[str, Any]:
+  """Config of the training of some cells."""
+  return {**derived.with_genotype(training, genotype), 'seed': seed}
+
+
+def run_folder(workdir: pathlib.Path, name: str, seed: int) -> pathlib.Path:
+  """Where one cell is trained with one seed."""
+  return workdir / 'runs' / name / f'seed_{seed}'
+
+
+def macs_of(training, genotype: Genotype, samples: int) -> int:
+  """Multiply-accumulates of a clip by the network of some cells."""
+  return models.macs(with_cells(training, genotype, 0)['model'], samples)[
+    'total'
+  ]
+
+
+def parameters_of(folder: pathlib.Path) -> int:
+  """Trained values, as the run has counted them."""
+  return json.loads((folder / 'cost.json').read_text())['parameters']
+
+
+def random_cells(
+  config: StudyConfig, training, found: Genotype, samples: int
+) -> list[Genotype]:
+  """Random cells that cost about as much as the found ones.
+
+  Raises:
+    ValueError: too few were met.
+  """
+  wanted = macs_of(training, found, samples)
+  space = search_spaces.space(found.space)
+  rng = np.random.default_rng(config.seed)
+  taken: list[Genotype] = []
+  nearest = np.inf
+  for _ in range(DRAWS):
+    one = random_genotype(space, found.nodes, rng)
+    off = abs(macs_of(training, one, samples) / wanted - 1)
+    nearest = min(nearest, off)
+    if off <= config.tolerance and one not in (found, *taken):
+      taken.append(one)
+      if len(taken) == config.random:
+        return taken
+  raise ValueError(
+    f'of {DRAWS} random cells {len(taken)} cost within {config.tolerance:.0%} '
+    f'of the found ones ({wanted / 1e6:,.1f} million MACs), expected '
+    f'{config.random}; the nearest is off by {nearest:.1%}: raise tolerance'
+  )
+
+
+def compare(
+  config: StudyConfig, workdir: pathlib.Path, cells: list[str], source, split
+) -> dict[str, Any]:
+  """EERs of all runs on a split, and the differences between groups of cells.
+
+  A resample draws speakers, attacks, and the runs of each group, all with
+  replacement: a difference that another seed or another test set could turn
+  round has an interval that holds 0.
+  """
+  runs = [(name, seed) for name in cells for seed in config.seeds]
+  known = pipeline.trials(source)
+  rows = [
+    scores.read(run_folder(workdir, *run) / 'scores' / f'{split}.txt')
+    for run in runs
+  ]
+  for run, row in zip(runs, rows, strict=True):
+    if not np.array_equal(row.utterance, known.utterance):
+      raise ValueError(
+        f'{run_folder(workdir, *run)} has scored other trials of split '
+        f'{split!r} than the corpus holds now'
+      )
+  scores_KxN = np.stack([row.scores for row in rows])
+  eers = [eer_of(row.scores, row.label).eer for row in rows]
+  eers_KxR = clustered.resampled_metrics(
+    scores_KxN,
+    known.label,
+    speaker=known.speaker,
+    attack=known.attack,
+    resamples=config.resamples,
+    seed=config.seed,
+  )['eer']
+  groups = {
+    group: [k for k, (name, _) in enumerate(runs) if name.startswith(group)]
+    for group in (FOUND, RANDOM, DEFAULT)
+  }
+  rng = np.random.default_rng(config.seed)
+  means_R = {g: _means(eers_KxR[own], rng) for g, own in groups.items()}
+  means = {
+    g: float(np.mean([eers[k] for k in own])) for g, own in groups.items()
+  }
+  return {
+    'runs': [
+      {'cell': name, 'seed': seed, 'eer': eer}
+      for (name, seed), eer in zip(runs, eers, strict=True)
+    ],
+    'groups': {
+      group: {
+        'eer': means[group],
+        'deviation': float(np.std([eers[k] for k in own], ddof=1)),
+        'interval': [float(x) for x in clustered.interval(means_R[group])],
+      }
+      for group, own in groups.items()
+    },
+    'found_less': {
+      group: _difference(means, means_R, group) for group in (RANDOM, DEFAULT)
+    },
+  }
+
+
+def _means(eers_KxR: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+  """Mean over runs that are drawn anew in each resample, [R]."""
+  drawn = rng.integers(0, len(eers_KxR), eers_KxR.shape)
+  return np.take_along_axis(eers_KxR, drawn, 0).mean(0)
+
+
+def _difference(means, means_R, group: str) -> dict[str, Any]:
+  """The found cells less a group: below 0 the search has won."""
+  change = clustered.difference(
+    means[FOUND] - means[group],
+    0.0,
+    np.stack([means_R[FOUND], means_R[group]]),
+  )
+  return {
+    'value': change.value,
+    'interval': [float(x) for x in change.interval],
+    'same_sign': float(change.share),
+  }

@@ -1,0 +1,271 @@
+"""The search job: kill and resume, cost, interface, report, bad input."""
+
+import re
+
+import jax
+import numpy as np
+import pytest
+
+from jaxspoof import collapse, report, search_spaces
+from jaxspoof.checkpoint import Checkpoints
+from jaxspoof.data import pipeline
+from jaxspoof.genotype import Genotype
+from jaxspoof.light_darts import SearchController, load
+from jaxspoof.writer import Writer
+
+SETTINGS = dict(
+  epochs=3,
+  log_every=1,
+  checkpoint_every=1,
+  model=dict(nodes=1, channels=2),
+  data=dict(batch=8, eval_batch=16, samples=4_000, eval_samples=4_000),
+  weights=dict(optimizer='adam', learning_rate=3e-3),
+  arch=dict(warmup_epochs=1, learning_rate=0.1),
+  mesh=dict(devices=1),
+)
+
+
+@pytest.fixture(scope='module', autouse=True)
+def compiled_once(programs):
+  # Optax multiplies by Python and integer scalars.
+  with jax.numpy_dtype_promotion('standard'):
+    yield
+
+
+def controller(workdir, **changes):
+  return SearchController(
+    num_cells=3, workdir=workdir, **{**SETTINGS, **changes}
+  )
+
+
+@pytest.fixture(scope='module')
+def corpus(quickstart_tiny):
+  """Data sources by split, decoded once."""
+  sources = [
+    pipeline.open_source('quickstart/tiny', split, quickstart_tiny)
+    for split in ('train', 'dev')
+  ]
+  return {s.split: [s[n] for n in range(len(s))] for s in sources}
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory, quickstart_tiny, compiled_once):
+  """A search that ran through."""
+  workdir = tmp_path_factory.mktemp('search')
+  result = controller(workdir).train_search(
+    'quickstart/tiny', data_dir=quickstart_tiny
+  )
+  return result
+
+
+def test_a_search_leaves_what_its_interface_says(finished, tmp_path):
+  finished.save(tmp_path / 'genotype.json')
+  assert Genotype.load(tmp_path / 'genotype.json') == finished.genotype
+  finished.plot(tmp_path / 'cells.svg')
+  drawn = (tmp_path / 'cells.svg').read_text()
+  assert drawn.startswith('<svg') and 'var(' not in drawn
+  for operation, _ in (*finished.genotype.normal, *finished.genotype.reduce):
+    assert operation in drawn
+  steps = [line['step'] for line in finished.history]
+  assert steps == list(range(1, len(steps) + 1))
+  assert load(finished.workdir).genotype == finished.genotype
+  size = finished.metrics['derived']
+  assert size['parameters'] > 0 and size['macs']['total'] > 0
+
+
+def test_the_architecture_waits_for_the_warm_up(finished):
+  first, second, _ = (x for x in finished.history if 'arch' in x)
+  assert first['entropy'] > 0.9999 > second['entropy']
+  moved = [line['epoch'] > 1 for line in finished.history]
+  assert moved == ['arch/loss' in line for line in finished.history]
+
+
+def test_each_epoch_tells_losses_and_dev(finished):
+  ends = [line for line in finished.history if 'arch' in line]
+  assert len(ends) == 3
+  for line in ends:
+    for name in ('valid/loss', 'dev/loss', 'dev/eer', 'entropy', 'cost'):
+      assert np.isfinite(line[name])
+    for cell in ('normal', 'reduce'):
+      rows = np.array(line['arch'][cell]['alpha'])
+      np.testing.assert_allclose(rows.sum(1), 1, atol=1e-3)
+
+
+def test_a_search_that_was_killed_ends_in_the_same_state(
+  finished, tmp_path, quickstart_tiny, monkeypatch, capsys
+):
+  """Stopped in the middle of an epoch, after a checkpoint and one step more."""
+  save, write, writers = Checkpoints.save, Writer.write, []
+
+  def save_and_wait(self, *args):
+    save(self, *args)
+    self.wait()
+
+  def write_or_die(self, step, values):
+    writers.append(self)
+    if step == 4:
+      raise KeyboardInterrupt
+    write(self, step, values)
+
+  monkeypatch.setattr(Checkpoints, 'save', save_and_wait)
+  monkeypatch.setattr(Writer, 'write', write_or_die)
+  with pytest.raises(KeyboardInterrupt):
+    controller(tmp_path).train_search(
+      'quickstart/tiny', data_dir=quickstart_tiny
+    )
+  writers[0].close()
+  monkeypatch.undo()
+  again = controller(tmp_path).train_search(
+    'quickstart/tiny', data_dir=quickstart_tiny
+  )
+  assert 'going on from step 3' in capsys.readouterr().out
+  assert again.genotype == finished.genotype
+  for name in ('state_sha256', 'last_epoch'):
+    assert again.metrics[name] == finished.metrics[name]
+  losses = [
+    [line['train/loss'] for line in x.history] for x in (again, finished)
+  ]
+  assert losses[0] == losses[1]
+
+
+def test_a_large_cost_weight_ends_in_a_smaller_network(
+  finished, tmp_path, corpus, capsys
+):
+  """From data sources, without a dev split; the log tells who leads."""
+  cheap = controller(tmp_path, cost_weight=50.0).train_search(corpus['train'])
+  sizes = [x.metrics['derived'] for x in (cheap, finished)]
+  assert sizes[0]['macs']['total'] < sizes[1]['macs']['total']
+  assert (
+    cheap.metrics['last_epoch']['cost'] < cheap.metrics['first_epoch']['cost']
+  )
+  assert not any('dev/eer' in line for line in cheap.history)
+  said = capsys.readouterr().out
+  operations = '|'.join(search_spaces.space('light').operations)
+  lines = re.findall(
+    rf'(normal|reduce) node 2 from 0: ({operations}) \d+%, 1:', said
+  )
+  assert len(lines) == 2 * 3
+
+
+def test_the_report_shows_the_search(finished):
+  page = report.write(finished.workdir).read_text()
+  assert 'The normal cell: ' in page and 'The reduce cell: ' in page
+  for words in (
+    'entropy of the edges',
+    'dev EER of the supernet',
+    'Weights of',
+  ):
+    assert words in page
+  assert f'{finished.metrics["derived"]["parameters"]:,} parameters' in page
+  assert 'NaN' not in page
+
+
+def test_the_report_of_a_search_under_way(finished, tmp_path):
+  for name in ('config.json', 'metrics.jsonl', 'genotype.json'):
+    (tmp_path / name).write_bytes((finished.workdir / name).read_bytes())
+  page = report.write(tmp_path).read_text()
+  assert 'has not ended' in page and 'The normal cell: ' in page
+
+
+# --------------------------------------------------------------- bad input ---
+@pytest.mark.parametrize(
+  ('changes', 'message'),
+  [
+    (dict(cost_weight=-0.5), 'cost_weight=-0.5: expected a number of at least'),
+    (dict(epochs=0), 'epochs=0: expected a number above 0'),
+    (dict(search_space='ligt'), "space 'ligt' is not known"),
+    (dict(arch=dict(order='second')), "arch.order='second': expected one of"),
+    (
+      dict(arch=dict(warmup_epochs=50)),
+      'arch.warmup_epochs=50: expected fewer',
+    ),
+    (
+      dict(arch=dict(temperature=0)),
+      'arch.temperature=0: expected a number ab',
+    ),
+    (
+      dict(weights=dict(momentum=1.0)),
+      'weights.momentum=1.0: expected 0 or mo',
+    ),
+    (dict(weights=dict(optimizer='sdg')), "weights.optimizer='sdg': expected"),
+    (dict(arch=dict(ordr='first')), "config.arch.ordr: did you mean 'order'"),
+    (dict(epoch=3), "unknown config field config.epoch: did you mean 'epochs'"),
+    (dict(data=dict(padded=True)), 'data.padded=True: a supernet takes clips'),
+    (dict(loss=dict(name='p2sgrad')), "loss.name='p2sgrad' takes the outputs"),
+    (dict(model=dict(node=2)), "config.model.node: did you mean 'nodes'"),
+    (dict(cost='flops'), "cost='flops': expected one of macs, parameters"),
+    (dict(data=dict(eval=('train',))), "data.train='train' and data.eval="),
+  ],
+)
+def test_settings_that_cannot_be_are_refused(changes, message):
+  with pytest.raises(ValueError, match=re.escape(message)):
+    SearchController(**changes)
+
+
+def test_data_sets_that_cannot_be_searched_on_are_refused(tmp_path, corpus):
+  train = corpus['train']
+  spoof = [record for record in train if record['label'] == 0]
+  with pytest.raises(ValueError, match='none of them bona fide: expected both'):
+    controller(tmp_path / 'a').train_search(spoof)
+  speaker = train[0]['speaker']
+  alone = [record for record in train if record['speaker'] == speaker]
+  with pytest.raises(ValueError, match='too small to halve: its bona fide rec'):
+    controller(tmp_path / 'b').train_search(alone)
+  with pytest.raises(ValueError, match=r"no split 'train'; it has dev"):
+    controller(tmp_path / 'c').train_search({'dev': train})
+  with pytest.raises(ValueError, match='dataset is int: expected the name of'):
+    controller(tmp_path / 'd').train_search(3)
+  with pytest.raises(ValueError, match='data.batch=64 is larger than the 1'):
+    controller(
+      tmp_path / 'e', data={**SETTINGS['data'], 'batch': 64}
+    ).train_search(train)
+
+
+# ---------------------------------------------------------- failure modes ---
+def logits(leader, space='light'):
+  operations = search_spaces.space(space).operations
+  alpha = np.zeros((14, len(operations)))
+  alpha[:, operations.index(leader)] = 9.0
+  return {kind: {'alpha': alpha} for kind in ('normal', 'reduce')}
+
+
+def genotype(operations, space='light'):
+  edges = tuple(zip(operations, [0, 1] * 4, strict=True))
+  return Genotype(space, edges, edges)
+
+
+def test_skip_connection_collapse_is_found():
+  skips = ['skip_connect'] * 3 + ['mfm_conv_3x3'] * 5
+  found = collapse.failures(genotype(skips), logits('mfm_conv_3x3'))
+  assert (
+    'skip-connection collapse: 3 of the 8 operations of the normal'
+    in (found[0])
+  )
+  assert not collapse.failures(
+    genotype(skips[1:] + ['mfm_conv_3x3']), logits('mfm_conv_3x3')
+  )
+
+
+def test_cells_without_weights_and_without_decision_are_found():
+  free = genotype(['max_pool_3x3'] * 8)
+  undecided = {
+    kind: {'alpha': np.zeros((14, 4))} for kind in ('normal', 'reduce')
+  }
+  found = ' '.join(collapse.failures(free, undecided))
+  assert 'no operation of the normal cell has weights' in found
+  assert 'undecided: the entropy of the edges is 100.0%' in found
+
+
+def test_none_that_leads_is_found():
+  found = collapse.failures(
+    genotype(['sep_conv_3x3'] * 8, 'darts'), logits('none', 'darts')
+  )
+  assert '“none” leads on 100% of the edges' in found[0]
+
+
+def test_a_supernet_that_overfits_is_found():
+  lines = [{'epoch': n, 'dev/eer': e} for n, e in ((1, 0.1), (2, 0.3))]
+  found = collapse.failures(
+    genotype(['mfm_conv_3x3'] * 8), logits('mfm_conv_3x3'), lines
+  )
+  assert 'got worse on dev, EER 10.00% after epoch 1 and 30.00%' in found[0]
