@@ -96,8 +96,31 @@ def _mirror(x_BxNxC, count: int, frames_B):
   )
 
 
+@jax.custom_vjp
 def _product(x_BxNxI, kernel_IxO):
-  return jax.lax.dot_general(x_BxNxI, kernel_IxO, (((2,), (0,)), ((), ())))
+  return _contract(x_BxNxI, kernel_IxO, ((2,), (0,)))
+
+
+def _product_forward(x_BxNxI, kernel_IxO):
+  return _product(x_BxNxI, kernel_IxO), (x_BxNxI, kernel_IxO)
+
+
+def _product_backward(residuals, dy_BxNxO):
+  x_BxNxI, kernel_IxO = residuals
+  dx_BxNxI = _contract(dy_BxNxO, kernel_IxO, ((2,), (1,)))
+  # XLA transposes the first factor in memory, and computes it again for that
+  # where it was never stored: it is to be the smaller one.
+  frames = ((0, 1), (0, 1))
+  if kernel_IxO.shape[0] > kernel_IxO.shape[1]:
+    return dx_BxNxI, _contract(dy_BxNxO, x_BxNxI, frames).T
+  return dx_BxNxI, _contract(x_BxNxI, dy_BxNxO, frames)
+
+
+_product.defvjp(_product_forward, _product_backward)
+
+
+def _contract(a, b, axes):
+  return jax.lax.dot_general(a, b, (axes, ((), ())))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))

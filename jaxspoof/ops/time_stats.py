@@ -27,17 +27,20 @@ def mean_and_variance(
 
 
 def _forward(x_BxNxC, mask_BxN):
-  weight = _weight(x_BxNxC, mask_BxN)
-  mean_Bx1xC = (x_BxNxC * weight).sum(1, keepdims=True)
-  centred_BxNxC = x_BxNxC - mean_Bx1xC
-  var_Bx1xC = (jnp.square(centred_BxNxC) * weight).sum(1, keepdims=True)
+  mean_Bx1xC = _mean(x_BxNxC, mask_BxN)
+  var_Bx1xC = _mean(jnp.square(x_BxNxC - mean_Bx1xC), mask_BxN)
   return (mean_Bx1xC, var_Bx1xC), (x_BxNxC, mask_BxN, mean_Bx1xC)
 
 
 def _backward(residuals, cotangents):
   x_BxNxC, mask_BxN, mean_Bx1xC = residuals
-  slope_BxNxC = _spread(x_BxNxC, mean_Bx1xC, *cotangents)
-  return slope_BxNxC * _weight(x_BxNxC, mask_BxN), None
+  share = 1 / x_BxNxC.shape[1]
+  if mask_BxN is not None:
+    share = 1 / _count(mask_BxN, x_BxNxC.dtype)
+  slope_BxNxC = _spread(x_BxNxC, mean_Bx1xC, *(v * share for v in cotangents))
+  if mask_BxN is not None:
+    slope_BxNxC = jnp.where(mask_BxN[..., None], slope_BxNxC, 0)
+  return slope_BxNxC, None
 
 
 mean_and_variance.defvjp(_forward, _backward)
@@ -103,8 +106,12 @@ def _spread(x_BxNxC, mean_Bx1xC, dmean_Bx1xC, dvar_Bx1xC):
   return dmean_Bx1xC + 2 * dvar_Bx1xC * (x_BxNxC - mean_Bx1xC)
 
 
-def _weight(x_BxNxC, mask_BxN):
+def _mean(x_BxNxC, mask_BxN):
   if mask_BxN is None:
-    return 1 / x_BxNxC.shape[1]
-  weight_BxNx1 = mask_BxN.astype(x_BxNxC.dtype)[..., None]
-  return weight_BxNx1 / weight_BxNx1.sum(1, keepdims=True)
+    return x_BxNxC.mean(1, keepdims=True)
+  total_Bx1xC = jnp.where(mask_BxN[..., None], x_BxNxC, 0).sum(1, keepdims=True)
+  return total_Bx1xC / _count(mask_BxN, x_BxNxC.dtype)
+
+
+def _count(mask_BxN, dtype):
+  return mask_BxN.sum(1, dtype=dtype)[:, None, None]
