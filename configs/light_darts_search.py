@@ -59,17 +59,17 @@ def quickstart() -> ml_collections.ConfigDict:
   config = paper()
   common.on_quickstart(config)
   del config.average  # a search has no weights to average
-  config.epochs = 20
-  config.cost_weight = 0.02
+  config.epochs = 40
+  config.cost_weight = 0.1
   config.log_every = 10
   config.model.num_cells = 3
   config.model.channels = 8
   config.data.eval_samples = 16_000
   config.weights.optimizer = 'adam'
-  config.weights.learning_rate = 1e-3
+  config.weights.learning_rate = 3e-3
   config.weights.learning_rate_min = 1e-4
-  config.arch.warmup_epochs = 3
-  config.arch.learning_rate = 0.01  # a few hundred steps, not ten thousand
+  config.arch.warmup_epochs = 10
+  config.arch.learning_rate = 0.02  # a thousand steps, not ten thousand
   return config
 
 
