@@ -47,7 +47,8 @@ def quickstart() -> ml_collections.ConfigDict:
   """Few narrow cells on one-second crops, as its search: for CPUs."""
   config = paper()
   common.on_quickstart(config)
-  config.epochs = 12
+  config.epochs = 40
+  config.optim.learning_rate = 3e-3
   config.model.num_cells = 3
   config.model.channels = 8
   config.model.drop_path = 0.0
