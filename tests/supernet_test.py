@@ -98,6 +98,7 @@ def test_counts_of_random_genotypes(space, seed, monkeypatch):
   with jax.enable_x64(True):
     arch = jax.tree.map(lambda x: jnp.asarray(x, np.float64), arch)
     costs = search_cost.expected(config, arch, SAMPLES)
+    costs = {name: float(cost) for name, cost in costs.items()}
   assert costs['macs'] == counted
   assert costs['parameters'] == _trained_values(model)
 

@@ -7,10 +7,9 @@ Letters in names: B batch, N frames, F features, H height (frequency), W width
 from collections.abc import Callable, Mapping
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
-from jaxspoof.models import units
+from jaxspoof.models import layers, units
 from jaxspoof.models.cell import Cell, CellSpec, ConvUnit, Edge, Mix
 from jaxspoof.models.units import Norms
 from jaxspoof.search_spaces import Space
@@ -187,4 +186,4 @@ class Trunk(nnx.Module):
 
 def pooled(x_BxHxWxC: jax.Array) -> jax.Array:
   """Mean over all positions, `[B, C]`, in float32 or better."""
-  return x_BxHxWxC.mean((1, 2), dtype=jnp.promote_types(x_BxHxWxC.dtype, 'f4'))
+  return x_BxHxWxC.mean((1, 2), dtype=layers.wide(x_BxHxWxC.dtype))

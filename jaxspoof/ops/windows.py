@@ -116,7 +116,7 @@ def _depthwise_gradients(x_BxHxWxC, kernel_HxWxC, dy_BxHxWxC, *, window):
     dx = _put_back(parts, window, shape)
   dk_MxC = _over_taps(
     lambda x: (x * dy_BxHxWxC).sum(
-      (0, 1, 2), dtype=jnp.promote_types(x.dtype, jnp.float32)
+      (0, 1, 2), dtype=np.promote_types(x.dtype, np.float32)
     ),
     x_BxHxWxC,
     window,
@@ -182,7 +182,7 @@ def _weight_gradient(x_BxHxWxI, kernel_HxWxIxO, dy_BxHxWxO, *, window):
       dy_BxHxWxO,
       dimension_numbers=(((0, 1, 2), (0, 1, 2)), ((), ())),
       precision=jax.lax.Precision.HIGHEST,
-      preferred_element_type=jnp.promote_types(x_BxHxWxI.dtype, jnp.float32),
+      preferred_element_type=np.promote_types(x_BxHxWxI.dtype, np.float32),
     ),
     x_BxHxWxI,
     window,
@@ -301,7 +301,8 @@ def _over_taps(function, x_BxHxWxC, window: Window) -> jax.Array:
   rows, frames = (height - 1) * down + 1, (width - 1) * right + 1
 
   def step(_, tap):
-    start = (0, tap[0], tap[1], 0)
+    zero = jnp.zeros((), tap.dtype)
+    start = (zero, tap[0], tap[1], zero)
     size = (x.shape[0], rows, frames, x.shape[3])
     seen = jax.lax.dynamic_slice(x, start, size)
     return None, function(seen[:, ::down, ::right])
