@@ -29,6 +29,17 @@ def inputs(batch) -> dict[str, jax.Array]:
   return {'wave_BxT': batch['wave'], **lengths}
 
 
+def total_loss(model: nnx.Module, loss, batch, rngs: nnx.Rngs) -> jax.Array:
+  """The loss of a batch, with that of an auxiliary head where there is one."""
+  weight = getattr(model.config, 'auxiliary', 0.0)
+  if not weight:
+    return loss(model(**inputs(batch), rngs=rngs), batch['label'])
+  outputs, auxiliary = model.with_auxiliary(**inputs(batch), rngs=rngs)
+  return loss(outputs, batch['label']) + weight * loss(
+    auxiliary, batch['label']
+  )
+
+
 def make_train_step(
   graphdef: nnx.GraphDef,
   tx: optax.GradientTransformation,
@@ -46,8 +57,8 @@ def make_train_step(
   def train_step(state: state_lib.TrainState, batch):
     def objective(params):
       model = state_lib.merge(graphdef, params, state.batch_stats)
-      outputs = model(**inputs(batch), rngs=step_rngs(seed, state.step))
-      return loss(outputs, batch['label']), state_lib.batch_stats_of(model)
+      value = total_loss(model, loss, batch, step_rngs(seed, state.step))
+      return value, state_lib.batch_stats_of(model)
 
     (value, batch_stats), grads = jax.value_and_grad(objective, has_aux=True)(
       state.params

@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 
 from jaxspoof import genotype as genotype_lib
-from jaxspoof import search_spaces, state
+from jaxspoof import losses, search_spaces, state, steps
 from jaxspoof.frontends import SpectralConfig
 from jaxspoof.models import light_darts, relaxation, search_cost, units
 from jaxspoof.models.light_darts import LightDarts, LightDartsConfig
@@ -324,8 +324,9 @@ def test_drop_path_and_the_auxiliary_head():
   @functools.partial(jax.jit, static_argnums=0)
   def call(graphdef, variables, seed):
     model = nnx.merge(graphdef, variables)
-    trained = model.with_auxiliary(wave, rngs=nnx.Rngs(dropout=seed))
-    return trained, state.eval_view(model).with_auxiliary(wave)
+    scored = state.eval_view(model).with_auxiliary(wave)
+    rngs = nnx.Rngs(dropout=jax.random.key(seed))
+    return model.with_auxiliary(wave, rngs=rngs), scored
 
   graphdef, variables = nnx.split(model)
   (one, auxiliary), (scored, nothing) = call(graphdef, variables, 0)
@@ -333,6 +334,16 @@ def test_drop_path_and_the_auxiliary_head():
   assert auxiliary.shape == (4, 2) and nothing is None
   assert np.abs(one - other).max() > 1e-3
   np.testing.assert_array_equal(scored, again)
+  label = jnp.array([0, 1, 1, 0])
+  total = steps.total_loss(
+    model,
+    losses.CrossEntropy(),
+    {'wave': wave, 'label': label},
+    nnx.Rngs(dropout=jax.random.key(0)),
+  )
+  loss = losses.CrossEntropy()
+  expected = loss(one, label) + 0.4 * loss(auxiliary, label)
+  np.testing.assert_allclose(total, expected, rtol=1e-5)
   with pytest.raises(ValueError, match='rngs'):
     model(wave)
 
