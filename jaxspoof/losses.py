@@ -273,28 +273,34 @@ class LossConfig:
   margin_spoof: float | None = None
   gamma: float | None = None
 
+  def __post_init__(self):
+    """Refuses a loss that is not known, and fields that it does not have."""
+    if self.name not in LOSSES:
+      raise ValueError(
+        f'loss.name={self.name!r} is unknown; known: {", ".join(LOSSES)}'
+      )
+    known = {field.name for field in dataclasses.fields(LOSSES[self.name])}
+    if extra := sorted(set(self.given) - known):
+      raise ValueError(
+        f'loss.{extra[0]}={self.given[extra[0]]!r} is set, but {self.name} has '
+        f'no {extra[0]}; it has: {", ".join(sorted(known)) or "no fields"}'
+      )
+
+  @property
+  def given(self) -> dict:
+    """The fields that are set."""
+    fields = {k: v for k, v in vars(self).items() if k != 'name'}
+    return {k: v for k, v in fields.items() if v is not None and v != ()}
+
 
 def make(config: LossConfig, classes: int = 2) -> Loss:
   """The loss that a config describes.
 
   Raises:
-    ValueError: a name that is not known, a field that this loss does not have
-      or of a value that cannot be, weights that are not one per class, or a
-      loss of two classes for more.
+    ValueError: a field of a value that cannot be, weights that are not one per
+      class, or a loss of two classes for more.
   """
-  if config.name not in LOSSES:
-    raise ValueError(
-      f'loss.name={config.name!r} is unknown; known: {", ".join(LOSSES)}'
-    )
-  kind = LOSSES[config.name]
-  given = {k: v for k, v in vars(config).items() if k != 'name'}
-  given = {k: v for k, v in given.items() if v is not None and v != ()}
-  known = {field.name for field in dataclasses.fields(kind)}
-  if extra := sorted(set(given) - known):
-    raise ValueError(
-      f'loss.{extra[0]}={given[extra[0]]!r} is set, but {config.name} has no '
-      f'{extra[0]}; it has: {", ".join(sorted(known)) or "no fields"}'
-    )
+  kind, given = LOSSES[config.name], config.given
   weights = given.get('weights', ())
   if weights and (len(weights) != classes or min(weights) <= 0):
     raise ValueError(
