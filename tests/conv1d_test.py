@@ -207,8 +207,10 @@ def test_relu_and_normalisation(masked, float64):
   arrays = draw((3, 5, 4), (4,), (4,), (4,))
   mask = jnp.arange(5)[None] < jnp.array([[5], [2], [3]]) if masked else None
 
+  near = jnp.array([0.0, 0.3, 0.5, -1.0])
+
   def ours(*arrays):
-    return relu_norm.relu_batch_norm(*arrays, mask, 1e-5)[0]
+    return relu_norm.relu_batch_norm(*arrays, near, mask, 1e-5)[0]
 
   def theirs(*arrays):
     return plain_norm(*arrays, mask)

@@ -247,6 +247,8 @@ class BatchNorm(nnx.Module):
   ) -> jax.Array:
     """Normalises `relu(x + offset)`, in few passes over memory.
 
+    The variance is taken in one pass, around the stored mean.
+
     Args:
       x: `[..., features]`.
       offset_C: a bias that `x` lacks.
@@ -256,8 +258,9 @@ class BatchNorm(nnx.Module):
       `[..., features]` in the dtype of `x`.
     """
     dtype = np.promote_types(x.dtype, np.float32)
-    offset_C, scale_C, bias_C = (
-      v.astype(dtype) for v in (offset_C, self.scale[...], self.bias[...])
+    offset_C, scale_C, bias_C, near_C = (
+      v.astype(dtype)
+      for v in (offset_C, self.scale[...], self.bias[...], self.mean[...])
     )
     if self.use_running_average:
       mean, var = self.mean[...].astype(dtype), self.var[...].astype(dtype)
@@ -265,7 +268,7 @@ class BatchNorm(nnx.Module):
       r = jnp.maximum(x.astype(dtype) + offset, 0)
       return self._apply(r, mean, var).astype(x.dtype)
     y, mean, var = relu_norm.relu_batch_norm(
-      x, offset_C, scale_C, bias_C, mask, self.epsilon
+      x, offset_C, scale_C, bias_C, near_C, mask, self.epsilon
     )
     self._update(mean, var, _count(x, mask, dtype))
     return y

@@ -139,15 +139,12 @@ def _forward(x_BxNxI, kernel_KxIxO, dilation: int, groups: int):
 
 
 def _backward(dilation: int, groups: int, residuals, dy_BxNxO):
-  def gradients(function, x, kernel, dy):
-    function = functools.partial(function, dilation=dilation, groups=groups)
-    return jax.vjp(function, x, kernel)[1](dy)
-
+  options = dict(dilation=dilation, groups=groups)
   return jax.lax.platform_dependent(
     *residuals,
     dy_BxNxO,
-    cpu=functools.partial(gradients, by_products),
-    default=functools.partial(gradients, plain),
+    cpu=functools.partial(_gradients_by_products, **options),
+    default=functools.partial(_gradients_of_plain, **options),
   )
 
 
@@ -182,6 +179,27 @@ def by_products(x_BxNxI, kernel_KxIxO, *, dilation: int = 1, groups: int = 1):
     kernel_KxIxW = kernel_KxIxO[..., g * width : (g + 1) * width]
     parts.append(_product(x_BxNxM, kernel_KxIxW.reshape(-1, width)))
   return parts[0] if groups == 1 else jnp.concatenate(parts, 2)
+
+
+def _gradients_of_plain(x_BxNxI, kernel_KxIxO, dy_BxNxO, **options):
+  function = functools.partial(plain, **options)
+  return jax.vjp(function, x_BxNxI, kernel_KxIxO)[1](dy_BxNxO)
+
+
+def _gradients_by_products(
+  x_BxNxI, kernel_KxIxO, dy_BxNxO, *, dilation: int, groups: int
+):
+  options = dict(dilation=dilation, groups=groups)
+  taps, inputs, outputs = kernel_KxIxO.shape
+  # The input's gradient is a convolution of dy with the turned kernel.
+  split = kernel_KxIxO[::-1].reshape(taps, inputs, groups, outputs // groups)
+  turned_KxOxI = split.swapaxes(1, 3).reshape(taps, -1, inputs * groups)
+  reach = (taps - 1) * dilation
+  padded_BxNxO = jnp.pad(dy_BxNxO, ((0, 0), (reach, reach), (0, 0)))
+  _, vjp = jax.vjp(
+    lambda kernel: by_products(x_BxNxI, kernel, **options), kernel_KxIxO
+  )
+  return by_products(padded_BxNxO, turned_KxOxI, **options), *vjp(dy_BxNxO)
 
 
 def _check(x, kernel, dilation: int, groups: int):

@@ -10,12 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(6,))
 def relu_batch_norm(
   x: jax.Array,
   offset_C: jax.Array,
   scale_C: jax.Array,
   bias_C: jax.Array,
+  near_C: jax.Array,
   mask: jax.Array | None,
   epsilon: float,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -23,13 +24,15 @@ def relu_batch_norm(
 
   Ioffe & Szegedy 2015 (arXiv 1502.03167), algorithm 1, after the activation
   as in ECAPA-TDNN. Arithmetic is float32 or better whatever the dtype of `x`.
-  The variance is taken in two passes.
 
   Args:
     x: `[..., C]`, floating point.
     offset_C: the bias that `x` lacks, in the dtype of the arithmetic.
     scale_C: gain of each channel, likewise.
     bias_C: offset of each channel after normalisation, likewise.
+    near_C: a guess of the mean, likewise, such as the stored one. Squares are
+      summed around it: one pass gives what takes two around the mean itself,
+      unless the guess is many deviations away.
     mask: bool `[...]`, which positions the statistics are of; None: all. All
       positions are normalised.
     epsilon: added to the variance.
@@ -38,31 +41,34 @@ def relu_batch_norm(
     `[..., C]` in the dtype of `x`; mean and biased variance `[C]`, through
     which no gradient flows.
   """
-  return _forward(x, offset_C, scale_C, bias_C, mask, epsilon)[0]
+  return _forward(x, offset_C, scale_C, bias_C, near_C, mask, epsilon)[0]
 
 
-def _forward(x, offset_C, scale_C, bias_C, mask, epsilon):
-  r_NxC, weight_N = _relu(x, offset_C), _weight(mask, offset_C.dtype)
+def _forward(x, offset_C, scale_C, bias_C, near_C, mask, epsilon):
+  r_NxC, weight_N = _relu(x, offset_C, near_C), _weight(mask, offset_C.dtype)
   mean_C = _mean(r_NxC, weight_N)
-  var_C = _mean(jnp.square(r_NxC - mean_C[None]), weight_N)
+  var_C = _mean(jnp.square(r_NxC), weight_N) - jnp.square(mean_C)
+  var_C = jnp.maximum(var_C, 0)
   inverse_C = jax.lax.rsqrt(var_C + epsilon)
   gain_C = scale_C * inverse_C
   y_NxC = r_NxC * gain_C[None] + (bias_C - mean_C * gain_C)[None]
   y = y_NxC.astype(x.dtype).reshape(x.shape)
-  return (y, mean_C, var_C), (x, offset_C, mask, mean_C, inverse_C, scale_C)
+  residuals = x, offset_C, near_C, mask, mean_C, inverse_C, scale_C
+  return (y, mean_C + near_C, var_C), residuals
 
 
 def _backward(epsilon, residuals, cotangents):
   del epsilon
-  x, offset_C, mask, mean_C, inverse_C, scale_C = residuals
-  r_NxC, weight_N = _relu(x, offset_C), _weight(mask, offset_C.dtype)
+  x, offset_C, near_C, mask, mean_C, inverse_C, scale_C = residuals
+  # As in the forward pass: less the guess.
+  r_NxC, weight_N = (
+    _relu(x, offset_C, near_C),
+    _weight(mask, offset_C.dtype),
+  )
   dy_NxC = _flat(cotangents[0])
   dbias_C = dy_NxC.sum(0)
-  # Centred almost, then put right: XLA would keep r - mean, which the
-  # variance was made of, in memory from the forward pass to here.
-  near_C = 0.999 * mean_C
-  dscale_C = (dy_NxC * (r_NxC - near_C[None])).sum(0)
-  dscale_C = (dscale_C - (mean_C - near_C) * dbias_C) * inverse_C
+  dscale_C = (dy_NxC * r_NxC).sum(0)
+  dscale_C = (dscale_C - mean_C * dbias_C) * inverse_C
   # The statistics move with the positions that they are of.
   count = len(r_NxC) if weight_N is None else weight_N.sum()
   slant_C = inverse_C * dscale_C / count
@@ -70,9 +76,9 @@ def _backward(epsilon, residuals, cotangents):
   if weight_N is not None:
     shift_NxC = shift_NxC * weight_N[:, None]
   dr_NxC = (dy_NxC + shift_NxC) * (scale_C * inverse_C)[None]
-  dx_NxC = jnp.where(r_NxC > 0, dr_NxC, 0)
+  dx_NxC = jnp.where(_flat(x) + offset_C[None] > 0, dr_NxC, 0)
   dx = dx_NxC.astype(x.dtype).reshape(x.shape)
-  return dx, dx_NxC.sum(0), dscale_C, dbias_C, None
+  return dx, dx_NxC.sum(0), dscale_C, dbias_C, jnp.zeros_like(near_C), None
 
 
 relu_batch_norm.defvjp(_forward, _backward)
@@ -84,8 +90,8 @@ def _mean(x_NxC, weight_N):
   return (x_NxC * weight_N[:, None]).sum(0) / weight_N.sum()
 
 
-def _relu(x, offset_C):
-  return jnp.maximum(_flat(x) + offset_C[None], 0)
+def _relu(x, offset_C, near_C):
+  return jnp.maximum(_flat(x) + offset_C[None], 0) - near_C[None]
 
 
 def _weight(mask, dtype):
