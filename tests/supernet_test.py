@@ -361,7 +361,7 @@ def test_drop_path_and_the_auxiliary_head():
 def test_bfloat16_keeps_wide_outputs_and_statistics():
   graphdef, variables = nnx.split(_abstract(_config(dtype='bfloat16')))
   wave = jax.ShapeDtypeStruct((2, SAMPLES), jnp.float32)
-  run = functools.partial(_both_modes, graphdef)
+  run = functools.partial(_both_modes.__wrapped__, graphdef)
   assert all(
     leaf.dtype == jnp.float32
     for leaf in jax.tree.leaves(jax.eval_shape(run, variables, wave))
