@@ -51,6 +51,7 @@ from jaxspoof.search_spaces import space
 from jaxspoof.writer import Writer
 
 GENOTYPE = 'genotype.json'
+SLOWER = 'A lower weights.learning_rate or arch.learning_rate helps'
 DETECTION = tasks.Detection()
 
 
@@ -154,7 +155,7 @@ def search(
       state, metrics = weight_step(state, train_batch)
     metrics |= {f'arch/{name}': value for name, value in found.items()}
     # The metrics of the step before: the device is never waited for.
-    check_finite(pending, checkpoints)
+    train.check_finite(pending, checkpoints, SLOWER)
     pending = step, metrics
     if step in (resumed + 1, warm_step + 1):  # a program was compiled
       jax.block_until_ready(metrics)
@@ -163,7 +164,7 @@ def search(
     saves = ends_epoch or step % config.checkpoint_every == 0
     if not saves and step % config.log_every:
       continue
-    check_finite(pending, checkpoints)
+    train.check_finite(pending, checkpoints, SLOWER)
     fetched = jax.device_get(metrics)
     values = {
       'epoch': -(-step // epoch_steps),
@@ -314,20 +315,3 @@ def size_of(config: SearchConfig, genotype: Genotype) -> dict[str, Any]:
     'parameters': search_cost.parameters(network),
     'macs': search_cost.macs(network, config.data.eval_samples),
   }
-
-
-def check_finite(pending, checkpoints: checkpoint_lib.Checkpoints) -> None:
-  """Stops the search where a loss or gradient is not finite."""
-  if pending is None:
-    return
-  step, metrics = pending
-  values = jax.device_get(metrics)
-  bad = [name for name in sorted(values) if not np.isfinite(values[name])]
-  if bad:
-    checkpoints.wait()
-    raise FloatingPointError(
-      f'{" and ".join(bad)} of step {step} not finite; the last good '
-      f'checkpoint, of step {checkpoints.latest()}, is kept in '
-      f'{checkpoints.directory}. A lower weights.learning_rate or '
-      'arch.learning_rate helps'
-    )

@@ -361,7 +361,11 @@ def make_state(config: RunConfig, model_config, kind, tx, shardings):
   return graphdef, create(*jax.device_get(weights))
 
 
-def check_finite(pending, checkpoints: checkpoint_lib.Checkpoints) -> None:
+def check_finite(
+  pending,
+  checkpoints: checkpoint_lib.Checkpoints,
+  advice: str = 'A lower optim.learning_rate or optim.clip_norm=1 helps',
+) -> None:
   """Stops the run where a step's loss or gradient is not finite."""
   if pending is None:
     return
@@ -373,8 +377,7 @@ def check_finite(pending, checkpoints: checkpoint_lib.Checkpoints) -> None:
     raise FloatingPointError(
       f'{" and ".join(bad)} of step {step} not finite; the last good '
       f'checkpoint, of step {checkpoints.latest()}, is kept in '
-      f'{checkpoints.directory}. '
-      'A lower optim.learning_rate or optim.clip_norm=1 helps'
+      f'{checkpoints.directory}. {advice}'
     )
 
 
