@@ -75,9 +75,9 @@ def _attentive_forward(x_BxNxC, logits_BxNxC, mask_BxN):
   top_Bx1xC = logits_BxNxC.max(1, keepdims=True)
   weight_BxNxC = jnp.exp(logits_BxNxC - top_Bx1xC)
   total_Bx1xC = weight_BxNxC.sum(1, keepdims=True)
-  mean_Bx1xC = (weight_BxNxC * x_BxNxC).sum(1, keepdims=True) / total_Bx1xC
+  mean_Bx1xC = _dot(weight_BxNxC, x_BxNxC) / total_Bx1xC
   square_BxNxC = jnp.square(x_BxNxC - mean_Bx1xC)
-  var_Bx1xC = (weight_BxNxC * square_BxNxC).sum(1, keepdims=True) / total_Bx1xC
+  var_Bx1xC = _dot(weight_BxNxC, square_BxNxC) / total_Bx1xC
   norm_Bx1xC = top_Bx1xC + jnp.log(total_Bx1xC)
   residuals = x_BxNxC, logits_BxNxC, norm_Bx1xC, mean_Bx1xC, var_Bx1xC
   return (mean_Bx1xC, var_Bx1xC), residuals
@@ -99,6 +99,14 @@ def _attentive_backward(residuals, cotangents):
 
 
 attentive_mean_and_variance.defvjp(_attentive_forward, _attentive_backward)
+
+
+def _dot(a_BxNxC, b_BxNxC):
+  """The sum over time of the products."""
+  if len(a_BxNxC) == 1:
+    # On CPU XLA is forty times as fast when it does not see the batch's axis.
+    return (a_BxNxC[0] * b_BxNxC[0]).sum(0)[None, None]
+  return (a_BxNxC * b_BxNxC).sum(1, keepdims=True)
 
 
 def _spread(x_BxNxC, mean_Bx1xC, dmean_Bx1xC, dvar_Bx1xC):
