@@ -1,6 +1,9 @@
 """The search job: kill and resume, cost, interface, report, bad input."""
 
+import json
+import os
 import re
+import sys
 
 import jax
 import numpy as np
@@ -12,6 +15,7 @@ from jaxspoof.data import pipeline
 from jaxspoof.genotype import Genotype
 from jaxspoof.light_darts import SearchController, load
 from jaxspoof.writer import Writer
+from tests.processes import finish, kill_after_step, lines_of, start
 
 SETTINGS = dict(
   epochs=3,
@@ -126,6 +130,62 @@ def test_a_search_that_was_killed_ends_in_the_same_state(
     [line['train/loss'] for line in x.history] for x in (again, finished)
   ]
   assert losses[0] == losses[1]
+
+
+def test_a_killed_process_ends_in_the_same_state(
+  finished, tmp_path, quickstart_tiny, programs
+):
+  """SIGKILL in the warm-up and when the architecture moves, by command."""
+  workdir = tmp_path / 'killed'
+  # What the smoke config has and `SETTINGS` has not.
+  rest = {
+    'cost_weight': 0.0,
+    'data': {'data_dir': quickstart_tiny, 'balanced': False},
+    'weights': {'learning_rate_min': 1e-3},
+  }
+  arguments = [
+    sys.executable,
+    'run.py',
+    '--config=configs/light_darts_search.py:smoke',
+    f'--workdir={workdir}',
+    *flags_of(SETTINGS),
+    *flags_of(rest),
+  ]
+  environment = os.environ | {
+    'JAX_PLATFORMS': 'cpu',
+    'JAX_NUM_CPU_DEVICES': '4',  # as here, or nothing compiled here fits
+    'JAX_COMPILATION_CACHE_DIR': programs,
+    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+    'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
+  }
+  for step in (2, 4):
+    process = start(arguments, environment)
+    kill_after_step(process, workdir, step)
+    assert not (workdir / 'metrics.json').exists(), 'it had ended before'
+  resumed = re.search(
+    r'going on from step (\d+)', finish(start(arguments, environment))
+  )
+  assert 2 <= int(resumed[1]) < len(finished.history)
+  found = json.loads((workdir / 'metrics.json').read_text())
+  assert found == finished.metrics
+  kept = [
+    {k: v for k, v in line.items() if k.startswith(('train/', 'arch'))}
+    for line in (*lines_of(workdir), *finished.history)
+  ]
+  assert kept[: len(kept) // 2] == kept[len(kept) // 2 :]
+  genotype = (workdir / 'genotype.json').read_text()
+  assert Genotype.from_json(genotype) == finished.genotype
+
+
+def flags_of(values, prefix='--config'):
+  """A nested dictionary of settings as arguments of `run.py`."""
+  found = []
+  for name, value in values.items():
+    if isinstance(value, dict):
+      found += flags_of(value, f'{prefix}.{name}')
+    else:
+      found.append(f'{prefix}.{name}={value}')
+  return found
 
 
 def test_a_large_cost_weight_ends_in_a_smaller_network(
