@@ -9,11 +9,12 @@ import jax
 import numpy as np
 import pytest
 
-from jaxspoof import collapse, report, search_spaces
+from jaxspoof import collapse, report, search, search_spaces, sharding
 from jaxspoof.checkpoint import Checkpoints
 from jaxspoof.data import pipeline
 from jaxspoof.genotype import Genotype
 from jaxspoof.light_darts import SearchController, load
+from jaxspoof.search_config import search_config, supernet_config
 from jaxspoof.writer import Writer
 from tests.processes import finish, kill_after_step, lines_of, start
 
@@ -191,8 +192,16 @@ def flags_of(values, prefix='--config'):
 def test_a_large_cost_weight_ends_in_a_smaller_network(
   finished, tmp_path, corpus, capsys
 ):
-  """From data sources, without a dev split; the log tells who leads."""
-  cheap = controller(tmp_path, cost_weight=50.0).train_search(corpus['train'])
+  """From data sources, without a dev split; the log tells who leads.
+
+  Operations are sampled, ever more sharply.
+  """
+  sampled = dict(gumbel=True, temperature=2.0, temperature_min=0.5)
+  cheap = controller(
+    tmp_path,
+    cost_weight=50.0,
+    arch={**SETTINGS['arch'], **sampled, 'entropy_weight': 0.1},
+  ).train_search(corpus['train'])
   sizes = [x.metrics['derived'] for x in (cheap, finished)]
   assert sizes[0]['macs']['total'] < sizes[1]['macs']['total']
   assert (
@@ -225,6 +234,30 @@ def test_the_report_of_a_search_under_way(finished, tmp_path):
     (tmp_path / name).write_bytes((finished.workdir / name).read_bytes())
   page = report.write(tmp_path).read_text()
   assert 'has not ended' in page and 'The normal cell: ' in page
+
+
+@pytest.mark.parametrize('gumbel', [False, True])
+def test_settings_of_the_architecture_reach_the_supernet(gumbel):
+  settings = dict(temperature=4.0, temperature_min=1.0, gumbel=gumbel)
+  config = search_config(
+    {
+      'model': {**SETTINGS['model'], 'num_cells': 3},
+      'data': {'name': 'none', **SETTINGS['data']},
+      'epochs': 3,
+      'arch': {'warmup_epochs': 1, 'entropy_weight': 0.5, **settings},
+    }
+  )
+  levels, state = search.make_levels(
+    config, supernet_config(config), 2, 6, sharding.make(1)
+  )
+  found = [float(levels.temperature(step)) for step in (0, 2, 4, 6)]
+  np.testing.assert_allclose(found, [4, 4, 2, 1], rtol=1e-6)
+  batch = {'wave': np.zeros((2, 4_000), np.float32), 'label': np.arange(2)}
+  program = str(
+    jax.make_jaxpr(levels.val_loss(state))(state.weights, state.arch, batch)
+  )
+  assert ('gumbel' in program) == gumbel
+  assert levels.entropy_weight == 0.5
 
 
 # --------------------------------------------------------------- bad input ---

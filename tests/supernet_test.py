@@ -271,8 +271,9 @@ def _parts(model):
   'config',
   [
     _config(),
+    _config('light', nodes=1, partial=2),
     _config('darts', nodes=1, partial=2),
-    _config('raw', nodes=1),
+    _config('raw', nodes=1, partial=2),
   ],
   ids=lambda c: f'{c.space}-{c.partial}',
 )
