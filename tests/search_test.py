@@ -28,6 +28,7 @@ SETTINGS = dict(
   arch=dict(warmup_epochs=1, learning_rate=0.1),
   mesh=dict(devices=1),
 )
+RECORD = dict(audio=b'', utterance='u', attack='-')
 
 
 @pytest.fixture(scope='module', autouse=True)
@@ -194,13 +195,14 @@ def test_a_large_cost_weight_ends_in_a_smaller_network(
 ):
   """From data sources, without a dev split; the log tells who leads.
 
-  Operations are sampled, ever more sharply.
+  Operations are sampled, ever more sharply, and four devices share the work.
   """
   sampled = dict(gumbel=True, temperature=2.0, temperature_min=0.5)
   cheap = controller(
     tmp_path,
     cost_weight=50.0,
     arch={**SETTINGS['arch'], **sampled, 'entropy_weight': 0.1},
+    mesh=dict(devices=4),
   ).train_search(corpus['train'])
   sizes = [x.metrics['derived'] for x in (cheap, finished)]
   assert sizes[0]['macs']['total'] < sizes[1]['macs']['total']
@@ -293,6 +295,17 @@ def test_settings_of_the_architecture_reach_the_supernet(gumbel):
 def test_settings_that_cannot_be_are_refused(changes, message):
   with pytest.raises(ValueError, match=re.escape(message)):
     SearchController(**changes)
+
+
+def test_a_start_that_was_refused_leaves_the_workdir_free(tmp_path, finished):
+  """A run that has begun keeps it."""
+  records = [dict(RECORD, speaker=f's{n}', label=n % 2) for n in range(4)]
+  for batch in (64, 32):
+    data = {**SETTINGS['data'], 'batch': batch}
+    with pytest.raises(ValueError, match=f'data.batch={batch} is larger than'):
+      controller(tmp_path, data=data).train_search(records)
+  with pytest.raises(ValueError, match='another config: data.batch was 8, now'):
+    controller(finished.workdir, data=data).train_search('quickstart/tiny')
 
 
 def test_data_sets_that_cannot_be_searched_on_are_refused(tmp_path, corpus):
