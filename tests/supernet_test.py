@@ -370,6 +370,25 @@ def test_bfloat16_keeps_wide_outputs_and_statistics():
 
 
 @pytest.mark.parametrize('kind', [Supernet, LightDarts])
+@pytest.mark.parametrize(
+  ('space', 'features'),
+  [('light', 'log_mel'), ('light', 'lfcc'), ('darts', 'mfcc'), ('raw', 'sinc')],
+)
+def test_features_by_name(kind, space, features):
+  config = _config(space, features=features)
+  if kind is LightDarts:
+    config = light_darts.derived(config, _genotype(space))
+  wave = jax.ShapeDtypeStruct((2, 16_000), jnp.float32)
+  graphdef, variables = nnx.split(state.eval_view(_abstract(config)))
+  logits = jax.eval_shape(
+    lambda variables, wave: nnx.merge(graphdef, variables)(wave),
+    variables,
+    wave,
+  )
+  assert (logits.shape, logits.dtype) == ((2, 2), jnp.float32)
+
+
+@pytest.mark.parametrize('kind', [Supernet, LightDarts])
 def test_refused_waves(kind):
   config = _config()
   if kind is LightDarts:
