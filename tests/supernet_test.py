@@ -79,6 +79,23 @@ def test_published_size():
   assert search_cost.parameters(config) == 147_274
 
 
+def test_lengths_of_raw_pc_darts():
+  """Of 64,000 samples 41 frames are left after eight cells, as published."""
+  config = LightDartsConfig(genotype='raw_pc_darts', channels=4)
+  graphdef, variables = nnx.split(state.eval_view(_abstract(config)))
+
+  def run(variables, wave):
+    model = nnx.merge(graphdef, variables)
+    return model.trunk(model.frontend(wave))
+
+  wave = jax.ShapeDtypeStruct((1, 64_000), jnp.float32)
+  outputs = jax.eval_shape(run, variables, wave)
+  lengths = [5323, 2661, 1330, 665, 332, 166, 83, 41]
+  assert [x.shape[2] for x in outputs] == lengths
+  # Two cells of eight double the channels; four nodes are stacked.
+  assert [x.shape[3] for x in outputs] == [16] * 2 + [32] * 3 + [64] * 3
+
+
 def test_default_size():
   config = LightDartsConfig()
   assert _trained_values(_abstract(config)) == pytest.approx(1.2e6, rel=0.05)
