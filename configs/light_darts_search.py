@@ -1,10 +1,14 @@
 """Light-DARTS: searches the cells of a countermeasure by gradient descent.
 
-The recipe is that of PC-DARTS for anti-spoofing (Ge et al., Interspeech 2021):
-the train split in two halves, ten epochs of warm-up, Adam at 6e-4 for the
-architecture. The space 'light' is ours: the candidates of Light-DARTS (Wang et
-al. 2022) are not published. Space, width and clips are larger than a CPU likes;
-the quickstart is for CPUs.
+The schedule is that of PC-DARTS for anti-spoofing (Ge et al., Interspeech
+2021): the train split in two halves, 50 epochs, ten of them warm-up, batches of
+64, Adam at 6e-4 for the architecture. As in DARTS (Liu et al., ICLR 2019) the
+weights learn by SGD; Ge et al. have --config.weights.optimizer=adam, 1e-2 to
+1e-3, and LFCCs where log-mel features are the default here.
+
+The space 'light' is ours: the candidates of Light-DARTS (Wang et al. 2022) are
+not published. Space, width and clips are larger than a CPU likes; the
+quickstart is for CPUs.
 
 python run.py --config=configs/light_darts_search.py             ASVspoof 2019
 python run.py --config=configs/light_darts_search.py:quickstart  minutes, on CPU

@@ -28,10 +28,14 @@ FREE = (
 
 
 def claim(workdir: pathlib.Path, values: dict, first: bool) -> None:
-  """Makes the workdir, or checks that it is of a run with this config."""
+  """Makes the workdir, or checks that it is of a run with this config.
+
+  A start that was refused, a batch being too large say, has left nothing that
+  another config could not go on from.
+  """
   path = workdir / 'config.json'
   values = json.loads(json.dumps(values))
-  if path.exists():
+  if path.exists() and _begun(workdir):
     old = json.loads(path.read_text())
     if different := differences(old, values):
       raise ValueError(
@@ -42,6 +46,11 @@ def claim(workdir: pathlib.Path, values: dict, first: bool) -> None:
     workdir.mkdir(parents=True, exist_ok=True)
     write_json(path, values)
   sharding_lib.barrier('config')
+
+
+def _begun(workdir: pathlib.Path) -> bool:
+  """Whether there is more than what is written before the first step."""
+  return any(p.name not in ('config.json', CLASSES) for p in workdir.iterdir())
 
 
 def differences(old: dict, new: dict, prefix: str = '') -> list[str]:

@@ -220,7 +220,7 @@ def test_each_step_moves_its_own_level_alone():
     assert any(jax.tree.leaves(moved)), name
 
 
-def test_samples_of_operations_differ_by_step_and_not_by_level():
+def test_samples_of_operations_differ_by_step_and_by_level():
   shardings = sharding.make(1)
   levels, state = make(shardings, gumbel=True)
   batch = ramps(np.random.default_rng(0), 8)
@@ -230,9 +230,13 @@ def test_samples_of_operations_differ_by_step_and_not_by_level():
   def loss(state):
     return levels.train_loss(state)(state.weights, state.arch, batch)[0]
 
+  @jax.jit
+  def valid(state):
+    return levels.val_loss(state)(state.weights, state.arch, batch)[1]['loss']
+
   first, again = loss(state), loss(state)
   later = loss(state.replace(step=state.step + 1))
-  assert first == again and first != later
+  assert first == again and first != later and first != valid(state)
 
 
 # ------------------------------------------------------------ architecture ---

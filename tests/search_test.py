@@ -1,17 +1,22 @@
 """The search job: kill and resume, cost, interface, report, bad input."""
 
+import json
+import os
 import re
+import sys
 
 import jax
 import numpy as np
 import pytest
 
-from jaxspoof import collapse, report, search_spaces
+from jaxspoof import collapse, report, search, search_spaces, sharding
 from jaxspoof.checkpoint import Checkpoints
 from jaxspoof.data import pipeline
 from jaxspoof.genotype import Genotype
 from jaxspoof.light_darts import SearchController, load
+from jaxspoof.search_config import search_config, supernet_config
 from jaxspoof.writer import Writer
+from tests.processes import finish, kill_after_step, lines_of, start
 
 SETTINGS = dict(
   epochs=3,
@@ -23,6 +28,7 @@ SETTINGS = dict(
   arch=dict(warmup_epochs=1, learning_rate=0.1),
   mesh=dict(devices=1),
 )
+RECORD = dict(audio=b'', utterance='u', attack='-')
 
 
 @pytest.fixture(scope='module', autouse=True)
@@ -128,11 +134,76 @@ def test_a_search_that_was_killed_ends_in_the_same_state(
   assert losses[0] == losses[1]
 
 
+def test_a_killed_process_ends_in_the_same_state(
+  finished, tmp_path, quickstart_tiny, programs
+):
+  """SIGKILL in the warm-up and when the architecture moves, by command."""
+  workdir = tmp_path / 'killed'
+  # What the smoke config has and `SETTINGS` has not.
+  rest = {
+    'cost_weight': 0.0,
+    'data': {'data_dir': quickstart_tiny, 'balanced': False},
+    'weights': {'learning_rate_min': 1e-3},
+  }
+  arguments = [
+    sys.executable,
+    'run.py',
+    '--config=configs/light_darts_search.py:smoke',
+    f'--workdir={workdir}',
+    *flags_of(SETTINGS),
+    *flags_of(rest),
+  ]
+  environment = os.environ | {
+    'JAX_PLATFORMS': 'cpu',
+    'JAX_NUM_CPU_DEVICES': '4',  # as here, or nothing compiled here fits
+    'JAX_COMPILATION_CACHE_DIR': programs,
+    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+    'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
+  }
+  for step in (2, 4):
+    process = start(arguments, environment)
+    kill_after_step(process, workdir, step)
+    assert not (workdir / 'metrics.json').exists(), 'it had ended before'
+  resumed = re.search(
+    r'going on from step (\d+)', finish(start(arguments, environment))
+  )
+  assert 2 <= int(resumed[1]) < len(finished.history)
+  found = json.loads((workdir / 'metrics.json').read_text())
+  assert found == finished.metrics
+  kept = [
+    {k: v for k, v in line.items() if k.startswith(('train/', 'arch'))}
+    for line in (*lines_of(workdir), *finished.history)
+  ]
+  assert kept[: len(kept) // 2] == kept[len(kept) // 2 :]
+  genotype = (workdir / 'genotype.json').read_text()
+  assert Genotype.from_json(genotype) == finished.genotype
+
+
+def flags_of(values, prefix='--config'):
+  """A nested dictionary of settings as arguments of `run.py`."""
+  found = []
+  for name, value in values.items():
+    if isinstance(value, dict):
+      found += flags_of(value, f'{prefix}.{name}')
+    else:
+      found.append(f'{prefix}.{name}={value}')
+  return found
+
+
 def test_a_large_cost_weight_ends_in_a_smaller_network(
   finished, tmp_path, corpus, capsys
 ):
-  """From data sources, without a dev split; the log tells who leads."""
-  cheap = controller(tmp_path, cost_weight=50.0).train_search(corpus['train'])
+  """From data sources, without a dev split; the log tells who leads.
+
+  Operations are sampled, ever more sharply, and four devices share the work.
+  """
+  sampled = dict(gumbel=True, temperature=2.0, temperature_min=0.5)
+  cheap = controller(
+    tmp_path,
+    cost_weight=50.0,
+    arch={**SETTINGS['arch'], **sampled, 'entropy_weight': 0.1},
+    mesh=dict(devices=4),
+  ).train_search(corpus['train'])
   sizes = [x.metrics['derived'] for x in (cheap, finished)]
   assert sizes[0]['macs']['total'] < sizes[1]['macs']['total']
   assert (
@@ -165,6 +236,30 @@ def test_the_report_of_a_search_under_way(finished, tmp_path):
     (tmp_path / name).write_bytes((finished.workdir / name).read_bytes())
   page = report.write(tmp_path).read_text()
   assert 'has not ended' in page and 'The normal cell: ' in page
+
+
+@pytest.mark.parametrize('gumbel', [False, True])
+def test_settings_of_the_architecture_reach_the_supernet(gumbel):
+  settings = dict(temperature=4.0, temperature_min=1.0, gumbel=gumbel)
+  config = search_config(
+    {
+      'model': {**SETTINGS['model'], 'num_cells': 3},
+      'data': {'name': 'none', **SETTINGS['data']},
+      'epochs': 3,
+      'arch': {'warmup_epochs': 1, 'entropy_weight': 0.5, **settings},
+    }
+  )
+  levels, state = search.make_levels(
+    config, supernet_config(config), 2, 6, sharding.make(1)
+  )
+  found = [float(levels.temperature(step)) for step in (0, 2, 4, 6)]
+  np.testing.assert_allclose(found, [4, 4, 2, 1], rtol=1e-6)
+  batch = {'wave': np.zeros((2, 4_000), np.float32), 'label': np.arange(2)}
+  program = str(
+    jax.make_jaxpr(levels.val_loss(state))(state.weights, state.arch, batch)
+  )
+  assert ('gumbel' in program) == gumbel
+  assert levels.entropy_weight == 0.5
 
 
 # --------------------------------------------------------------- bad input ---
@@ -200,6 +295,17 @@ def test_the_report_of_a_search_under_way(finished, tmp_path):
 def test_settings_that_cannot_be_are_refused(changes, message):
   with pytest.raises(ValueError, match=re.escape(message)):
     SearchController(**changes)
+
+
+def test_a_start_that_was_refused_leaves_the_workdir_free(tmp_path, finished):
+  """A run that has begun keeps it."""
+  records = [dict(RECORD, speaker=f's{n}', label=n % 2) for n in range(4)]
+  for batch in (64, 32):
+    data = {**SETTINGS['data'], 'batch': batch}
+    with pytest.raises(ValueError, match=f'data.batch={batch} is larger than'):
+      controller(tmp_path, data=data).train_search(records)
+  with pytest.raises(ValueError, match='another config: data.batch was 8, now'):
+    controller(finished.workdir, data=data).train_search('quickstart/tiny')
 
 
 def test_data_sets_that_cannot_be_searched_on_are_refused(tmp_path, corpus):

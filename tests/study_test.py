@@ -1,5 +1,6 @@
 """The study: cells of equal cost, comparison, words; derived networks."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -16,6 +17,7 @@ TRAINING = {
   'seed': 1,
 }
 SAMPLES = 16_000
+FOUND = dataclasses.replace(DEFAULT, normal=DEFAULT.reduce)
 
 
 def make(**changes):
@@ -135,6 +137,72 @@ def test_the_page_shows_what_came_out(runs):
   shown = page.write(workdir).read_text()
   for words in ('On eval the found cell', '1,234', DEFAULT.hash, 'All runs'):
     assert words in shown
+
+
+# --------------------------------------------------------------------- job ---
+def test_a_study_that_was_stopped_goes_on(
+  runs, tmp_path, repository, monkeypatch, capsys
+):
+  """Searches once, trains each cell with each seed once, and compares."""
+  monkeypatch.chdir(repository)
+  monkeypatch.syspath_prepend(repository)
+  config = overrides.load('configs/light_darts_study.py:smoke')
+  config.tolerance = 0.5
+  config.random = 2
+  _, records = runs
+  workdir, searched, trained = tmp_path / 'study', [], []
+  rng = np.random.default_rng(0)
+
+  def search(values, folder):
+    searched.append(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    FOUND.save(folder / 'genotype.json')
+
+  def train(values, folder):
+    if len(trained) == 3 and not folder.exists():
+      folder.mkdir(parents=True)  # begun, and not finished
+      raise KeyboardInterrupt
+    trained.append((folder, values['seed'], values['model']['genotype']))
+    columns = [[r[k] for r in records] for k in ('utterance', 'attack')]
+    label = np.array([r['label'] for r in records])
+    for split in ('dev', 'eval', 'eval_hard'):
+      path = folder / 'scores' / f'{split}.txt'
+      noise = rng.standard_normal(len(label))
+      scores.write(path, *columns, label, noise + label)
+    (folder / 'cost.json').write_text('{"parameters": 77}')
+    (folder / 'metrics.json').write_text('{}')
+
+  class Splits:
+    def __init__(self, *_):
+      assert len(trained) == 8  # not before all weights are selected
+
+    def open(self, split):
+      return records
+
+  monkeypatch.setattr(study.search, 'search', search)
+  monkeypatch.setattr(study.train, 'train', train)
+  monkeypatch.setattr(study.train, 'Splits', Splits)
+  with pytest.raises(KeyboardInterrupt):
+    study.study(config.to_dict(), workdir)
+  assert len(trained) == 3 and not (workdir / 'study.json').exists()
+  result = study.study(config.to_dict(), workdir)
+  cells = ['found', 'default', 'random_1', 'random_2']
+  wanted = [study.run_folder(workdir, c, s) for c in cells for s in (0, 1)]
+  assert [folder for folder, _, _ in trained] == wanted
+  assert [seed for _, seed, _ in trained] == [0, 1] * 4
+  hashes = [genotype['hash'] for _, _, genotype in trained]
+  assert hashes[:4] == [FOUND.hash] * 2 + [DEFAULT.hash] * 2
+  assert hashes[::2] == hashes[1::2] and len(set(hashes)) == 4
+  assert set(searched) == {workdir / 'search'}
+
+  assert json.loads((workdir / 'study.json').read_text()) == result
+  assert list(result['splits']) == ['eval', 'eval_hard', 'dev']
+  assert {c['parameters'] for c in result['cells'].values()} == {77}
+  macs = [result['cells'][c]['macs'] for c in ('found', *cells[2:])]
+  np.testing.assert_allclose(macs, macs[0], rtol=config.tolerance)
+  said = capsys.readouterr().out
+  assert said.count('cannot be told from') == 6
+  assert (workdir / 'report.html').is_file()
 
 
 # -------------------------------------------------------- derived networks ---

@@ -79,6 +79,23 @@ def test_published_size():
   assert search_cost.parameters(config) == 147_274
 
 
+def test_lengths_of_raw_pc_darts():
+  """Of 64,000 samples 41 frames are left after eight cells, as published."""
+  config = LightDartsConfig(genotype='raw_pc_darts', channels=4)
+  graphdef, variables = nnx.split(state.eval_view(_abstract(config)))
+
+  def run(variables, wave):
+    model = nnx.merge(graphdef, variables)
+    return model.trunk(model.frontend(wave))
+
+  wave = jax.ShapeDtypeStruct((1, 64_000), jnp.float32)
+  outputs = jax.eval_shape(run, variables, wave)
+  lengths = [5323, 2661, 1330, 665, 332, 166, 83, 41]
+  assert [x.shape[2] for x in outputs] == lengths
+  # Two cells of eight double the channels; four nodes are stacked.
+  assert [x.shape[3] for x in outputs] == [16] * 2 + [32] * 3 + [64] * 3
+
+
 def test_default_size():
   config = LightDartsConfig()
   assert _trained_values(_abstract(config)) == pytest.approx(1.2e6, rel=0.05)
@@ -271,8 +288,9 @@ def _parts(model):
   'config',
   [
     _config(),
+    _config('light', nodes=1, partial=2),
     _config('darts', nodes=1, partial=2),
-    _config('raw', nodes=1),
+    _config('raw', nodes=1, partial=2),
   ],
   ids=lambda c: f'{c.space}-{c.partial}',
 )
@@ -366,6 +384,25 @@ def test_bfloat16_keeps_wide_outputs_and_statistics():
     leaf.dtype == jnp.float32
     for leaf in jax.tree.leaves(jax.eval_shape(run, variables, wave))
   )
+
+
+@pytest.mark.parametrize('kind', [Supernet, LightDarts])
+@pytest.mark.parametrize(
+  ('space', 'features'),
+  [('light', 'log_mel'), ('light', 'lfcc'), ('darts', 'mfcc'), ('raw', 'sinc')],
+)
+def test_features_by_name(kind, space, features):
+  config = _config(space, features=features)
+  if kind is LightDarts:
+    config = light_darts.derived(config, _genotype(space))
+  wave = jax.ShapeDtypeStruct((2, 16_000), jnp.float32)
+  graphdef, variables = nnx.split(state.eval_view(_abstract(config)))
+  logits = jax.eval_shape(
+    lambda variables, wave: nnx.merge(graphdef, variables)(wave),
+    variables,
+    wave,
+  )
+  assert (logits.shape, logits.dtype) == ((2, 2), jnp.float32)
 
 
 @pytest.mark.parametrize('kind', [Supernet, LightDarts])

@@ -5,11 +5,8 @@ import os
 import pathlib
 import re
 import shutil
-import signal
 import socket
-import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -19,9 +16,14 @@ from jaxspoof import config, overrides, train, verify
 from jaxspoof.data import audio, pipeline
 from jaxspoof.metrics import __main__ as metrics_cli
 from jaxspoof.report import __main__ as report_cli
+from tests.processes import (
+  finish,
+  kill_after_step,
+  lines_of,
+  start,
+)
 from tfds_builders import build
 
-ROOT = pathlib.Path(__file__).parents[1]
 FAST = [
   '--config=configs/aasist.py:smoke',
   '--config.log_every=1',
@@ -53,18 +55,6 @@ def command(workdir, corpora, *more):
   ]
 
 
-def start(arguments, environment):
-  return subprocess.Popen(
-    arguments,
-    cwd=ROOT,
-    env=environment,
-    stdout=subprocess.PIPE,
-    stderr=subprocess.STDOUT,
-    text=True,
-    start_new_session=True,
-  )
-
-
 def swap_two_scores(text):
   """The file with the scores of two trials of different classes exchanged."""
   lines = [line.rsplit(' ', 1) for line in text.splitlines()]
@@ -79,21 +69,6 @@ def swap_two_scores(text):
 
 def rename_first(text):
   return f'X{text}'
-
-
-def finish(process, expected=0):
-  try:
-    output, _ = process.communicate(timeout=240)
-  finally:
-    if process.poll() is None:
-      os.killpg(process.pid, signal.SIGKILL)
-  assert process.returncode == expected, output
-  return output
-
-
-def lines_of(workdir):
-  path = workdir / 'metrics.jsonl'
-  return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 @pytest.fixture(scope='session')
@@ -237,10 +212,7 @@ def test_killed_five_times_ends_bitwise_the_same(
   targets = sorted(rng.integers(1, longest, 5, endpoint=True).tolist())
   for target in targets:
     process = start(command(workdir, quickstart_tiny), environment)
-    wait_for_step(process, workdir, target)
-    time.sleep(rng.uniform(0, 0.2))
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    kill_after_step(process, workdir, target, pause=rng.uniform(0, 0.2))
   finish(start(command(workdir, quickstart_tiny), environment))
   wanted = json.loads((run[0] / 'metrics.json').read_text())
   found = json.loads((workdir / 'metrics.json').read_text())
@@ -251,16 +223,6 @@ def test_killed_five_times_ends_bitwise_the_same(
   for name in ('dev', 'eval', 'eval_hard'):
     scores = [(w / 'scores' / f'{name}.txt') for w in (workdir, run[0])]
     assert scores[0].read_text() == scores[1].read_text()
-
-
-def wait_for_step(process, workdir, target):
-  """Returns once the run has logged step `target`, or has ended."""
-  deadline = time.time() + 120
-  while process.poll() is None and time.time() < deadline:
-    path = workdir / 'metrics.jsonl'
-    if path.exists() and path.read_text().count('\n') >= target:
-      return
-    time.sleep(0.02)
 
 
 def slurm(process):
