@@ -141,7 +141,7 @@ class AamSoftmax:
 
 @dataclasses.dataclass(frozen=True)
 class AmSoftmax:
-  """Additive margin (CosFace, Wang et al. 2018, arXiv 1801.05599).
+  """Additive margin (AM-softmax, Wang et al. 2018, arXiv 1801.05599).
 
   The true class's cosine is lowered by `margin`, all are multiplied by `scale`,
   then cross-entropy. The score is that of `AamSoftmax`.
@@ -274,7 +274,7 @@ class LossConfig:
   gamma: float | None = None
 
   def __post_init__(self):
-    """Refuses a loss that is not known, and fields that it does not have."""
+    """Refuses an unknown loss, and fields or values that it cannot have."""
     if self.name not in LOSSES:
       raise ValueError(
         f'loss.name={self.name!r} is unknown; known: {", ".join(LOSSES)}'
@@ -285,6 +285,7 @@ class LossConfig:
         f'loss.{extra[0]}={self.given[extra[0]]!r} is set, but {self.name} has '
         f'no {extra[0]}; it has: {", ".join(sorted(known)) or "no fields"}'
       )
+    LOSSES[self.name](**self.given)  # refuses values that cannot be
 
   @property
   def given(self) -> dict:
@@ -297,8 +298,8 @@ def make(config: LossConfig, classes: int = 2) -> Loss:
   """The loss that a config describes.
 
   Raises:
-    ValueError: a field of a value that cannot be, weights that are not one per
-      class, or a loss of two classes for more.
+    ValueError: weights that are not one per class, or a loss of two classes for
+      more.
   """
   kind, given = LOSSES[config.name], config.given
   weights = given.get('weights', ())
