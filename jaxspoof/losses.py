@@ -21,9 +21,11 @@ class Loss(Protocol):
 
   Attributes:
     head: key of `models.heads.HEADS`: the kind of outputs it takes.
+    meaning: what a score is, in words.
   """
 
   head: ClassVar[str]
+  meaning: ClassVar[str]
 
   def __call__(self, outputs: jax.Array, labels: jax.Array) -> jax.Array:
     """Scalar loss of a batch: outputs [B, K], labels int32 [B]."""
@@ -49,6 +51,7 @@ class CrossEntropy:
   """
 
   head: ClassVar[str] = 'linear'
+  meaning: ClassVar[str] = 'log-odds of bona fide'
   weights: tuple[float, ...] = ()
 
   def __call__(self, outputs: jax.Array, labels: jax.Array) -> jax.Array:
@@ -74,6 +77,7 @@ class Focal:
   """
 
   head: ClassVar[str] = 'linear'
+  meaning: ClassVar[str] = 'log-odds of bona fide'
   gamma: float = 2.0
   weights: tuple[float, ...] = ()
 
@@ -110,6 +114,7 @@ class AamSoftmax:
   """
 
   head: ClassVar[str] = 'cosine'
+  meaning: ClassVar[str] = 'log-odds of bona fide, of scaled cosines'
   margin: float = 0.2
   scale: float = 30.0
   easy_margin: bool = False
@@ -153,6 +158,7 @@ class AmSoftmax:
   """
 
   head: ClassVar[str] = 'cosine'
+  meaning: ClassVar[str] = 'log-odds of bona fide, of scaled cosines'
   margin: float = 0.2
   scale: float = 30.0
   weights: tuple[float, ...] = ()
@@ -191,6 +197,7 @@ class OcSoftmax:
   """
 
   head: ClassVar[str] = 'one_class'
+  meaning: ClassVar[str] = 'cosine to bona fide speech'
   margin_bona_fide: float = 0.9
   margin_spoof: float = 0.2
   scale: float = 20.0
@@ -228,6 +235,7 @@ class P2SGrad:
   """
 
   head: ClassVar[str] = 'cosine'
+  meaning: ClassVar[str] = 'cosine to bona fide speech'
 
   def __call__(self, outputs: jax.Array, labels: jax.Array) -> jax.Array:
     """Scalar; outputs are cosines [B, K]."""
