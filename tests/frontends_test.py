@@ -161,6 +161,21 @@ def test_default_is_librosas_mfcc_less_its_mean():
   np.testing.assert_allclose(got, wanted - wanted.mean(0), atol=5e-4)
 
 
+def test_fbank80_has_the_symmetric_triangles_of_speechbrain():
+  edges = filters.mel_edges(80, 0, 8000, htk=True)
+  low, peak = edges[:-2], edges[1:-1]
+  hz = np.arange(201)[:, None] * 40
+  wanted = np.maximum(0, 1 - np.abs(hz - peak) / (peak - low))
+  bank = frontends.make('fbank80').bank_WxF
+  np.testing.assert_allclose(bank, wanted, atol=1e-12)
+  usual = frontends.make('fbank80', symmetric=False).bank_WxF
+  assert 0.02 < np.abs(usual - bank).max() < 0.05
+  # Areas of 1 are of the triangle as it is.
+  edges = filters.linear_edges(5, 0, 8000) ** 1.2 / 8000**0.2
+  bank = filters.triangles(edges, 1 << 16, 16_000, 'slaney', symmetric=True)
+  np.testing.assert_allclose(bank[:, :4].sum(0) * 16_000 / (1 << 16), 1, 1e-4)
+
+
 @pytest.mark.parametrize('dct_type', [2, 3])
 @pytest.mark.parametrize('norm', ['ortho', None])
 def test_dct_is_scipys(dct_type, norm):
