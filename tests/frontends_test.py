@@ -293,14 +293,34 @@ def test_a_clip_too_short_in_compiled_code_has_no_frames():
   np.testing.assert_array_equal(h[1], 0)
 
 
+def _small_presets():
+  """The published front ends, with what makes them differ and less of it."""
+  for name, preset in configs.PRESETS.items():
+    sizes = {'filters': 12, 'ceps': 9, 'fmax': None, **SMALL}
+    yield pytest.param(
+      lambda p=preset, s=sizes: frontends.make(p, **s), True, id=name
+    )
+
+
 @pytest.mark.parametrize(
-  'kind, lengths', [*((kind, True) for kind in configs.KINDS), ('mfcc', False)]
-)
-def test_gradients_against_finite_differences(kind, lengths):
-  fields = {'pad_mode': 'reflect', 'pre_emphasis': 0.9, 'top_db': 20.0}
-  frontend = _small(
-    kind, deltas=2, power=1.5, normalise='mean_variance', **fields
-  )
+  'make, lengths',
+  [
+    *(
+      pytest.param(
+        lambda kind=kind: _small(
+          kind, deltas=2, power=1.5, normalise='mean_variance',
+          pad_mode='reflect', pre_emphasis=0.9, top_db=20.0,
+        ),
+        lengths,
+        id=f'{kind}, {"with" if lengths else "without"} lengths',
+      )
+      for kind, lengths in (*((k, True) for k in configs.KINDS), ('mfcc', 0))
+    ),
+    *_small_presets(),
+  ],
+)  # fmt: skip
+def test_gradients_against_finite_differences(make, lengths):
+  frontend = make()
   samples = 300
   with jax.enable_x64(True):
     wave = jnp.asarray(_wave(samples, 2).astype(float))
