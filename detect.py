@@ -20,12 +20,6 @@ A file that cannot be scored is reported on stderr, and with --json as an
 object with "path" and "error"; the others are scored, and the exit status is
 1. A wrong command or checkpoint gives 2."""
 
-MEANING = (
-  'score: higher = bona fide, lower = spoof; of the logits (spoof, bona fide)'
-  ' it is the difference. No threshold is calibrated yet, so there is no'
-  ' verdict.'
-)
-
 
 def main(argv: list[str] | None = None) -> int:
   """Scores what the command line names; returns the exit status."""
@@ -50,8 +44,10 @@ def main(argv: list[str] | None = None) -> int:
     return 2
   paths, problems = expand(options.input)
   results = itertools.chain(problems, detector.score_files(paths))
-  show = show_json if options.json else show_table
-  return 1 if show(results, paths) else 0
+  failed = (
+    show_json(results) if options.json else show_table(results, paths, detector)
+  )
+  return 1 if failed else 0
 
 
 def parser() -> argparse.ArgumentParser:
@@ -121,9 +117,8 @@ def expand(inputs: list[str]) -> tuple[list[str], list]:
   return paths, problems
 
 
-def show_json(results: Iterable, paths: list[str]) -> int:
+def show_json(results: Iterable) -> int:
   """Prints one object a line, as results come; returns how many failed."""
-  del paths
   failed = 0
   for result in results:
     values = dataclasses.asdict(result)
@@ -137,11 +132,12 @@ def show_json(results: Iterable, paths: list[str]) -> int:
   return failed
 
 
-def show_table(results: Iterable, paths: list[str]) -> int:
+def show_table(results: Iterable, paths: list[str], detector) -> int:
   """Prints an aligned table, as results come; returns how many failed."""
   width = max([len('file'), *map(len, paths)])
   failed = 0
-  print(f'{"file":<{width}}  {"score":>9}  {"seconds":>8}  logits')
+  kind = 'logits' if detector.loss.head == 'linear' else 'cosines'
+  print(f'{"file":<{width}}  {"score":>9}  {"seconds":>8}  {kind}')
   for result in results:
     if not hasattr(result, 'score'):
       failed += 1
@@ -153,8 +149,20 @@ def show_table(results: Iterable, paths: list[str]) -> int:
       f'  {outputs}',
       flush=True,
     )
-  print(MEANING)
+  print(meaning(kind, detector))
   return failed
+
+
+def meaning(kind: str, detector) -> str:
+  """What the columns of the table say."""
+  names = detector.classes
+  if detector.loss.head == 'one_class':
+    names = names[-1:]
+  return (
+    'score: higher = bona fide, lower = spoof; it is the '
+    f'{detector.loss.meaning}. {kind}: {", ".join(names)}. No threshold is '
+    'calibrated yet, so there is no verdict.'
+  )
 
 
 if __name__ == '__main__':

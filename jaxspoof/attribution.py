@@ -16,7 +16,7 @@ from typing import Any
 
 import jax
 
-from jaxspoof import embeddings, recognition, report, train
+from jaxspoof import embeddings, recognition, report, train, verify
 from jaxspoof import sharding as sharding_lib
 from jaxspoof import workdir as workdir_lib
 from jaxspoof.config import run_config, section
@@ -73,6 +73,7 @@ def attribute(values: Mapping[str, Any], workdir: pathlib.Path) -> dict:
       how=how,
     )
     workdir_lib.write_json(workdir / 'recognition.json', result)
+    verify.add(workdir, ('embeddings.npz', 'recognition.json'))
     page = report.write(workdir)
     print(recognition.table(result))
     print(f'report: {page}')

@@ -21,9 +21,11 @@ class Loss(Protocol):
 
   Attributes:
     head: key of `models.heads.HEADS`: the kind of outputs it takes.
+    meaning: what a score is, in words.
   """
 
   head: ClassVar[str]
+  meaning: ClassVar[str]
 
   def __call__(self, outputs: jax.Array, labels: jax.Array) -> jax.Array:
     """Scalar loss of a batch: outputs [B, K], labels int32 [B]."""
@@ -49,6 +51,7 @@ class CrossEntropy:
   """
 
   head: ClassVar[str] = 'linear'
+  meaning: ClassVar[str] = 'log-odds of bona fide'
   weights: tuple[float, ...] = ()
 
   def __call__(self, outputs: jax.Array, labels: jax.Array) -> jax.Array:
@@ -74,6 +77,7 @@ class Focal:
   """
 
   head: ClassVar[str] = 'linear'
+  meaning: ClassVar[str] = 'log-odds of bona fide'
   gamma: float = 2.0
   weights: tuple[float, ...] = ()
 
@@ -110,6 +114,7 @@ class AamSoftmax:
   """
 
   head: ClassVar[str] = 'cosine'
+  meaning: ClassVar[str] = 'log-odds of bona fide, of scaled cosines'
   margin: float = 0.2
   scale: float = 30.0
   easy_margin: bool = False
@@ -141,7 +146,7 @@ class AamSoftmax:
 
 @dataclasses.dataclass(frozen=True)
 class AmSoftmax:
-  """Additive margin (CosFace, Wang et al. 2018, arXiv 1801.05599).
+  """Additive margin (AM-softmax, Wang et al. 2018, arXiv 1801.05599).
 
   The true class's cosine is lowered by `margin`, all are multiplied by `scale`,
   then cross-entropy. The score is that of `AamSoftmax`.
@@ -153,6 +158,7 @@ class AmSoftmax:
   """
 
   head: ClassVar[str] = 'cosine'
+  meaning: ClassVar[str] = 'log-odds of bona fide, of scaled cosines'
   margin: float = 0.2
   scale: float = 30.0
   weights: tuple[float, ...] = ()
@@ -191,6 +197,7 @@ class OcSoftmax:
   """
 
   head: ClassVar[str] = 'one_class'
+  meaning: ClassVar[str] = 'cosine to bona fide speech'
   margin_bona_fide: float = 0.9
   margin_spoof: float = 0.2
   scale: float = 20.0
@@ -228,6 +235,7 @@ class P2SGrad:
   """
 
   head: ClassVar[str] = 'cosine'
+  meaning: ClassVar[str] = 'cosine to bona fide speech'
 
   def __call__(self, outputs: jax.Array, labels: jax.Array) -> jax.Array:
     """Scalar; outputs are cosines [B, K]."""
@@ -274,7 +282,7 @@ class LossConfig:
   gamma: float | None = None
 
   def __post_init__(self):
-    """Refuses a loss that is not known, and fields that it does not have."""
+    """Refuses an unknown loss, and fields or values that it cannot have."""
     if self.name not in LOSSES:
       raise ValueError(
         f'loss.name={self.name!r} is unknown; known: {", ".join(LOSSES)}'
@@ -285,6 +293,7 @@ class LossConfig:
         f'loss.{extra[0]}={self.given[extra[0]]!r} is set, but {self.name} has '
         f'no {extra[0]}; it has: {", ".join(sorted(known)) or "no fields"}'
       )
+    LOSSES[self.name](**self.given)  # refuses values that cannot be
 
   @property
   def given(self) -> dict:
@@ -297,8 +306,8 @@ def make(config: LossConfig, classes: int = 2) -> Loss:
   """The loss that a config describes.
 
   Raises:
-    ValueError: a field of a value that cannot be, weights that are not one per
-      class, or a loss of two classes for more.
+    ValueError: weights that are not one per class, or a loss of two classes for
+      more.
   """
   kind, given = LOSSES[config.name], config.given
   weights = given.get('weights', ())

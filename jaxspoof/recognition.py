@@ -55,7 +55,7 @@ def recognise(
 
   Returns:
     What JSON can hold: `classes` (names; the last one is unknown), `train`,
-    `dev`, `neighbours`, and by split `splits`: `trials` (`known`,
+    `dev`, `neighbours`, `quantile`, and by split `splits`: `trials` (`known`,
     `unknown`), `closed_set` (of known trials; None below two classes),
     `open_set` by method. Of each: `accuracy`, `macro_f1`, `per_class`,
     `by_attack` (answers to each attack), `majority` (always naming the
@@ -95,7 +95,7 @@ def recognise(
     'classes': [*classes.names, classes_lib.UNKNOWN],
     'train': train_split,
     'dev': dev_split,
-    'neighbours': how.neighbours,
+    **dataclasses.asdict(how),
     'splits': splits,
   }
 

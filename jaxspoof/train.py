@@ -67,6 +67,7 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
   # ------------------------------------------------------------- checks ---
   started = time.time()
   config = run_config(values)
+  shortest = shortest_clip(config)
   shardings = sharding_lib.make(config.mesh.devices)
   sharding_lib.check_batch(config.data.batch, shardings, 'data.batch')
   sharding_lib.check_batch(config.data.eval_batch, shardings, 'data.eval_batch')
@@ -97,7 +98,6 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
   model = models.variant(
     **models.fields(config.model, loss.head, len(task.classes))
   )
-  shortest = shortest_clip(config, *model)
   batches = iter(
     train_batches(config, train_source, task, shortest, config.seed)
   )
@@ -299,12 +299,17 @@ def make_task(config: RunConfig, train_source):
   return find(tasks.TASKS, config.task, 'task').taught_by(train_source)
 
 
-def shortest_clip(config: RunConfig, model_config, kind) -> int | None:
+def shortest_clip(config: RunConfig) -> int | None:
   """Samples that padded clips are repeated to; None where all have one length.
 
   Raises:
-    ValueError: the model takes no padded clips, or is not given enough.
+    ValueError: a model that cannot be, or one that takes no padded clips or is
+      not given enough.
   """
+  # Head and classes, which are not known yet, change nothing here.
+  model_config, kind = models.variant(
+    **models.fields(config.model, 'linear', len(workdir_lib.DETECTION))
+  )
   least, data = model_config.min_samples, config.data
   for name in ('samples', 'eval_samples'):
     if (value := getattr(data, name)) < least:

@@ -3,8 +3,9 @@
   python -m jaxspoof.verify WORKDIR ...
 
 The result is computed again from score files and protocols, and config,
-weights, scores and protocols are compared with the hashes that the run wrote
-down when it ended. Nothing is trained and no audio is read.
+weights, scores and protocols, of a run that names attacks its embeddings and
+figures too, are compared with the hashes that the run wrote down when it ended.
+Nothing is trained and no audio is read.
 """
 
 import argparse
@@ -12,9 +13,10 @@ import hashlib
 import json
 import pathlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from jaxspoof import asv_scores, protocols, score_lists
+from jaxspoof import workdir as workdir_lib
 from jaxspoof.metrics import summary
 
 HASHED = ('config.json', 'weights.npz')
@@ -39,6 +41,19 @@ def fingerprint(workdir, results: dict[str, dict]) -> dict[str, str]:
     asv = f'asv_scores/{split}.txt'
     names += [asv] if (workdir / asv).is_file() else []
   return {name: file_hash(workdir / name) for name in names}
+
+
+def add(workdir, names: Iterable[str]) -> None:
+  """Writes files of a job that goes on after the training into the record.
+
+  Args:
+    workdir: folder of a run that has written its metrics.
+    names: paths of the files below it.
+  """
+  workdir = pathlib.Path(workdir)
+  metrics = _json(workdir / 'metrics.json')
+  metrics['sha256'] |= {name: file_hash(workdir / name) for name in names}
+  workdir_lib.write_json(workdir / 'metrics.json', metrics)
 
 
 def file_hash(path: pathlib.Path) -> str:

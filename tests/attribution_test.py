@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shutil
 
 import jax
 import numpy as np
@@ -64,6 +65,7 @@ def test_results_are_those_of_the_metrics():
   found = clips(spread=0.5)
   result = recognise(found, neighbours=3, quantile=0.1)
   assert json.loads(json.dumps(result)) == result
+  assert (result['neighbours'], result['quantile']) == (3, 0.1)
   assert result['classes'] == ['A01', 'A02', 'bonafide', 'unknown']
   assert list(result['splits']) == ['dev', 'eval']
   dev, part = found.of('dev'), found.of('eval')
@@ -277,6 +279,18 @@ def test_job_writes_what_follows_from_its_embeddings(finished):
   assert again == result
   assert result['splits']['eval_hard']['trials']['unknown'] == 24
   assert result['splits']['dev']['trials']['unknown'] == 0
+
+
+def test_changed_figures_and_embeddings_are_found_out(finished, tmp_path):
+  workdir, _ = finished
+  for name in ('recognition.json', 'embeddings.npz'):
+    copy = tmp_path / name / 'run'
+    shutil.copytree(workdir, copy, ignore=shutil.ignore_patterns('check*'))
+    changed = bytearray((copy / name).read_bytes())
+    changed[-9] ^= 1
+    (copy / name).write_bytes(changed)
+    said = f'{copy / name}: changed since the run ended'
+    assert verify.verify(copy) == [said]
 
 
 def test_job_leaves_a_run_that_verifies_and_a_report(finished):

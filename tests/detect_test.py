@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import types
 
 import jax
 import numpy as np
@@ -23,7 +24,7 @@ from jaxspoof import (
 )
 from jaxspoof.config import DataConfig
 from jaxspoof.data import pipeline
-from jaxspoof.detector import Detector, Failure
+from jaxspoof.detector import Detection, Detector, Failure
 
 pytestmark = pytest.mark.usefixtures('programs')
 RATE, SAMPLES = 16_000, 8_000
@@ -292,8 +293,37 @@ def test_table_is_aligned_and_says_what_the_score_means(
   ]
   assert len(lines[1]) == len(lines[2]) > lines[0].index('logits')
   assert lines[1].split()[1:] == lines[2].split()[1:]
-  assert lines[3].startswith('score: higher = bona fide, lower = spoof')
+  assert lines[3].startswith(
+    'score: higher = bona fide, lower = spoof; it is the log-odds of bona '
+    'fide. logits: spoof, bonafide.'
+  )
   assert 'No threshold is calibrated' in lines[3]
+
+
+@pytest.mark.parametrize(
+  ('name', 'classes', 'words'),
+  [
+    ('focal', 'A01 A02 bonafide', 'of bona fide. logits: A01, A02, bonafide.'),
+    (
+      'aam_softmax',
+      'spoof bonafide',
+      'of scaled cosines. cosines: spoof, bonafide.',
+    ),
+    ('p2sgrad', 'spoof bonafide', 'bona fide speech. cosines: spoof, bonafide'),
+    ('oc_softmax', 'spoof bonafide', 'bona fide speech. cosines: bonafide. No'),
+  ],
+)
+def test_table_says_which_outputs_of_which_classes(
+  command, capsys, name, classes, words
+):
+  loss = losses.make(losses.LossConfig(name=name))
+  loaded = types.SimpleNamespace(loss=loss, classes=tuple(classes.split()))
+  found = Detection('a.wav', (0.25, -0.5), 0.125, 1.0, 'ecapa')
+  assert command.show_table([found], ['a.wav'], loaded) == 0
+  head, row, last = capsys.readouterr().out.splitlines()
+  assert head.split()[-1] == ('logits' if name == 'focal' else 'cosines')
+  assert row.split() == ['a.wav', '0.125', '1.00', '0.250', '-0.500']
+  assert words in last
 
 
 def test_every_format_gives_the_score_of_the_same_sound(

@@ -52,7 +52,7 @@ def test_a_clip_alone_has_the_score_of_its_batch(run, quickstart_tiny):
     wave = audio.load(record['audio'])
     lengths.add(-(-min(len(wave), 40_000) // 16_000))
     expected = by_name[pipeline.text(record['utterance'])]
-    np.testing.assert_allclose(detector.score([wave]), expected, atol=1e-4)
+    np.testing.assert_allclose(detector.score([wave]), expected, atol=1e-5)
   assert len(lengths) > 1
 
 
@@ -84,7 +84,22 @@ def test_clips_of_one_length_are_for_models_that_need_them(run, tmp_path):
   values['loss'] = {'name': 'weighted_cross_entropy'}
   with pytest.raises(ValueError, match="data.padded is set, but model 'aasi"):
     train.train(values, tmp_path / 'aasist')
+
+
+@pytest.mark.parametrize(
+  ('section', 'field', 'value', 'message'),
+  [
+    ('loss', 'margin', 2.0, r'loss.margin=2.0: needs radians from 0 to pi / 2'),
+    ('model', 'features', {'ceps': 90}, 'ceps=90: needs 1 to filters=80'),
+    ('model', 'dropout', 1.0, r'dropout=1.0: needs a rate in \[0, 1\)'),
+    ('data', 'samples', 500, r'data.samples=500: .* at least 640'),
+  ],
+)
+def test_bad_values_are_refused_before_anything_is_written(
+  run, tmp_path, section, field, value, message
+):
   values = run[1].to_dict()
-  values['data']['samples'] = 500
-  with pytest.raises(ValueError, match=r'data.samples=500: .* at least 640'):
-    train.train(values, tmp_path / 'short')
+  values[section][field] = value
+  with pytest.raises(ValueError, match=message):
+    train.train(values, tmp_path / 'run')
+  assert not (tmp_path / 'run').exists()

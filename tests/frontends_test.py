@@ -161,6 +161,21 @@ def test_default_is_librosas_mfcc_less_its_mean():
   np.testing.assert_allclose(got, wanted - wanted.mean(0), atol=5e-4)
 
 
+def test_fbank80_has_the_symmetric_triangles_of_speechbrain():
+  edges = filters.mel_edges(80, 0, 8000, htk=True)
+  low, peak = edges[:-2], edges[1:-1]
+  hz = np.arange(201)[:, None] * 40
+  wanted = np.maximum(0, 1 - np.abs(hz - peak) / (peak - low))
+  bank = frontends.make('fbank80').bank_WxF
+  np.testing.assert_allclose(bank, wanted, atol=1e-12)
+  usual = frontends.make('fbank80', symmetric=False).bank_WxF
+  assert 0.02 < np.abs(usual - bank).max() < 0.05
+  # Areas of 1 are of the triangle as it is.
+  edges = filters.linear_edges(5, 0, 8000) ** 1.2 / 8000**0.2
+  bank = filters.triangles(edges, 1 << 16, 16_000, 'slaney', symmetric=True)
+  np.testing.assert_allclose(bank[:, :4].sum(0) * 16_000 / (1 << 16), 1, 1e-4)
+
+
 @pytest.mark.parametrize('dct_type', [2, 3])
 @pytest.mark.parametrize('norm', ['ortho', None])
 def test_dct_is_scipys(dct_type, norm):
@@ -278,14 +293,34 @@ def test_a_clip_too_short_in_compiled_code_has_no_frames():
   np.testing.assert_array_equal(h[1], 0)
 
 
+def _small_presets():
+  """The published front ends, with what makes them differ and less of it."""
+  for name, preset in configs.PRESETS.items():
+    sizes = {'filters': 12, 'ceps': 9, 'fmax': None, **SMALL}
+    yield pytest.param(
+      lambda p=preset, s=sizes: frontends.make(p, **s), True, id=name
+    )
+
+
 @pytest.mark.parametrize(
-  'kind, lengths', [*((kind, True) for kind in configs.KINDS), ('mfcc', False)]
-)
-def test_gradients_against_finite_differences(kind, lengths):
-  fields = {'pad_mode': 'reflect', 'pre_emphasis': 0.9, 'top_db': 20.0}
-  frontend = _small(
-    kind, deltas=2, power=1.5, normalise='mean_variance', **fields
-  )
+  'make, lengths',
+  [
+    *(
+      pytest.param(
+        lambda kind=kind: _small(
+          kind, deltas=2, power=1.5, normalise='mean_variance',
+          pad_mode='reflect', pre_emphasis=0.9, top_db=20.0,
+        ),
+        lengths,
+        id=f'{kind}, {"with" if lengths else "without"} lengths',
+      )
+      for kind, lengths in (*((k, True) for k in configs.KINDS), ('mfcc', 0))
+    ),
+    *_small_presets(),
+  ],
+)  # fmt: skip
+def test_gradients_against_finite_differences(make, lengths):
+  frontend = make()
   samples = 300
   with jax.enable_x64(True):
     wave = jnp.asarray(_wave(samples, 2).astype(float))

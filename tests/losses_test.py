@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxspoof import losses
+from jaxspoof import losses, models, state
 from jaxspoof.models import heads
 
 LABELS = np.array([0, 1, 1, 0, 1], np.int32)
@@ -194,6 +194,26 @@ def test_heads_have_the_sizes_they_say(kind):
 def test_what_cannot_be_is_refused(fields, classes, message):
   with pytest.raises(ValueError, match=message):
     losses.make(losses.LossConfig(**fields), classes)
+
+
+@pytest.mark.parametrize('name', ['focal', 'am_softmax', 'oc_softmax'])
+@pytest.mark.parametrize('model', ['aasist_s', 'ecapa_s', 'light_darts'])
+def test_every_model_takes_every_kind_of_loss(model, name):
+  loss = make(name)
+  config, kind = models.variant(**models.fields({'name': model}, loss.head, 2))
+  graphdef, *weights = state.split(
+    nnx.eval_shape(lambda: kind(config, rngs=nnx.Rngs(0)))
+  )
+
+  def call(weights, wave, labels):
+    outputs = state.eval_view(state.merge(graphdef, *weights))(wave)
+    return outputs, loss(outputs, labels), loss.score(outputs)
+
+  wave = jax.ShapeDtypeStruct((5, 16_000), jnp.float32)
+  outputs, value, score = jax.eval_shape(call, weights, wave, LABELS)
+  assert outputs.shape == OUTPUTS[loss.head]
+  assert value.shape == () and score.shape == (5,)
+  assert outputs.dtype == value.dtype == score.dtype == jnp.float32
 
 
 def test_unknown_heads_are_refused():

@@ -71,7 +71,11 @@ def linear_edges(filters: int, fmin: float, fmax: float) -> np.ndarray:
 
 
 def triangles(
-  edges_F: np.ndarray, n_fft: int, rate: int, norm: str | None
+  edges_F: np.ndarray,
+  n_fft: int,
+  rate: int,
+  norm: str | None,
+  symmetric: bool = False,
 ) -> np.ndarray:
   """Triangular filters on the bins of a spectrum.
 
@@ -83,17 +87,19 @@ def triangles(
     n_fft: points of the Fourier transform.
     rate: sampling rate in Hz.
     norm: None for peaks of 1, 'slaney' for areas of 1 (in Hz).
+    symmetric: let a filter fall as steeply as it rises instead.
 
   Returns:
     `[n_fft // 2 + 1, filters]`.
   """
   bins_Wx1 = (np.arange(n_fft // 2 + 1) * rate / n_fft)[:, None]
-  low_F, peak_F, high_F = edges_F[None, :-2], edges_F[None, 1:-1], edges_F[2:]
+  low_F, peak_F = edges_F[None, :-2], edges_F[None, 1:-1]
+  high_F = 2 * peak_F - low_F if symmetric else edges_F[None, 2:]
   rise_WxF = (bins_Wx1 - low_F) / (peak_F - low_F)
-  fall_WxF = (high_F[None] - bins_Wx1) / (high_F[None] - peak_F)
+  fall_WxF = (high_F - bins_Wx1) / (high_F - peak_F)
   bank_WxF = np.maximum(0, np.minimum(rise_WxF, fall_WxF))
   if norm == 'slaney':
-    bank_WxF *= 2 / (high_F[None] - low_F)
+    bank_WxF *= 2 / (high_F - low_F)
   return bank_WxF
 
 

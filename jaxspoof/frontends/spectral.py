@@ -134,7 +134,7 @@ def _bank(config: SpectralConfig) -> np.ndarray | None:
   else:
     edges_F = filters.mel_edges(config.filters, *band, config.htk)
   bank_WxF = filters.triangles(
-    edges_F, config.n_fft, config.sample_rate, config.norm
+    edges_F, config.n_fft, config.sample_rate, config.norm, config.symmetric
   )
   empty = np.flatnonzero(bank_WxF.max(0) == 0)
   if empty.size:

@@ -36,6 +36,8 @@ class SpectralConfig:
     fmax: highest edge in Hz; None for half the rate.
     htk: mel scale of HTK, otherwise of Slaney's Auditory Toolbox.
     norm: 'slaney' for filters of area 1, None for peaks of 1.
+    symmetric: filters fall as steeply as they rise, as SpeechBrain's do;
+      otherwise they end at the next one's peak.
     log: 'ln', 'log10' or 'db'.
     floor: smallest energy told from silence.
     floor_added: add the floor instead of raising energies to it.
@@ -69,6 +71,7 @@ class SpectralConfig:
   fmax: float | None = None
   htk: bool = False
   norm: str | None = 'slaney'
+  symmetric: bool = False
   log: str = 'db'
   floor: float = 1e-10
   floor_added: bool = False
@@ -187,10 +190,15 @@ PRESETS = {
   # ECAPA-TDNN (Desplanques et al. 2020, arXiv 2005.07143, section 4): 80
   # MFCCs of 25 ms every 10 ms less their mean. The rest is librosa's.
   'ecapa_mfcc': SpectralConfig(),
-  # 80 log mel energies less their mean, of the same windows: what recipes of
-  # ECAPA-TDNN use today.
+  # 80 log mel energies less their mean, of the same windows: SpeechBrain's
+  # features of ECAPA-TDNN, number by number.
   'fbank80': SpectralConfig(
-    kind='log_mel', n_fft=400, window='hamming', htk=True, norm=None
+    kind='log_mel',
+    n_fft=400,
+    window='hamming',
+    htk=True,
+    norm=None,
+    symmetric=True,
   ),
   # PC-DARTS (Ge et al. 2021, arXiv 2104.03123), eurecom-asp.
   'lfcc_pc_darts': dataclasses.replace(
