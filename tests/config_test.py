@@ -162,6 +162,7 @@ def test_a_workdir_belongs_to_one_config(tmp_path):
   values['mesh']['devices'] = 4
   values['data']['workers'] = 0
   workdir.claim(tmp_path / 'run', values, first=True)
+  (tmp_path / 'run' / 'metrics.jsonl').write_text('{}')
   values['optim']['learning_rate'] = 0.5
   with pytest.raises(
     ValueError, match=r'optim.learning_rate was 0.0001, now 0.5'
