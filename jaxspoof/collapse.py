@@ -7,6 +7,7 @@ import numpy as np
 
 from jaxspoof import architecture, search_spaces
 from jaxspoof.genotype import KINDS, Genotype
+from jaxspoof.models.cell import INPUTS, chain
 
 # DARTS+ (Liang et al. 2019) stops a search at the second skip connection of a
 # normal cell; P-DARTS (Chen et al., ICCV 2019) lets a cell have two at most.
@@ -26,10 +27,10 @@ def failures(
     arch: logits at the end.
     lines: metrics of the ends of epochs, with `dev/eer` if dev is watched.
   """
-  operations = search_spaces.space(genotype.space).operations
-  found = []
+  space = search_spaces.space(genotype.space)
+  operations, found = space.operations, []
   for cell in KINDS:
-    found += _of_cell(cell, [name for name, _ in getattr(genotype, cell)])
+    found += _of_cell(cell, getattr(genotype, cell), space)
   weights = architecture.shares(arch)
   leaders = np.concatenate(
     [share['alpha'].argmax(-1) for _, share in sorted(weights.items())]
@@ -50,16 +51,22 @@ def failures(
   return found + _of_curves(lines)
 
 
-def _of_cell(cell: str, chosen: list[str]) -> list[str]:
+def _of_cell(
+  cell: str, chosen: Sequence[tuple[str, int]], space: search_spaces.Space
+) -> list[str]:
   found = []
-  skips = sum('skip' in operation for operation in chosen)
+  skips = sum('skip' in operation for operation, _ in chosen)
   if skips > MOST_SKIPS:
     found.append(
       f'skip-connection collapse: {skips} of the {len(chosen)} operations of '
       f'the {cell} cell are skip connections, more than {MOST_SKIPS}; fewer '
       'epochs, a longer warm-up or order "exact" help'
     )
-  if not any(search_spaces.OPERATIONS[name].units for name in chosen):
+  strided = cell == 'reduce' and space.strided
+  if not any(
+    chain(space, operation, strided and source < INPUTS)
+    for operation, source in chosen
+  ):
     found.append(f'no operation of the {cell} cell has weights to learn')
   return found
 

@@ -359,7 +359,15 @@ def test_cells_without_weights_and_without_decision_are_found():
   }
   found = ' '.join(collapse.failures(free, undecided))
   assert 'no operation of the normal cell has weights' in found
+  assert 'no operation of the reduce cell has weights' in found
   assert 'undecided: the entropy of the edges is 100.0%' in found
+
+
+def test_a_strided_skip_connection_has_weights():
+  skips = genotype(['skip_connect'] * 8)
+  found = ' '.join(collapse.failures(skips, logits('mfm_conv_3x3')))
+  assert 'no operation of the normal cell has weights' in found
+  assert 'no operation of the reduce cell has weights' not in found
 
 
 def test_none_that_leads_is_found():
