@@ -21,6 +21,7 @@ from jaxspoof import (
   collapse,
   cost,
   evaluate,
+  files,
   report,
   search_console,
   search_state,
@@ -227,8 +228,8 @@ def search(
       started,
       size['macs'],
     )
-    workdir_lib.write_json(workdir / 'cost.json', costs)
-    workdir_lib.write_json(workdir / 'metrics.json', result)
+    files.write_json(workdir / 'cost.json', costs)
+    files.write_json(workdir / 'metrics.json', result)
     page = report.write(workdir)
     print(search_console.closing(result, workdir, page))
   sharding_lib.barrier('end')

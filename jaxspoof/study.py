@@ -15,9 +15,9 @@ import numpy as np
 
 from jaxspoof import (
   derived,
+  files,
   models,
   report,
-  scores,
   search,
   search_spaces,
   train,
@@ -28,6 +28,7 @@ from jaxspoof.data import pipeline
 from jaxspoof.genotype import Genotype, random_genotype
 from jaxspoof.metrics import clustered
 from jaxspoof.metrics.eer import eer_of
+from jaxspoof.score_files import scores
 
 FOUND, RANDOM, DEFAULT = 'found', 'random', 'default'
 DRAWS = 3000  # random genotypes looked at, for some of the cost wanted
@@ -126,7 +127,7 @@ def study(values: dict[str, Any], workdir: pathlib.Path) -> dict[str, Any]:
     'seeds': list(config.seeds),
     'resamples': config.resamples,
   }
-  workdir_lib.write_json(workdir / 'study.json', result)
+  files.write_json(workdir / 'study.json', result)
   page = report.write(workdir)
   from jaxspoof.report import study as study_page
 

@@ -16,11 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from jaxspoof import checkpoint as checkpoint_lib
 from jaxspoof import (
-  asv_scores,
   console,
   cost,
   evaluate,
+  files,
   losses,
   models,
   optim,
@@ -29,7 +30,6 @@ from jaxspoof import (
   tasks,
   verify,
 )
-from jaxspoof import checkpoint as checkpoint_lib
 from jaxspoof import sharding as sharding_lib
 from jaxspoof import state as state_lib
 from jaxspoof import workdir as workdir_lib
@@ -44,6 +44,7 @@ from jaxspoof.config import (
 from jaxspoof.data import augment, pipeline
 from jaxspoof.importers import start
 from jaxspoof.metrics import summary
+from jaxspoof.score_files import asv_scores
 from jaxspoof.writer import Writer
 
 
@@ -244,12 +245,12 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
   checkpoints.close()
   writer.close()
   if first:
-    workdir_lib.write_json(
+    files.write_json(
       workdir / 'cost.json',
       cost.of_run(config, params, shardings, clock.summary(), started),
     )
     result['sha256'] = verify.fingerprint(workdir, results)
-    workdir_lib.write_json(workdir / 'metrics.json', result)
+    files.write_json(workdir / 'metrics.json', result)
     page = report.write(workdir)
     print(console.closing(results, config, workdir, page))
   sharding_lib.barrier('end')

@@ -14,8 +14,8 @@ import pathlib
 import sys
 from collections.abc import Iterator
 
-from jaxspoof import asv_scores, protocols, score_lists
 from jaxspoof.metrics import summary
+from jaxspoof.score_files import asv_scores, protocols, score_lists
 
 HASHED = ('config.json', 'weights.npz')
 TOLERANCE = 1e-9  # between platforms; a float32 score moves more than that

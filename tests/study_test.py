@@ -5,11 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from jaxspoof import derived, jobs, overrides, scores, search_config, study
+from jaxspoof import derived, jobs, overrides, search_config, study
 from jaxspoof.config import run_config
 from jaxspoof.genotype import PUBLISHED, Genotype
 from jaxspoof.models.light_darts import DEFAULT
 from jaxspoof.report import study as page
+from jaxspoof.score_files import scores
 
 TRAINING = {
   'model': {'name': 'light_darts', 'num_cells': 3, 'channels': 4},

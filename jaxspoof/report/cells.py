@@ -5,6 +5,7 @@ import re
 
 from matplotlib.patches import Arc
 
+from jaxspoof.files import write_atomically
 from jaxspoof.genotype import KEPT, Genotype
 from jaxspoof.report.drawing import (
   INK,
@@ -16,7 +17,6 @@ from jaxspoof.report.drawing import (
 )
 from jaxspoof.report.markup import Html
 from jaxspoof.report.style import CSS
-from jaxspoof.scores import write_atomically
 
 KINDS = {'conv': SERIES[0], 'pool': SERIES[2], 'skip': SERIES[3]}
 OTHER = SERIES[1]

@@ -5,6 +5,7 @@ import pathlib
 import numpy as np
 
 from jaxspoof import search_spaces
+from jaxspoof.files import write_atomically
 from jaxspoof.genotype import KINDS, Genotype
 from jaxspoof.report import background, cells, evolution
 from jaxspoof.report.markup import (
@@ -24,7 +25,6 @@ from jaxspoof.report.run import (
   json_object,
   metric_lines,
 )
-from jaxspoof.scores import write_atomically
 
 CURVES = (
   # key, title, whether it is measured once an epoch, factor

@@ -4,6 +4,7 @@ import json
 import pathlib
 from typing import Any
 
+from jaxspoof.files import write_atomically
 from jaxspoof.genotype import KINDS, Genotype
 from jaxspoof.report import cells
 from jaxspoof.report.markup import (
@@ -17,7 +18,6 @@ from jaxspoof.report.markup import (
 )
 from jaxspoof.report.page import document
 from jaxspoof.report.run import ReportError, json_object
-from jaxspoof.scores import write_atomically
 
 NAMES = {
   'found': 'found by the search',
