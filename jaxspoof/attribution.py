@@ -17,11 +17,11 @@ from typing import Any
 import jax
 
 from jaxspoof import embeddings, files, recognition, report, train
-from jaxspoof import sharding as sharding_lib
 from jaxspoof.config import run_config, section
 from jaxspoof.data import classes as classes_lib
 from jaxspoof.data import pipeline
 from jaxspoof.detector import Detector
+from jaxspoof.training import sharding as sharding_lib
 
 
 def attribute(values: Mapping[str, Any], workdir: pathlib.Path) -> dict:

@@ -22,12 +22,12 @@ import jax
 import numpy as np
 
 from jaxspoof import files, overrides, train
-from jaxspoof import sharding as sharding_lib
-from jaxspoof import workdir as workdir_lib
 from jaxspoof.config import section
 from jaxspoof.metrics import clustered, scorecard
 from jaxspoof.report import comparison
 from jaxspoof.report.run import aligned, load, speakers
+from jaxspoof.training import sharding as sharding_lib
+from jaxspoof.training import workdir as workdir_lib
 
 
 @dataclasses.dataclass(frozen=True)

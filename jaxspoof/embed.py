@@ -17,10 +17,10 @@ from typing import Any
 import jax
 
 from jaxspoof import embeddings
-from jaxspoof import workdir as workdir_lib
 from jaxspoof.config import section
 from jaxspoof.data import audio, pipeline
 from jaxspoof.detector import Detector
+from jaxspoof.training import workdir as workdir_lib
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,20 +19,13 @@ from flax import nnx
 from jaxspoof import (
   architecture,
   collapse,
-  cost,
-  evaluate,
   files,
   report,
   search_console,
   search_state,
   search_steps,
-  tasks,
   train,
 )
-from jaxspoof import checkpoint as checkpoint_lib
-from jaxspoof import sharding as sharding_lib
-from jaxspoof import workdir as workdir_lib
-from jaxspoof.clock import Clock
 from jaxspoof.data import halves, pipeline
 from jaxspoof.genotype import Genotype, discretise
 from jaxspoof.metrics import eer as eer_lib
@@ -49,7 +42,12 @@ from jaxspoof.search_config import (
   weights_schedule,
 )
 from jaxspoof.search_spaces import space
-from jaxspoof.writer import Writer
+from jaxspoof.training import checkpoint as checkpoint_lib
+from jaxspoof.training import cost, evaluate, tasks
+from jaxspoof.training import sharding as sharding_lib
+from jaxspoof.training import workdir as workdir_lib
+from jaxspoof.training.clock import Clock
+from jaxspoof.training.writer import Writer
 
 GENOTYPE = 'genotype.json'
 SLOWER = 'A lower weights.learning_rate or arch.learning_rate helps'

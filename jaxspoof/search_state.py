@@ -9,7 +9,7 @@ import optax
 from flax import nnx
 
 from jaxspoof.models.supernet import Arch
-from jaxspoof.state import Tree
+from jaxspoof.training.state import Tree
 
 
 @flax.struct.dataclass

@@ -13,10 +13,11 @@ import jax
 import optax
 from flax import nnx
 
-from jaxspoof import architecture, bilevel, losses, search_state, steps
-from jaxspoof import sharding as sharding_lib
-from jaxspoof import state as state_lib
+from jaxspoof import architecture, bilevel, losses, search_state
 from jaxspoof.search_state import SearchState
+from jaxspoof.training import sharding as sharding_lib
+from jaxspoof.training import state as state_lib
+from jaxspoof.training import steps
 
 
 @dataclasses.dataclass(frozen=True)

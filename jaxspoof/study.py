@@ -22,13 +22,13 @@ from jaxspoof import (
   search_spaces,
   train,
 )
-from jaxspoof import workdir as workdir_lib
 from jaxspoof.config import run_config, section
 from jaxspoof.data import pipeline
 from jaxspoof.genotype import Genotype, random_genotype
 from jaxspoof.metrics import clustered
 from jaxspoof.metrics.eer import eer_of
 from jaxspoof.score_files import scores
+from jaxspoof.training import workdir as workdir_lib
 
 FOUND, RANDOM, DEFAULT = 'found', 'random', 'default'
 DRAWS = 3000  # random genotypes looked at, for some of the cost wanted

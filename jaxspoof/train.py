@@ -16,24 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxspoof import checkpoint as checkpoint_lib
-from jaxspoof import (
-  console,
-  cost,
-  evaluate,
-  files,
-  losses,
-  models,
-  optim,
-  report,
-  steps,
-  tasks,
-  verify,
-)
-from jaxspoof import sharding as sharding_lib
-from jaxspoof import state as state_lib
-from jaxspoof import workdir as workdir_lib
-from jaxspoof.clock import Clock
+from jaxspoof import files, losses, models, optim, report, verify
 from jaxspoof.config import (
   DataConfig,
   RunConfig,
@@ -45,7 +28,13 @@ from jaxspoof.data import augment, pipeline
 from jaxspoof.importers import start
 from jaxspoof.metrics import summary
 from jaxspoof.score_files import asv_scores
-from jaxspoof.writer import Writer
+from jaxspoof.training import checkpoint as checkpoint_lib
+from jaxspoof.training import console, cost, evaluate, steps, tasks
+from jaxspoof.training import sharding as sharding_lib
+from jaxspoof.training import state as state_lib
+from jaxspoof.training import workdir as workdir_lib
+from jaxspoof.training.clock import Clock
+from jaxspoof.training.writer import Writer
 
 
 def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:

@@ -8,11 +8,11 @@ import pytest
 
 from configs import benchmark as config_file
 from jaxspoof import benchmark, files
-from jaxspoof import workdir as workdir_lib
 from jaxspoof.metrics import summary
 from jaxspoof.metrics.eer import eer_of
 from jaxspoof.score_files import protocols
 from jaxspoof.score_files import scores as scores_lib
+from jaxspoof.training import workdir as workdir_lib
 
 SKILL = {'aasist': 1.0, 'ecapa': 3.0}
 CLIPS = 240

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from jaxspoof import collapse, report, search_spaces
-from jaxspoof.checkpoint import Checkpoints
 from jaxspoof.data import pipeline
 from jaxspoof.genotype import Genotype
 from jaxspoof.light_darts import SearchController, load
-from jaxspoof.writer import Writer
+from jaxspoof.training.checkpoint import Checkpoints
+from jaxspoof.training.writer import Writer
 
 SETTINGS = dict(
   epochs=3,

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxspoof import checkpoint, files, models, state
+from jaxspoof import files, models
 from jaxspoof.importers import aasist, ecapa, start
 from jaxspoof.importers.torch_pickle import CheckpointError
+from jaxspoof.training import checkpoint, state
 
 SMALL = dict(
   channels=(8, 8, 8, 8, 12),

@@ -11,11 +11,12 @@ import pytest
 from flax import nnx
 
 from jaxspoof import genotype as genotype_lib
-from jaxspoof import losses, search_spaces, state, steps
+from jaxspoof import losses, search_spaces
 from jaxspoof.frontends import SpectralConfig
 from jaxspoof.models import light_darts, relaxation, search_cost, units
 from jaxspoof.models.light_darts import LightDarts, LightDartsConfig
 from jaxspoof.models.supernet import Arch, Supernet, SupernetConfig
+from jaxspoof.training import state, steps
 
 SAMPLES = 1600
 TINY = SpectralConfig(kind='log_mel', filters=24, hop_length=100)

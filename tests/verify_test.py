@@ -5,10 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from jaxspoof import files, verify, workdir
+from jaxspoof import files, verify
 from jaxspoof.data import pipeline
 from jaxspoof.metrics import summary, tdcf
 from jaxspoof.score_files import asv_scores
+from jaxspoof.training import workdir
 
 ASV = """bonafide target 5.0
 bonafide target 4.0

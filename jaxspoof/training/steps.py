@@ -11,8 +11,8 @@ import jax
 import optax
 from flax import nnx
 
-from jaxspoof import sharding as sharding_lib
-from jaxspoof import state as state_lib
+from jaxspoof.training import sharding as sharding_lib
+from jaxspoof.training import state as state_lib
 
 
 def step_rngs(seed: int, step: jax.Array) -> nnx.Rngs:

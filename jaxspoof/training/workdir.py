@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxspoof import files
-from jaxspoof import sharding as sharding_lib
 from jaxspoof.data import audio, decoders
 from jaxspoof.score_files import protocols, scores
+from jaxspoof.training import sharding as sharding_lib
 
 CLASSES = 'classes.json'
 DETECTION = ('spoof', 'bonafide')  # classes, in the order of the outputs
