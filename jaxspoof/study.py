@@ -14,20 +14,20 @@ from typing import Any
 import numpy as np
 
 from jaxspoof import (
-  derived,
   files,
   models,
   report,
   search,
   search_spaces,
   train,
+  train_genotype,
 )
 from jaxspoof.config import run_config, section
 from jaxspoof.data import pipeline
-from jaxspoof.genotype import Genotype, random_genotype
 from jaxspoof.metrics import clustered
 from jaxspoof.metrics.eer import eer_of
 from jaxspoof.score_files import scores
+from jaxspoof.search_spaces.genotype import Genotype, random_genotype
 from jaxspoof.training import workdir as workdir_lib
 
 FOUND, RANDOM, DEFAULT = 'found', 'random', 'default'
@@ -87,7 +87,7 @@ def study(values: dict[str, Any], workdir: pathlib.Path) -> dict[str, Any]:
   fields = {name: value for name, value in values.items() if name != 'job'}
   config = section(StudyConfig, fields, 'config')
   training = dict(config.train)
-  default = derived.find(training.pop('genotype'))
+  default = train_genotype.find(training.pop('genotype'))
   data = run_config(with_cells(training, default, 0)).data
   workdir_lib.claim(workdir, values, True)
 
@@ -141,7 +141,7 @@ def with_cells(
   training: Mapping[str, Any], genotype: Genotype, seed: int
 ) -> dict[str, Any]:
   """Config of the training of some cells."""
-  return {**derived.with_genotype(training, genotype), 'seed': seed}
+  return {**train_genotype.with_genotype(training, genotype), 'seed': seed}
 
 
 def run_folder(workdir: pathlib.Path, name: str, seed: int) -> pathlib.Path:

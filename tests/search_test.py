@@ -6,10 +6,11 @@ import jax
 import numpy as np
 import pytest
 
-from jaxspoof import collapse, report, search_spaces
+from jaxspoof import report, search_spaces
+from jaxspoof.darts import collapse
 from jaxspoof.data import pipeline
-from jaxspoof.genotype import Genotype
 from jaxspoof.light_darts import SearchController, load
+from jaxspoof.search_spaces.genotype import Genotype
 from jaxspoof.training.checkpoint import Checkpoints
 from jaxspoof.training.writer import Writer
 

@@ -19,13 +19,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxspoof import genotype as genotype_lib
 from jaxspoof import search_spaces
 from jaxspoof.frontends import SpectralConfig
-from jaxspoof.genotype import KEPT, Genotype
 from jaxspoof.models import heads, inputs, layers, trunk
 from jaxspoof.models.cell import Edge
 from jaxspoof.models.supernet import Supernet, SupernetConfig, stem_channels
+from jaxspoof.search_spaces import genotype as genotype_lib
+from jaxspoof.search_spaces.genotype import KEPT, Genotype
 
 # Made by hand, not found by a search: half of the edges of a normal cell
 # convolve, two with neighbouring taps and two with wider ones.

@@ -14,12 +14,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxspoof import genotype as genotype_lib
 from jaxspoof import search_spaces
 from jaxspoof.frontends import SpectralConfig
 from jaxspoof.models import heads, inputs, layers, relaxation, trunk
 from jaxspoof.models.cell import Mix
 from jaxspoof.search_spaces import Space
+from jaxspoof.search_spaces import genotype as genotype_lib
 
 _DEVIATION = 1e-3  # of the first architecture parameters, as in DARTS
 

@@ -6,7 +6,6 @@ import re
 from matplotlib.patches import Arc
 
 from jaxspoof.files import write_atomically
-from jaxspoof.genotype import KEPT, Genotype
 from jaxspoof.report.drawing import (
   INK,
   MUTED,
@@ -17,6 +16,7 @@ from jaxspoof.report.drawing import (
 )
 from jaxspoof.report.markup import Html
 from jaxspoof.report.style import CSS
+from jaxspoof.search_spaces.genotype import KEPT, Genotype
 
 KINDS = {'conv': SERIES[0], 'pool': SERIES[2], 'skip': SERIES[3]}
 OTHER = SERIES[1]

@@ -6,7 +6,6 @@ import numpy as np
 
 from jaxspoof import search_spaces
 from jaxspoof.files import write_atomically
-from jaxspoof.genotype import KINDS, Genotype
 from jaxspoof.report import background, cells, evolution
 from jaxspoof.report.markup import (
   Html,
@@ -25,6 +24,7 @@ from jaxspoof.report.run import (
   json_object,
   metric_lines,
 )
+from jaxspoof.search_spaces.genotype import KINDS, Genotype
 
 CURVES = (
   # key, title, whether it is measured once an epoch, factor

@@ -1,4 +1,4 @@
-"""State of an architecture search as a value; `state.py` for two levels."""
+"""State of a search as a value; `training.state` for two levels."""
 
 from typing import Any
 
