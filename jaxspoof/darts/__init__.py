@@ -1,7 +1,9 @@
-"""What the architecture search is made of; `jaxspoof.search` is the job.
+"""What the architecture search is made of; the job is `jaxspoof.search`.
 
-An `architecture` is the continuous form of a genotype. `config`, `state`,
-`steps` and `console` are to a search what those of `training` are to a
-training run; `collapse` knows the ways in which a search fails. The
-hypergradients are in `jaxspoof.bilevel`, the supernet in `jaxspoof.models`.
+  architecture            the continuous form of a genotype
+  config, state, steps    of a search, as of a training run; console too
+  collapse                known ways in which a search fails
+
+Hypergradients are in `jaxspoof.bilevel`, for any two losses; the supernet is
+in `jaxspoof.models`, and what it chooses from in `jaxspoof.search_spaces`.
 """

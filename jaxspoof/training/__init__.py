@@ -1,7 +1,10 @@
-"""What jobs that train are made of, and `search` as much as `train`.
+"""What jobs that train are made of: `search` as much as `train`.
 
-What is computed: `state` as a value, pure `steps`, the `tasks`, `evaluate` for
-whole splits. Where: `sharding`, the mesh. What stays: `checkpoint` (Orbax),
-`workdir`, the `writer` of metrics, the `cost`. What is said: `console`, by the
-`clock`.
+  state, steps            the state of a run as a value; pure functions of it
+  tasks, evaluate         what the classes are; the outputs for whole splits
+  sharding, checkpoint    where arrays are; how a run goes on
+  workdir, writer, cost   what a run leaves in its folder
+  console, clock          what it says meanwhile
+
+Only `sharding` knows the mesh, and only `checkpoint` Orbax.
 """
