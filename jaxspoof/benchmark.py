@@ -22,7 +22,7 @@ import jax
 import numpy as np
 
 from jaxspoof import files, overrides, train
-from jaxspoof.config import section
+from jaxspoof.config import job_section
 from jaxspoof.metrics import clustered, scorecard
 from jaxspoof.report import comparison
 from jaxspoof.report.run import aligned, load, speakers
@@ -67,8 +67,7 @@ def benchmark(values: Mapping[str, Any], workdir: pathlib.Path) -> dict:
   Raises:
     ValueError: a config that cannot work, here or in a system's file.
   """
-  values = {k: v for k, v in values.items() if k != 'job'}
-  config = section(BenchmarkConfig, values, 'config')
+  config = job_section(BenchmarkConfig, values)
 
   # ----------------------------------------------------------- training ---
   for system, path in config.systems.items():

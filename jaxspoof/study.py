@@ -22,7 +22,7 @@ from jaxspoof import (
   train,
   train_genotype,
 )
-from jaxspoof.config import run_config, section
+from jaxspoof.config import job_section, run_config
 from jaxspoof.data import pipeline
 from jaxspoof.metrics import clustered
 from jaxspoof.metrics.eer import eer_of
@@ -84,8 +84,7 @@ def study(values: dict[str, Any], workdir: pathlib.Path) -> dict[str, Any]:
     The content of `study.json`.
   """
   # ------------------------------------------------------------- checks ---
-  fields = {name: value for name, value in values.items() if name != 'job'}
-  config = section(StudyConfig, fields, 'config')
+  config = job_section(StudyConfig, values)
   training = dict(config.train)
   default = train_genotype.find(training.pop('genotype'))
   data = run_config(with_cells(training, default, 0)).data

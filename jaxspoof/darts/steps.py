@@ -125,11 +125,8 @@ def make_arch_step(levels: Levels, shardings: sharding_lib.Shardings):
     )
     return state, {**found.aux, 'grad_norm': optax.tree.norm(found.grads)}
 
-  return jax.jit(
-    arch_step,
-    donate_argnums=0,
-    in_shardings=(shardings.replicated, shardings.batch, shardings.batch),
-    out_shardings=shardings.replicated,
+  return sharding_lib.jit(
+    arch_step, shardings, replicated=1, batches=2, donate=True
   )
 
 
@@ -153,12 +150,7 @@ def make_weight_step(levels: Levels, shardings: sharding_lib.Shardings):
     )
     return state, {'loss': value, 'grad_norm': optax.tree.norm(grads)}
 
-  return jax.jit(
-    weight_step,
-    donate_argnums=0,
-    in_shardings=(shardings.replicated, shardings.batch),
-    out_shardings=shardings.replicated,
-  )
+  return sharding_lib.jit(weight_step, shardings, replicated=1, donate=True)
 
 
 def make_eval_step(levels: Levels, shardings: sharding_lib.Shardings):
@@ -176,15 +168,7 @@ def make_eval_step(levels: Levels, shardings: sharding_lib.Shardings):
     )
     return batch['index'], batch['mask'], logits
 
-  return jax.jit(
-    eval_step,
-    in_shardings=(
-      shardings.replicated,
-      shardings.replicated,
-      shardings.batch,
-    ),
-    out_shardings=shardings.replicated,
-  )
+  return sharding_lib.jit(eval_step, shardings, replicated=2)
 
 
 def make_describe(levels: Levels, shardings: sharding_lib.Shardings):
