@@ -20,15 +20,8 @@ import numpy as np
 import timing
 from flax import nnx
 
-from jaxspoof import (
-  huge_pages,
-  losses,
-  models,
-  optim,
-  sharding,
-  state,
-  steps,
-)
+from jaxspoof import huge_pages, losses, models, optim
+from jaxspoof.training import sharding, state, steps
 
 ROUNDS = {'cpu': 5, 'gpu': 20, 'tpu': 20}
 RELEASED = {'aasist': 'AASIST', 'aasist_l': 'AASIST-L'}

@@ -14,8 +14,8 @@ import time
 
 import numpy as np
 
-from jaxspoof import protocols, score_lists
 from jaxspoof.metrics import clustered, dcf, tdcf
+from jaxspoof.score_files import protocols, score_lists
 
 # Official verification system of ASVspoof 2019 LA eval.
 ASV = tdcf.AsvRates(0.02458101, 0.02460467, 0.76065245)

@@ -30,11 +30,12 @@ import optax
 import timing
 from flax import nnx
 
-from jaxspoof import huge_pages, state
+from jaxspoof import huge_pages
 from jaxspoof.importers import ecapa as importer
 from jaxspoof.models import ecapa_cost
 from jaxspoof.models.ecapa_config import TdnnConfig
 from jaxspoof.models.ecapa_tdnn import ECAPA_TDNN
+from jaxspoof.training import state
 
 RATE = 1e-4
 

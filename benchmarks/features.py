@@ -31,7 +31,8 @@ import scipy.fft
 import threadpoolctl
 import timing
 
-from jaxspoof import cost, frontends, huge_pages
+from jaxspoof import frontends, huge_pages
+from jaxspoof.training import cost
 
 
 def main() -> None:

@@ -18,9 +18,10 @@ import time
 import jax
 import numpy as np
 
-from jaxspoof import bilevel, cost, huge_pages, overrides, search, sharding
-from jaxspoof import search_steps as steps
-from jaxspoof.search_config import search_config, supernet_config
+from jaxspoof import bilevel, huge_pages, overrides, search
+from jaxspoof.darts import steps
+from jaxspoof.darts.config import search_config, supernet_config
+from jaxspoof.training import cost, sharding
 
 
 def main() -> None:

@@ -5,7 +5,8 @@ import time
 
 import jax
 
-from jaxspoof import cost, huge_pages
+from jaxspoof import huge_pages
+from jaxspoof.training import cost
 
 
 def measure(runs: dict, rounds: int) -> dict[str, list[float]]:

@@ -16,13 +16,12 @@ from typing import Any
 
 import jax
 
-from jaxspoof import embeddings, recognition, report, train, verify
-from jaxspoof import sharding as sharding_lib
-from jaxspoof import workdir as workdir_lib
+from jaxspoof import embeddings, files, recognition, report, train, verify
 from jaxspoof.config import run_config, section
 from jaxspoof.data import classes as classes_lib
 from jaxspoof.data import pipeline
 from jaxspoof.detector import Detector
+from jaxspoof.training import sharding as sharding_lib
 
 
 def attribute(values: Mapping[str, Any], workdir: pathlib.Path) -> dict:
@@ -72,7 +71,7 @@ def attribute(values: Mapping[str, Any], workdir: pathlib.Path) -> dict:
       dev_split=data.dev,
       how=how,
     )
-    workdir_lib.write_json(workdir / 'recognition.json', result)
+    files.write_json(workdir / 'recognition.json', result)
     verify.add(workdir, ('embeddings.npz', 'recognition.json'))
     page = report.write(workdir)
     print(recognition.table(result))

@@ -21,14 +21,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxspoof import overrides, train
-from jaxspoof import sharding as sharding_lib
-from jaxspoof import workdir as workdir_lib
-from jaxspoof.config import section
+from jaxspoof import files, overrides, train
+from jaxspoof.config import job_section
 from jaxspoof.metrics import clustered, scorecard
 from jaxspoof.report import comparison
 from jaxspoof.report.run import aligned, load, speakers
-from jaxspoof.scores import write_atomically
+from jaxspoof.training import sharding as sharding_lib
+from jaxspoof.training import workdir as workdir_lib
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,8 +67,7 @@ def benchmark(values: Mapping[str, Any], workdir: pathlib.Path) -> dict:
   Raises:
     ValueError: a config that cannot work, here or in a system's file.
   """
-  values = {k: v for k, v in values.items() if k != 'job'}
-  config = section(BenchmarkConfig, values, 'config')
+  config = job_section(BenchmarkConfig, values)
 
   # ----------------------------------------------------------- training ---
   for system, path in config.systems.items():
@@ -80,9 +78,9 @@ def benchmark(values: Mapping[str, Any], workdir: pathlib.Path) -> dict:
   result = {}
   if jax.process_index() == 0:
     result = compare(config, workdir)
-    workdir_lib.write_json(workdir / 'benchmark.json', result)
+    files.write_json(workdir / 'benchmark.json', result)
     text = markdown(result)
-    write_atomically(workdir / 'benchmark.md', text)
+    files.write_atomically(workdir / 'benchmark.md', text)
     page = comparison.write(
       [folder(workdir, name, config.seeds[0]) for name in config.systems],
       workdir / 'compare.html',

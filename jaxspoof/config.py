@@ -130,10 +130,17 @@ def near(name: str, known: Iterable[str]) -> str:
 def section(kind: type, values: Mapping[str, Any], where: str):
   """Fills one dataclass from a section of a config.
 
+  A field that is a dataclass itself is a section within the section.
+
   Raises:
     ValueError: a field that `kind` does not have, or one that is missing.
   """
   fields = {field.name: field for field in dataclasses.fields(kind)}
+  values = dict(values)
+  for name, field in fields.items():
+    if dataclasses.is_dataclass(field.type):
+      inner = values.get(name, {})
+      values[name] = section(field.type, inner, f'{where}.{name}')
   for name in values:
     if name not in fields:
       raise ValueError(
@@ -147,6 +154,12 @@ def section(kind: type, values: Mapping[str, Any], where: str):
     for name, value in values.items()
   }
   return kind(**frozen)
+
+
+def job_section(kind: type, values: Mapping[str, Any]):
+  """Fills the dataclass of a job from its whole config; see `section`."""
+  fields = {name: value for name, value in values.items() if name != 'job'}
+  return section(kind, fields, 'config')
 
 
 def split_names(split: str) -> set[str]:
@@ -176,22 +189,7 @@ def check_splits(data: DataConfig) -> None:
 
 def run_config(values: Mapping[str, Any]) -> RunConfig:
   """The typed config of a training run from its dictionary."""
-  values = dict(values)
-  values.pop('job', None)
-  values['data'] = dict(values.get('data', {}))
-  for name, kind in augment_lib.CONFIGS.items():
-    values['data'][name] = section(
-      kind, values['data'].get(name, {}), f'config.data.{name}'
-    )
-  sections = {
-    'data': DataConfig,
-    'optim': optim.OptimConfig,
-    'loss': losses.LossConfig,
-    'mesh': MeshConfig,
-  }
-  for name, kind in sections.items():
-    values[name] = section(kind, values.get(name, {}), f'config.{name}')
-  config = section(RunConfig, values, 'config')
+  config = job_section(RunConfig, values)
   check_splits(config.data)
   if config.average not in ('none', 'swa'):
     raise ValueError(f"average={config.average!r}: expected 'none' or 'swa'")

@@ -17,10 +17,10 @@ from typing import Any
 import jax
 
 from jaxspoof import embeddings
-from jaxspoof import workdir as workdir_lib
-from jaxspoof.config import section
+from jaxspoof.config import job_section
 from jaxspoof.data import audio, pipeline
 from jaxspoof.detector import Detector
+from jaxspoof.training import workdir as workdir_lib
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +93,7 @@ def embed(values: Mapping[str, Any], workdir: pathlib.Path) -> dict:
     ValueError: a config that cannot work, or no clip that can be embedded.
   """
   # ------------------------------------------------------------- checks ---
-  config = _config(values)
+  config = job_section(EmbedConfig, {'checkpoint': None, **values})
   if jax.process_count() > 1:
     raise ValueError('embed runs on one host; leave out --distributed')
   detector = Detector.load(
@@ -132,13 +132,6 @@ def embed(values: Mapping[str, Any], workdir: pathlib.Path) -> dict:
 
 
 # ------------------------------------------------------------------ helpers ---
-def _config(values: Mapping[str, Any]) -> EmbedConfig:
-  values = {k: v for k, v in values.items() if k != 'job'}
-  values.setdefault('checkpoint', None)
-  values['data'] = section(DataConfig, values.get('data', {}), 'config.data')
-  return section(EmbedConfig, values, 'config')
-
-
 def _files(name: str) -> list[str]:
   """The file, or the audio files below the folder."""
   path = os.path.expanduser(name)

@@ -16,9 +16,9 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxspoof import detector as detector_lib
-from jaxspoof import scores as score_files
 from jaxspoof.data import audio
 from jaxspoof.data.source import Source, text
+from jaxspoof.files import write_atomically
 
 LABELS = {0: 'spoof', 1: 'bonafide', -1: ''}
 _CHUNK = 16  # clips decoded ahead, at least
@@ -189,7 +189,7 @@ def write_table(path: pathlib.Path, head, rows) -> None:
   buffer = io.StringIO()
   writer = csv.writer(buffer, delimiter='\t', lineterminator='\n')
   writer.writerows([head, *rows])
-  score_files.write_atomically(path, buffer.getvalue())
+  write_atomically(path, buffer.getvalue())
 
 
 def _chunks(loads: Sequence[Load], size: int) -> Iterator[list]:

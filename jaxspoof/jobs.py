@@ -1,4 +1,8 @@
-"""Jobs by name, and what every job needs before JAX is used."""
+"""Jobs by name, and what every job needs before JAX is used.
+
+A job is a module beside this one whose docstring begins with JOB. It is read
+from top to bottom; the parts that it calls are in the packages.
+"""
 
 import dataclasses
 import os
@@ -10,12 +14,12 @@ import ml_collections
 from jaxspoof import (
   attribution,
   benchmark,
-  derived,
   embed,
   programs,
   search,
   study,
   train,
+  train_genotype,
 )
 from jaxspoof.config import near
 
@@ -26,7 +30,7 @@ JOBS = {
   'search': search.search,
   'study': study.study,
   'train': train.train,
-  'train_genotype': derived.train_genotype,
+  'train_genotype': train_genotype.train_genotype,
 }
 
 

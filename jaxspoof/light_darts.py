@@ -18,9 +18,9 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jaxspoof.darts.config import search_config, supernet_config
 from jaxspoof.data.source import Source
-from jaxspoof.genotype import KINDS, Genotype
-from jaxspoof.search_config import search_config, supernet_config
+from jaxspoof.search_spaces.genotype import KINDS, Genotype
 
 RECORDS = 'records'  # what a corpus without a name is called
 

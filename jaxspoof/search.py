@@ -16,29 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxspoof import (
-  architecture,
-  collapse,
-  cost,
-  evaluate,
-  report,
-  search_console,
-  search_state,
-  search_steps,
-  tasks,
-  train,
-)
-from jaxspoof import checkpoint as checkpoint_lib
-from jaxspoof import sharding as sharding_lib
-from jaxspoof import workdir as workdir_lib
-from jaxspoof.clock import Clock
-from jaxspoof.data import halves, pipeline
-from jaxspoof.genotype import Genotype, discretise
-from jaxspoof.metrics import eer as eer_lib
-from jaxspoof.models import search_cost
-from jaxspoof.models.light_darts import derived
-from jaxspoof.models.supernet import Supernet, SupernetConfig
-from jaxspoof.search_config import (
+from jaxspoof import files, report, train
+from jaxspoof.darts import architecture, collapse, console, steps
+from jaxspoof.darts import state as state_lib
+from jaxspoof.darts.config import (
   SearchConfig,
   arch_optimiser,
   make_loss,
@@ -47,8 +28,19 @@ from jaxspoof.search_config import (
   weights_optimiser,
   weights_schedule,
 )
+from jaxspoof.data import halves, pipeline
+from jaxspoof.metrics import eer as eer_lib
+from jaxspoof.models import light_darts_cost
+from jaxspoof.models.light_darts import derived
+from jaxspoof.models.supernet import Supernet, SupernetConfig
 from jaxspoof.search_spaces import space
-from jaxspoof.writer import Writer
+from jaxspoof.search_spaces.genotype import Genotype, discretise
+from jaxspoof.training import checkpoint as checkpoint_lib
+from jaxspoof.training import cost, evaluate, tasks
+from jaxspoof.training import sharding as sharding_lib
+from jaxspoof.training import workdir as workdir_lib
+from jaxspoof.training.clock import Clock
+from jaxspoof.training.writer import Writer
 
 GENOTYPE = 'genotype.json'
 SLOWER = 'A lower weights.learning_rate or arch.learning_rate helps'
@@ -64,7 +56,7 @@ def search(
   again with the same config and workdir, to the same genotype and state.
 
   Args:
-    values: the config as a dictionary, see `search_config.SearchConfig`.
+    values: the config as a dictionary, see `darts.config.SearchConfig`.
     workdir: folder of the run; made if missing.
     splits: whose `open(split)` gives the records; None for the corpus that the
       config names.
@@ -119,10 +111,10 @@ def search(
     config, model_config, warm_step, last_step, shardings
   )
   learning_rate = weights_schedule(config.weights, last_step)
-  arch_step = search_steps.make_arch_step(levels, shardings)
-  weight_step = search_steps.make_weight_step(levels, shardings)
-  eval_step = search_steps.make_eval_step(levels, shardings)
-  describe = search_steps.make_describe(levels, shardings)
+  arch_step = steps.make_arch_step(levels, shardings)
+  weight_step = steps.make_weight_step(levels, shardings)
+  eval_step = steps.make_eval_step(levels, shardings)
+  describe = steps.make_describe(levels, shardings)
 
   # -------------------------------------------------------------- resume ---
   checkpoints = checkpoint_lib.Checkpoints(workdir)
@@ -131,7 +123,7 @@ def search(
     state = checkpoints.restore(resumed, state, iterators)
   writer = Writer(workdir, resumed, enabled=first)
   writer.say(
-    search_console.opening(
+    console.opening(
       config, state, shardings, (len(weight_half), len(arch_half)), resumed
     )
   )
@@ -192,10 +184,10 @@ def search(
         chosen(config, state.arch).save(workdir / GENOTYPE)
     writer.write(step, values)
     history.append({'step': step, **values})
-    writer.say(search_console.progress(config, step, last_step, values, clock))
+    writer.say(console.progress(config, step, last_step, values, clock))
     if ends_epoch:
       operations = space(model_config.space).operations
-      writer.say(search_console.leading(state.arch, operations))
+      writer.say(console.leading(state.arch, operations))
     if saves:
       checkpoints.save(step, state, iterators)
 
@@ -227,10 +219,10 @@ def search(
       started,
       size['macs'],
     )
-    workdir_lib.write_json(workdir / 'cost.json', costs)
-    workdir_lib.write_json(workdir / 'metrics.json', result)
+    files.write_json(workdir / 'cost.json', costs)
+    files.write_json(workdir / 'metrics.json', result)
     page = report.write(workdir)
-    print(search_console.closing(result, workdir, page))
+    print(console.closing(result, workdir, page))
   sharding_lib.barrier('end')
   return result
 
@@ -246,16 +238,16 @@ def make_levels(
   """Both levels of the problem, and the state of step 0."""
   w_tx = weights_optimiser(config.weights, last_step)
   a_tx = arch_optimiser(config.arch)
-  graphdef, state = search_state.make(
+  graphdef, state = state_lib.make(
     Supernet(model_config, rngs=nnx.Rngs(config.seed)),
     shardings,
     w_tx=w_tx,
     a_tx=a_tx,
   )
-  levels = search_steps.Levels(
+  levels = steps.Levels(
     graphdef=graphdef,
     loss=make_loss(config.loss),
-    cost=lambda arch: search_cost.normalised(
+    cost=lambda arch: light_darts_cost.normalised(
       model_config, arch, config.data.samples
     )[config.cost],
     temperature=functools.partial(
@@ -312,6 +304,6 @@ def size_of(config: SearchConfig, genotype: Genotype) -> dict[str, Any]:
   """Parameters of the derived network, and its MACs of a clip by stage."""
   network = derived(supernet_config(config), genotype)
   return {
-    'parameters': search_cost.parameters(network),
-    'macs': search_cost.macs(network, config.data.eval_samples),
+    'parameters': light_darts_cost.parameters(network),
+    'macs': light_darts_cost.macs(network, config.data.eval_samples),
   }

@@ -14,20 +14,21 @@ from typing import Any
 import numpy as np
 
 from jaxspoof import (
-  derived,
+  files,
   models,
   report,
-  scores,
   search,
   search_spaces,
   train,
+  train_genotype,
 )
-from jaxspoof import workdir as workdir_lib
-from jaxspoof.config import run_config, section
+from jaxspoof.config import job_section, run_config
 from jaxspoof.data import pipeline
-from jaxspoof.genotype import Genotype, random_genotype
 from jaxspoof.metrics import clustered
 from jaxspoof.metrics.eer import eer_of
+from jaxspoof.score_files import scores
+from jaxspoof.search_spaces.genotype import Genotype, random_genotype
+from jaxspoof.training import workdir as workdir_lib
 
 FOUND, RANDOM, DEFAULT = 'found', 'random', 'default'
 DRAWS = 3000  # random genotypes looked at, for some of the cost wanted
@@ -83,10 +84,9 @@ def study(values: dict[str, Any], workdir: pathlib.Path) -> dict[str, Any]:
     The content of `study.json`.
   """
   # ------------------------------------------------------------- checks ---
-  fields = {name: value for name, value in values.items() if name != 'job'}
-  config = section(StudyConfig, fields, 'config')
+  config = job_section(StudyConfig, values)
   training = dict(config.train)
-  default = derived.find(training.pop('genotype'))
+  default = train_genotype.find(training.pop('genotype'))
   data = run_config(with_cells(training, default, 0)).data
   workdir_lib.claim(workdir, values, True)
 
@@ -126,7 +126,7 @@ def study(values: dict[str, Any], workdir: pathlib.Path) -> dict[str, Any]:
     'seeds': list(config.seeds),
     'resamples': config.resamples,
   }
-  workdir_lib.write_json(workdir / 'study.json', result)
+  files.write_json(workdir / 'study.json', result)
   page = report.write(workdir)
   from jaxspoof.report import study as study_page
 
@@ -140,7 +140,7 @@ def with_cells(
   training: Mapping[str, Any], genotype: Genotype, seed: int
 ) -> dict[str, Any]:
   """Config of the training of some cells."""
-  return {**derived.with_genotype(training, genotype), 'seed': seed}
+  return {**train_genotype.with_genotype(training, genotype), 'seed': seed}
 
 
 def run_folder(workdir: pathlib.Path, name: str, seed: int) -> pathlib.Path:

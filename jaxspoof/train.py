@@ -16,24 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxspoof import (
-  asv_scores,
-  console,
-  cost,
-  evaluate,
-  losses,
-  models,
-  optim,
-  report,
-  steps,
-  tasks,
-  verify,
-)
-from jaxspoof import checkpoint as checkpoint_lib
-from jaxspoof import sharding as sharding_lib
-from jaxspoof import state as state_lib
-from jaxspoof import workdir as workdir_lib
-from jaxspoof.clock import Clock
+from jaxspoof import files, losses, models, optim, report, verify
 from jaxspoof.config import (
   DataConfig,
   RunConfig,
@@ -44,7 +27,14 @@ from jaxspoof.config import (
 from jaxspoof.data import augment, pipeline
 from jaxspoof.importers import start
 from jaxspoof.metrics import summary
-from jaxspoof.writer import Writer
+from jaxspoof.score_files import asv_scores
+from jaxspoof.training import checkpoint as checkpoint_lib
+from jaxspoof.training import console, cost, evaluate, steps, tasks
+from jaxspoof.training import sharding as sharding_lib
+from jaxspoof.training import state as state_lib
+from jaxspoof.training import workdir as workdir_lib
+from jaxspoof.training.clock import Clock
+from jaxspoof.training.writer import Writer
 
 
 def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
@@ -244,12 +234,12 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
   checkpoints.close()
   writer.close()
   if first:
-    workdir_lib.write_json(
+    files.write_json(
       workdir / 'cost.json',
       cost.of_run(config, params, shardings, clock.summary(), started),
     )
     result['sha256'] = verify.fingerprint(workdir, results)
-    workdir_lib.write_json(workdir / 'metrics.json', result)
+    files.write_json(workdir / 'metrics.json', result)
     page = report.write(workdir)
     print(console.closing(results, config, workdir, page))
   sharding_lib.barrier('end')

@@ -15,9 +15,9 @@ import pathlib
 import sys
 from collections.abc import Iterable, Iterator
 
-from jaxspoof import asv_scores, protocols, score_lists
-from jaxspoof import workdir as workdir_lib
+from jaxspoof import files
 from jaxspoof.metrics import summary
+from jaxspoof.score_files import asv_scores, protocols, score_lists
 
 HASHED = ('config.json', 'weights.npz')
 TOLERANCE = 1e-9  # between platforms; a float32 score moves more than that
@@ -53,7 +53,7 @@ def add(workdir, names: Iterable[str]) -> None:
   workdir = pathlib.Path(workdir)
   metrics = _json(workdir / 'metrics.json')
   metrics['sha256'] |= {name: file_hash(workdir / name) for name in names}
-  workdir_lib.write_json(workdir / 'metrics.json', metrics)
+  files.write_json(workdir / 'metrics.json', metrics)
 
 
 def file_hash(path: pathlib.Path) -> str:

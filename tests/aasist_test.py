@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxspoof import models, sharding, state
+from jaxspoof import models
 from jaxspoof.models import aasist_cost, graph, layers
 from jaxspoof.models.aasist import Aasist, AasistConfig
 from jaxspoof.ops import pool
+from jaxspoof.training import sharding, state
 
 # Small, but with every part: shortcuts, equal sizes, both graphs, branches.
 SMALL = AasistConfig(

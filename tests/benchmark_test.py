@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from configs import benchmark as config_file
-from jaxspoof import benchmark, protocols
-from jaxspoof import scores as score_files
-from jaxspoof import workdir as workdir_lib
+from jaxspoof import benchmark, files
 from jaxspoof.metrics import summary
 from jaxspoof.metrics.eer import eer_of
+from jaxspoof.score_files import protocols
+from jaxspoof.score_files import scores as scores_lib
+from jaxspoof.training import workdir as workdir_lib
 
 SKILL = {'aasist': 1.0, 'ecapa': 3.0}
 CLIPS = 240
@@ -39,7 +40,7 @@ def trained(monkeypatch):
     workdir_lib.claim(workdir, values, True)
     utterance, attack, label, scores = columns(values)
     speaker = [f'S{n % 8}' for n in range(CLIPS)]
-    score_files.write(
+    scores_lib.write(
       workdir / 'scores' / 'eval.txt', utterance, attack, label, scores
     )
     protocol = workdir / 'protocols' / 'eval.txt'
@@ -55,8 +56,8 @@ def trained(monkeypatch):
       corpus='quickstart',
       resamples=8,
     )
-    workdir_lib.write_json(workdir / 'metrics.json', {**found, 'further': {}})
-    workdir_lib.write_json(
+    files.write_json(workdir / 'metrics.json', {**found, 'further': {}})
+    files.write_json(
       workdir / 'cost.json',
       {
         'parameters': 1000 + len(calls[-1][0]),
@@ -92,7 +93,7 @@ def test_the_table_is_that_of_the_score_files(trained, tmp_path, capsys):
     eers = []
     for seed in (1, 2, 4):
       folder = tmp_path / name / f'seed_{seed}'
-      trials = score_files.read(folder / 'scores' / 'eval.txt')
+      trials = scores_lib.read(folder / 'scores' / 'eval.txt')
       eers.append(eer_of(trials.scores, trials.label).eer)
     assert values['eers'] == eers
     assert values['eer'] == statistics.mean(eers)

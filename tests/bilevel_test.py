@@ -7,8 +7,9 @@ import optax
 import pytest
 from flax import nnx
 
-from jaxspoof import bilevel, sharding
+from jaxspoof import bilevel
 from jaxspoof.models import layers
+from jaxspoof.training import sharding
 
 RATE = 0.3
 SECOND_ORDER = ('exact', 'finite_difference')

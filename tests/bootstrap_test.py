@@ -2,9 +2,9 @@ import jax
 import numpy as np
 import pytest
 
-from jaxspoof import scores as score_files
 from jaxspoof.metrics import bootstrap
 from jaxspoof.metrics.eer import eer
+from jaxspoof.score_files import scores as scores_lib
 
 R = 48  # resamples: one number, so that little is compiled
 DRAW = jax.jit(bootstrap.draw_units, static_argnums=2)
@@ -119,7 +119,7 @@ def test_groups_widen_the_interval_where_trials_of_a_group_agree():
 
 def test_real_scores(reference):
   """Normal approximation of the same interval: 1.06 % +- 0.17 points."""
-  trials = score_files.read(reference / 'scores' / 'rawgat_mul.txt.gz')
+  trials = scores_lib.read(reference / 'scores' / 'rawgat_mul.txt.gz')
   low, high = bootstrap.bootstrap_eer(
     trials.scores, trials.label, key=jax.random.key(0), resamples=R
   )

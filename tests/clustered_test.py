@@ -3,9 +3,9 @@ import gzip
 import numpy as np
 import pytest
 
-from jaxspoof import scores as score_files
 from jaxspoof.metrics import cllr, clustered, clusters, dcf, tdcf
 from jaxspoof.metrics.eer import eer
+from jaxspoof.score_files import scores as scores_lib
 
 ASV = tdcf.AsvRates(0.02, 0.03, 0.7)
 MINIMA = {
@@ -199,7 +199,7 @@ def test_pairing_sees_what_separate_intervals_do_not():
 def test_speakers_and_attacks_widen_the_interval(reference):
   """Real scores; EERs of the sample lie inside."""
   folder = reference / 'scores'
-  trials = score_files.read(folder / 'rawgat_mul.txt.gz')
+  trials = scores_lib.read(folder / 'rawgat_mul.txt.gz')
   with gzip.open(folder / 'ASVspoof2019.LA.cm.eval.trl.txt.gz', 'rt') as lines:
     speaker_of = {u: s for s, u, *_ in map(str.split, lines)}
   speaker = np.array([speaker_of[u] for u in trials.utterance])

@@ -7,7 +7,8 @@ import sys
 import pytest
 
 from jaxspoof import config as config_lib
-from jaxspoof import losses, models, overrides, workdir
+from jaxspoof import losses, models, overrides
+from jaxspoof.training import workdir
 
 ROOT = pathlib.Path(__file__).parents[1]
 TRAINING = {

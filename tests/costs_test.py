@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxspoof import asv_scores
-from jaxspoof import scores as score_files
 from jaxspoof.metrics import cllr, dcf, rates, tdcf
 from jaxspoof.metrics import eer as eer_lib
+from jaxspoof.score_files import asv_scores
+from jaxspoof.score_files import scores as scores_lib
 
 # The organisers' verification system of ASVspoof 5.
 ORGANISERS = tdcf.AsvRates(
@@ -310,7 +310,7 @@ def test_official_verification_scores(asv):
 )
 def test_published_scores(reference, asv, name, sign, expected):
   """Figures of the official functions, to the last digit that they print."""
-  trials = score_files.read(reference / 'scores' / f'{name}.txt.gz')
+  trials = scores_lib.read(reference / 'scores' / f'{name}.txt.gz')
   given = sign * trials.scores, trials.label
   value, threshold = eer_lib.eer(*given)
   found = (

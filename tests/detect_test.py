@@ -13,18 +13,11 @@ import pytest
 import soundfile
 from flax import nnx
 
-from jaxspoof import (
-  checkpoint,
-  evaluate,
-  losses,
-  models,
-  sharding,
-  state,
-  steps,
-)
+from jaxspoof import losses, models
 from jaxspoof.config import DataConfig
 from jaxspoof.data import pipeline
 from jaxspoof.detector import Detection, Detector, Failure
+from jaxspoof.training import checkpoint, evaluate, sharding, state, steps
 
 pytestmark = pytest.mark.usefixtures('programs')
 RATE, SAMPLES = 16_000, 8_000

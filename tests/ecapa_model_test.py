@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxspoof import state
 from jaxspoof.frontends.spec_augment import SpecAugmentConfig
 from jaxspoof.frontends.spectral import PRESETS
 from jaxspoof.models import ecapa
 from jaxspoof.models.ecapa import Ecapa, EcapaConfig
+from jaxspoof.training import state
 
 pytestmark = pytest.mark.usefixtures('programs')
 

@@ -9,13 +9,13 @@ import pytest
 from flax import nnx
 from jax.sharding import PartitionSpec as P
 
-from jaxspoof import sharding, state
 from jaxspoof.importers import ecapa as importer
 from jaxspoof.importers.torch_pickle import CheckpointError
 from jaxspoof.models import ecapa_cost, layers
 from jaxspoof.models.ecapa_blocks import ChannelDropout
 from jaxspoof.models.ecapa_config import TdnnConfig
 from jaxspoof.models.ecapa_tdnn import ECAPA_TDNN
+from jaxspoof.training import sharding, state
 
 pytestmark = pytest.mark.usefixtures('programs')
 

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxspoof import scores as score_files
 from jaxspoof.metrics import crossing
 from jaxspoof.metrics import eer as eer_lib
+from jaxspoof.score_files import scores as scores_lib
 
 
 def brute_force(scores, labels):
@@ -217,7 +217,7 @@ def test_traced_input_without_an_eer_is_nan(scores, labels):
   ],
 )
 def test_published_scores(reference, name, sign, value, threshold):
-  trials = score_files.read(reference / 'scores' / f'{name}.txt.gz')
+  trials = scores_lib.read(reference / 'scores' / f'{name}.txt.gz')
   scores = sign * trials.scores
   found = eer_lib.eer(scores, trials.label)
   assert round(100 * found.eer, 6) == value
@@ -227,7 +227,7 @@ def test_published_scores(reference, name, sign, value, threshold):
 
 
 def test_published_scores_per_attack(reference):
-  trials = score_files.read(reference / 'scores' / 'rawgat_mul.txt.gz')
+  trials = scores_lib.read(reference / 'scores' / 'rawgat_mul.txt.gz')
   expected = dict(
     A07=0.3429, A08=0.5297, A09=0.0815, A10=0.3905, A11=0.2852, A12=0.3429,
     A13=0.3022, A14=0.2852, A15=0.2682, A16=0.8149, A17=1.7452, A18=3.0898,

@@ -11,11 +11,12 @@ import pytest
 import soundfile
 from flax import nnx
 
-from jaxspoof import checkpoint, embed, embeddings, jobs, models, overrides
-from jaxspoof import state as state_lib
+from jaxspoof import embed, embeddings, jobs, models, overrides
 from jaxspoof.data import audio
 from jaxspoof.data.source import Source
 from jaxspoof.detector import Detector
+from jaxspoof.training import checkpoint
+from jaxspoof.training import state as state_lib
 from tfds_builders import build
 
 pytestmark = pytest.mark.usefixtures('programs')

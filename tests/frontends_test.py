@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import scipy.fft
 
-from jaxspoof import frontends, sharding
+from jaxspoof import frontends
 from jaxspoof.frontends import filters, masked, sinc, spec_augment, stft
 from jaxspoof.frontends import spectral_config as configs
+from jaxspoof.training import sharding
 
 pytestmark = pytest.mark.usefixtures('programs')
 

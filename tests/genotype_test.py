@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from jaxspoof import genotype as genotype_lib
 from jaxspoof import search_spaces
-from jaxspoof.genotype import PUBLISHED, Genotype
+from jaxspoof.search_spaces import genotype as genotype_lib
+from jaxspoof.search_spaces.genotype import PUBLISHED, Genotype
 
 CELL = (('skip_connect', 0), ('mfm_conv_3x3', 1))
 SIMPLE = Genotype(space='light', normal=CELL, reduce=CELL)

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxspoof import jobs, losses, models, overrides, steps
-from jaxspoof.genotype import Genotype
+from jaxspoof import jobs, losses, models, overrides
 from jaxspoof.light_darts import SearchController
+from jaxspoof.search_spaces.genotype import Genotype
+from jaxspoof.training import steps
 from tfds_builders import build
 
 pytestmark = pytest.mark.usefixtures('programs')

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxspoof import losses, models, state
+from jaxspoof import losses, models
 from jaxspoof.models import heads
+from jaxspoof.training import state
 
 LABELS = np.array([0, 1, 1, 0, 1], np.int32)
 OUTPUTS = {

@@ -6,11 +6,11 @@ import json
 import numpy as np
 import pytest
 
-from jaxspoof import protocols, score_lists
-from jaxspoof import scores as score_files
 from jaxspoof.metrics import __main__ as cli
 from jaxspoof.metrics import dcf, tdcf
 from jaxspoof.metrics.eer import eer
+from jaxspoof.score_files import protocols, score_lists
+from jaxspoof.score_files import scores as scores_lib
 
 
 @pytest.fixture(autouse=True)
@@ -144,7 +144,7 @@ def test_all_that_contradicts_the_protocol_is_listed(tmp_path):
     'U4 A07 spoof 1\nU9 - bonafide 1\nU5 - bonafide -inf\nU5 - bonafide\n'
   )
   protocol = protocols.read(tmp_path / 'trl.txt')
-  with pytest.raises(score_files.ScoreFileError) as caught:
+  with pytest.raises(scores_lib.ScoreFileError) as caught:
     score_lists.read(path, protocol)
   assert str(caught.value).splitlines() == [
     f'{path}: 8 problem(s); expected lines UTTERANCE SCORE or UTTERANCE SCORE '
@@ -163,7 +163,7 @@ def test_all_that_contradicts_the_protocol_is_listed(tmp_path):
 def test_a_broken_protocol_is_listed(tmp_path):
   path = tmp_path / 'trl.txt'
   path.write_text('S1 U1 - A07 spoof\nS1 U1 - - fake\nS1 U1 - - bonafide\nU2\n')
-  with pytest.raises(score_files.ScoreFileError) as caught:
+  with pytest.raises(scores_lib.ScoreFileError) as caught:
     protocols.read(path)
   assert str(caught.value).splitlines() == [
     f'{path}: 3 problem(s); expected lines SPEAKER UTTERANCE ENVIRONMENT SYSTEM'

@@ -10,9 +10,10 @@ import pytest
 import soundfile
 
 from jaxspoof import config as config_lib
-from jaxspoof import losses, tasks, train
+from jaxspoof import losses, train
 from jaxspoof.data import audio, augment, pipeline
 from jaxspoof.data.rawboost import RawBoostConfig
+from jaxspoof.training import tasks
 from tfds_builders import build
 
 RATE = 16_000

@@ -12,11 +12,15 @@ import optax
 import pytest
 from flax import nnx
 
-from jaxspoof import architecture, losses, search_state, search_steps, sharding
-from jaxspoof.genotype import discretise
+from jaxspoof import losses
+from jaxspoof.darts import architecture
+from jaxspoof.darts import state as search_state
+from jaxspoof.darts import steps as search_steps
 from jaxspoof.models import cell, layers, relaxation
 from jaxspoof.models.supernet import CellArch, SupernetConfig
 from jaxspoof.search_spaces import space
+from jaxspoof.search_spaces.genotype import discretise
+from jaxspoof.training import sharding
 
 RAW = space('raw')
 NECESSARY = 'dil_conv_5'

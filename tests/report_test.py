@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from matplotlib import image
 
-from jaxspoof import protocols, report
-from jaxspoof import scores as score_files
+from jaxspoof import report
 from jaxspoof.metrics import summary, tdcf
 from jaxspoof.metrics.eer import det_curve, eer_of
 from jaxspoof.report import __main__ as command
 from jaxspoof.report import curves, decisions
 from jaxspoof.report.run import ReportError
+from jaxspoof.score_files import protocols
+from jaxspoof.score_files import scores as scores_lib
 
 ASV = tdcf.AsvRates(0.02, 0.03, 0.3, 0.025, 1.5)
 EVIL = '<script>alert("1&2")</script>$x_1$'
@@ -97,7 +98,7 @@ def fill(workdir, attacks=('A01', 'A02')):
     {**headline, 'further': found, 'state_sha256': 'abc123'},
   )
   for split, columns in splits.items():
-    score_files.write(workdir / 'scores' / f'{split}.txt', *columns)
+    scores_lib.write(workdir / 'scores' / f'{split}.txt', *columns)
     names, attack, label, _ = columns
     speaker = [f'S{n % 9}' for n in range(len(names))]
     path = workdir / 'protocols' / f'{split}.txt'
@@ -300,7 +301,7 @@ def test_a_run_under_way(workdir):
   assert 'The last line of metrics.jsonl is cut short' in page.text
   assert '80 steps, 3 epochs' in page.text
   # The score files that are there are shown, without intervals.
-  labels, scores = score_files.read(workdir / 'scores' / 'eval.txt')[2:]
+  labels, scores = scores_lib.read(workdir / 'scores' / 'eval.txt')[2:]
   value = f'{100 * eer_of(scores, labels).eer:.2f}'
   assert f'eval {value} % not computed' in page.text
 
@@ -329,9 +330,7 @@ def test_a_result_that_is_not_of_its_scores_is_told(workdir):
 
 def test_missing_score_files_are_told_and_extra_ones_shown(workdir):
   (workdir / 'scores' / 'dev.txt').unlink()
-  score_files.write(
-    workdir / 'scores' / 'phone.txt.gz', *trials(60, 5, ['C01'])
-  )
+  scores_lib.write(workdir / 'scores' / 'phone.txt.gz', *trials(60, 5, ['C01']))
   page = Page(report.write(workdir))
   assert 'There is no scores/dev.txt: its pictures are missing' in page.text
   assert re.search(r'phone \d+.\d\d % not computed', page.text)
@@ -472,8 +471,8 @@ def second(tmp_path_factory, finished):
   fill(workdir, attacks=['A01', 'A02', EVIL])
   change(workdir / 'config.json', lambda c: c['optim'].update(lr=3e-4))
   for path in (workdir / 'scores').glob('*.txt'):
-    utterance, attack, label, scores = score_files.read(path)
-    score_files.write(path, utterance, attack, label, scores + 3.0 * label)
+    utterance, attack, label, scores = scores_lib.read(path)
+    scores_lib.write(path, utterance, attack, label, scores + 3.0 * label)
   return workdir
 
 
@@ -509,7 +508,7 @@ def metrics_of(workdir):
 
 
 def rate_of(path):
-  trials = score_files.read(path)
+  trials = scores_lib.read(path)
   return eer_of(trials.scores, trials.label).eer
 
 

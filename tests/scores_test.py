@@ -5,9 +5,9 @@ import pathlib
 import numpy as np
 import pytest
 
-from jaxspoof import scores as score_files
 from jaxspoof.metrics import eer as eer_lib
 from jaxspoof.metrics import summary, tdcf
+from jaxspoof.score_files import scores as scores_lib
 
 
 def columns(count=500, dtype=np.float64):
@@ -23,8 +23,8 @@ def columns(count=500, dtype=np.float64):
 @pytest.mark.parametrize('name', ['eval.txt', 'new/folder/eval.txt.gz'])
 def test_every_bit_of_a_score_comes_back(tmp_path, dtype, name):
   utterance, attack, label, scores = columns(dtype=dtype)
-  score_files.write(tmp_path / name, utterance, attack, label, scores)
-  found = score_files.read(tmp_path / name)
+  scores_lib.write(tmp_path / name, utterance, attack, label, scores)
+  found = scores_lib.read(tmp_path / name)
   assert found.utterance.tolist() == utterance
   np.testing.assert_array_equal(found.attack, attack)
   np.testing.assert_array_equal(found.label, label)
@@ -35,7 +35,7 @@ def test_every_bit_of_a_score_comes_back(tmp_path, dtype, name):
 
 def test_the_written_file_is_the_official_format(tmp_path):
   path = tmp_path / 'eval.txt'
-  score_files.write(
+  scores_lib.write(
     path, ['LA_E_1', 'LA_E_2'], ['A11', '-'], [0, 1], [-8.75, 4.0]
   )
   assert path.read_text() == 'LA_E_1 A11 spoof -8.75\nLA_E_2 - bonafide 4.0\n'
@@ -46,7 +46,7 @@ def test_an_official_file_is_read(tmp_path):
   path = tmp_path / 'scores.txt.gz'
   with gzip.open(path, 'wt') as file:
     file.write('LA_E_1 A11 spoof -8.7505\r\nLA_E_2\t-  bonafide 1e-3\n')
-  found = score_files.read(path)
+  found = scores_lib.read(path)
   assert found.utterance.tolist() == ['LA_E_1', 'LA_E_2']
   assert found.attack.tolist() == ['A11', '-']
   assert found.label.tolist() == [0, 1]
@@ -66,8 +66,8 @@ def test_all_broken_lines_are_listed_with_their_numbers(tmp_path):
     '\n'
     'U7 A01 spoof 1_0\n' + 'U8\n' * 5
   )
-  with pytest.raises(score_files.ScoreFileError) as caught:
-    score_files.read(path)
+  with pytest.raises(scores_lib.ScoreFileError) as caught:
+    scores_lib.read(path)
   message = str(caught.value)
   assert message.splitlines() == [
     f'{path}: 13 lines not in the format UTTERANCE SYSTEM KEY SCORE, KEY being '
@@ -93,11 +93,11 @@ def test_all_broken_lines_are_listed_with_their_numbers(tmp_path):
 def test_files_without_scores(tmp_path, content, message):
   path = tmp_path / 'eval.txt'
   path.write_bytes(content)
-  with pytest.raises(score_files.ScoreFileError, match=message):
-    score_files.read(path)
+  with pytest.raises(scores_lib.ScoreFileError, match=message):
+    scores_lib.read(path)
   (tmp_path / 'eval.gz').write_bytes(b'U1 A01 spoof 1.0\n')
-  with pytest.raises(score_files.ScoreFileError, match='not a text file'):
-    score_files.read(tmp_path / 'eval.gz')
+  with pytest.raises(scores_lib.ScoreFileError, match='not a text file'):
+    scores_lib.read(tmp_path / 'eval.gz')
 
 
 @pytest.mark.parametrize(
@@ -115,8 +115,8 @@ def test_what_the_format_cannot_hold_is_not_written(tmp_path, change, message):
   values = dict(
     utterance=['U1', 'U2'], attack=['A01', '-'], label=[0, 1], scores=[0.0, 1.0]
   )
-  with pytest.raises(score_files.ScoreFileError, match=message):
-    score_files.write(tmp_path / 'eval.txt', **{**values, **change})
+  with pytest.raises(scores_lib.ScoreFileError, match=message):
+    scores_lib.write(tmp_path / 'eval.txt', **{**values, **change})
   assert not list(tmp_path.iterdir())
 
 
@@ -131,16 +131,16 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
 
   monkeypatch.setattr(pathlib.Path, 'write_bytes', full)
   with pytest.raises(OSError, match='No space left'):
-    score_files.write(path, *columns())
+    scores_lib.write(path, *columns())
   assert path.read_text() == 'old'
   assert [p.name for p in tmp_path.iterdir()] == ['eval.txt']
 
 
 def test_real_file_survives_the_round_trip(reference, tmp_path):
-  trials = score_files.read(reference / 'scores' / 'rawgat_mul.txt.gz')
+  trials = scores_lib.read(reference / 'scores' / 'rawgat_mul.txt.gz')
   assert len(trials.scores) == 71237
-  score_files.write(tmp_path / 'eval.txt', *trials)
-  again = score_files.read(tmp_path / 'eval.txt')
+  scores_lib.write(tmp_path / 'eval.txt', *trials)
+  again = scores_lib.read(tmp_path / 'eval.txt')
   for before, after in zip(trials, again, strict=True):
     np.testing.assert_array_equal(before, after)
 

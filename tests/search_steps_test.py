@@ -15,9 +15,13 @@ import optax
 import pytest
 from flax import nnx
 
-from jaxspoof import architecture, losses, search_state, search_steps, sharding
+from jaxspoof import losses
+from jaxspoof.darts import architecture
+from jaxspoof.darts import state as search_state
+from jaxspoof.darts import steps as search_steps
 from jaxspoof.models import layers
 from jaxspoof.models.supernet import Arch
+from jaxspoof.training import sharding
 
 OPERATIONS = ('skip_connect', 'max_pool_3', 'std_conv_3')
 COST = (0.0, 0.0, 1.0)

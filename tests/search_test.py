@@ -9,13 +9,15 @@ import jax
 import numpy as np
 import pytest
 
-from jaxspoof import collapse, report, search, search_spaces, sharding
-from jaxspoof.checkpoint import Checkpoints
+from jaxspoof import report, search, search_spaces
+from jaxspoof.darts import collapse
+from jaxspoof.darts.config import search_config, supernet_config
 from jaxspoof.data import pipeline
-from jaxspoof.genotype import Genotype
 from jaxspoof.light_darts import SearchController, load
-from jaxspoof.search_config import search_config, supernet_config
-from jaxspoof.writer import Writer
+from jaxspoof.search_spaces.genotype import Genotype
+from jaxspoof.training import sharding
+from jaxspoof.training.checkpoint import Checkpoints
+from jaxspoof.training.writer import Writer
 from tests.processes import finish, kill_after_step, lines_of, start
 
 SETTINGS = dict(

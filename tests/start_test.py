@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxspoof import checkpoint, models, state
+from jaxspoof import files, models
 from jaxspoof.importers import aasist, ecapa, start
 from jaxspoof.importers.torch_pickle import CheckpointError
-from jaxspoof.workdir import write_json
+from jaxspoof.training import checkpoint, state
 
 SMALL = dict(
   channels=(8, 8, 8, 8, 12),
@@ -34,7 +34,7 @@ def arrays(module):
 
 def keep(module, workdir):
   workdir.mkdir()
-  write_json(workdir / 'config.json', {'model': {}})
+  files.write_json(workdir / 'config.json', {'model': {}})
   _, params, stats = state.split(module)
   checkpoint.save_weights(workdir, params, stats)
   return str(workdir)

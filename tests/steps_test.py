@@ -9,8 +9,9 @@ import optax
 import pytest
 from flax import nnx
 
-from jaxspoof import losses, models, optim, sharding, state, steps
+from jaxspoof import losses, models, optim
 from jaxspoof.models import layers
+from jaxspoof.training import sharding, state, steps
 
 SMALL = dict(
   sinc_filters=12,

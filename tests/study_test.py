@@ -6,11 +6,13 @@ import json
 import numpy as np
 import pytest
 
-from jaxspoof import derived, jobs, overrides, scores, search_config, study
+from jaxspoof import jobs, overrides, study, train_genotype
 from jaxspoof.config import run_config
-from jaxspoof.genotype import PUBLISHED, Genotype
+from jaxspoof.darts import config as search_config
 from jaxspoof.models.light_darts import DEFAULT
 from jaxspoof.report import study as page
+from jaxspoof.score_files import scores
+from jaxspoof.search_spaces.genotype import PUBLISHED, Genotype
 
 TRAINING = {
   'model': {'name': 'light_darts', 'num_cells': 3, 'channels': 4},
@@ -208,17 +210,17 @@ def test_a_study_that_was_stopped_goes_on(
 # -------------------------------------------------------- derived networks ---
 def test_genotypes_are_found_by_file_and_by_name(tmp_path):
   DEFAULT.save(tmp_path / 'genotype.json')
-  assert derived.find(str(tmp_path / 'genotype.json')) == DEFAULT
-  assert derived.find('') == DEFAULT
-  assert derived.find('pc_darts') == PUBLISHED['pc_darts']
+  assert train_genotype.find(str(tmp_path / 'genotype.json')) == DEFAULT
+  assert train_genotype.find('') == DEFAULT
+  assert train_genotype.find('pc_darts') == PUBLISHED['pc_darts']
   with pytest.raises(
     ValueError, match=r"genotype='none.json': expected a file"
   ):
-    derived.find('none.json')
+    train_genotype.find('none.json')
 
 
 def test_the_genotype_becomes_part_of_the_config():
-  values = derived.with_genotype(TRAINING, PUBLISHED['pc_darts'])
+  values = train_genotype.with_genotype(TRAINING, PUBLISHED['pc_darts'])
   fields = json.dumps(values['model']['genotype'])
   assert Genotype.from_json(fields) == PUBLISHED['pc_darts']
   assert 'genotype' not in TRAINING['model']

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxspoof import genotype as genotype_lib
-from jaxspoof import losses, search_spaces, state, steps
+from jaxspoof import losses, search_spaces
 from jaxspoof.frontends import SpectralConfig
-from jaxspoof.models import light_darts, relaxation, search_cost, units
+from jaxspoof.models import light_darts, light_darts_cost, relaxation, units
 from jaxspoof.models.light_darts import LightDarts, LightDartsConfig
 from jaxspoof.models.supernet import Arch, Supernet, SupernetConfig
+from jaxspoof.search_spaces import genotype as genotype_lib
+from jaxspoof.training import state, steps
 
 SAMPLES = 1600
 TINY = SpectralConfig(kind='log_mel', filters=24, hop_length=100)
@@ -76,7 +77,7 @@ def test_published_size():
     genotype='pc_darts', features='lfcc', num_cells=4, channels=16
   )
   assert _trained_values(_abstract(config)) == 147_274
-  assert search_cost.parameters(config) == 147_274
+  assert light_darts_cost.parameters(config) == 147_274
 
 
 def test_lengths_of_raw_pc_darts():
@@ -108,17 +109,17 @@ def test_counts_of_random_genotypes(space, seed, monkeypatch):
   genotype = _genotype(space, 3, seed)
   derived = light_darts.derived(config, genotype)
   model = _abstract(derived)
-  assert search_cost.parameters(derived) == _trained_values(model)
+  assert light_darts_cost.parameters(derived) == _trained_values(model)
   # Without the zeros between edges, which save time and are no arithmetic.
   monkeypatch.setattr(units, '_BLOCKS', 0)
   counted = _macs_of_program(model, SAMPLES)
-  assert search_cost.macs(derived, SAMPLES)['total'] == counted
+  assert light_darts_cost.macs(derived, SAMPLES)['total'] == counted
   arch = genotype_lib.one_hot(genotype)
   if not config.edge_normalisation:
     arch = {kind: {'alpha': arch[kind]['alpha']} for kind in arch}
   with jax.enable_x64(True):
     arch = jax.tree.map(lambda x: jnp.asarray(x, np.float64), arch)
-    costs = search_cost.expected(config, arch, SAMPLES)
+    costs = light_darts_cost.expected(config, arch, SAMPLES)
     costs = {name: float(cost) for name, cost in costs.items()}
   assert costs['macs'] == counted
   assert costs['parameters'] == _trained_values(model)
@@ -134,12 +135,14 @@ def _macs_of_program(model, samples):
     outputs = model.trunk(features)
     return model.output(outputs[-1].mean((1, 2)))
 
-  frames, width = search_cost.inputs.size(
+  frames, width = light_darts_cost.inputs.size(
     config.features, samples, config.channels
   )
   shape = jax.ShapeDtypeStruct((1, frames, width), jnp.float32)
   program = jax.make_jaxpr(run)(variables, shape)
-  return _macs(program.jaxpr) + search_cost.macs(config, samples)['frontend']
+  return (
+    _macs(program.jaxpr) + light_darts_cost.macs(config, samples)['frontend']
+  )
 
 
 def _macs(program):
@@ -177,7 +180,7 @@ def _random_arch(config, seed=0):
 def test_shares_by_enumeration(space):
   config = _config(space, nodes=3)
   arch = _random_arch(config)['normal']
-  got = np.asarray(search_cost.shares(config, arch))
+  got = np.asarray(light_darts_cost.shares(config, arch))
   kind = search_spaces.space(space)
   p = np.asarray(jax.nn.softmax(arch['alpha'], 1))
   wanted = np.zeros_like(got)
@@ -201,9 +204,9 @@ def test_normalised_cost_and_its_gradient():
 
   @functools.partial(jax.jit, static_argnums=1)
   def cost(arch, name):
-    return search_cost.normalised(config, arch, SAMPLES)[name]
+    return light_darts_cost.normalised(config, arch, SAMPLES)[name]
 
-  for name in search_cost.COSTS:
+  for name in light_darts_cost.COSTS:
     assert 0 < cost(arch, name) < 1
     grads = jax.jit(jax.grad(cost), static_argnums=1)(arch, name)
     direction = jax.tree.map(jnp.sign, grads)
@@ -225,17 +228,17 @@ def test_normalised_cost_and_its_gradient():
 
 def test_largest_network_is_the_largest():
   config = _config('raw')
-  most = search_cost.largest(config, SAMPLES)
+  most = light_darts_cost.largest(config, SAMPLES)
   costs = []
   for seed in range(20):
     derived = light_darts.derived(config, _genotype('raw', 2, seed))
-    costs.append(search_cost.parameters(derived))
+    costs.append(light_darts_cost.parameters(derived))
   assert max(costs) <= most['parameters']
   cell = (('std_conv_5', 0), ('std_conv_5', 1)) * 2
   largest = genotype_lib.Genotype(space='raw', normal=cell, reduce=cell)
   largest = light_darts.derived(config, largest)
-  assert search_cost.parameters(largest) == most['parameters']
-  assert search_cost.macs(largest, SAMPLES)['total'] == most['macs']
+  assert light_darts_cost.parameters(largest) == most['parameters']
+  assert light_darts_cost.macs(largest, SAMPLES)['total'] == most['macs']
 
 
 # -- the derived network and the supernet -------------------------------------
@@ -343,7 +346,7 @@ def test_drop_path_and_the_auxiliary_head():
     _config(), _genotype('light'), drop_path=0.4, auxiliary=0.4, dropout=0.2
   )
   model = LightDarts(config, nnx.Rngs(0))
-  assert search_cost.parameters(config) == _trained_values(model)
+  assert light_darts_cost.parameters(config) == _trained_values(model)
   wave = jnp.asarray(_wave())
 
   @functools.partial(jax.jit, static_argnums=0, compiler_options=_FAST)

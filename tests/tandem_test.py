@@ -5,9 +5,9 @@ import gzip
 import numpy as np
 import pytest
 
-from jaxspoof import asv_scores
-from jaxspoof import scores as score_files
 from jaxspoof.metrics import tandem, tdcf
+from jaxspoof.score_files import asv_scores
+from jaxspoof.score_files import scores as scores_lib
 
 
 def three_classes(rng, levels=None):
@@ -102,7 +102,7 @@ def test_t_eer_is_its_definition(rho):
 def test_t_eer_of_published_scores(reference):
   """At the point both tandem errors are equal, whatever the spoofs' share."""
   folder = reference / 'scores'
-  trials = score_files.read(folder / 'rawgat_mul.txt.gz')
+  trials = scores_lib.read(folder / 'rawgat_mul.txt.gz')
   asv = asv_scores.read(
     folder / 'ASVspoof2019.LA.asv.eval.gi.trl.scores.txt.gz'
   )
@@ -170,7 +170,7 @@ def test_broken_verification_scores_are_listed(tmp_path):
     'bonafide target 1\nbonafide spoof 2\nA01 target 3\nA01 spoof nan\n'
     'bonafide other 1\nbonafide target\nbonafide target 1_0\n'
   )
-  with pytest.raises(score_files.ScoreFileError) as caught:
+  with pytest.raises(scores_lib.ScoreFileError) as caught:
     asv_scores.read(path)
   assert str(caught.value).splitlines() == [
     f'{path}: 8 problem(s); expected lines CM_KEY ASV_KEY SCORE, ASV_KEY being '
@@ -194,5 +194,5 @@ def test_broken_verification_scores_are_listed(tmp_path):
 def test_files_without_verification_scores(tmp_path, content, message):
   path = tmp_path / 'asv.txt'
   path.write_bytes(content)
-  with pytest.raises(score_files.ScoreFileError, match=message):
+  with pytest.raises(scores_lib.ScoreFileError, match=message):
     asv_scores.read(path)

@@ -5,9 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from jaxspoof import asv_scores, verify, workdir
+from jaxspoof import files, verify
 from jaxspoof.data import pipeline
 from jaxspoof.metrics import summary, tdcf
+from jaxspoof.score_files import asv_scores
+from jaxspoof.training import workdir
 
 ASV = """bonafide target 5.0
 bonafide target 4.0
@@ -51,7 +53,7 @@ def finished(tmp_path):
     resamples=20,
   )
   found['sha256'] = verify.fingerprint(run, {'eval': found})
-  workdir.write_json(run / 'metrics.json', found)
+  files.write_json(run / 'metrics.json', found)
   return run, found, scores, label
 
 

@@ -11,8 +11,9 @@ import pytest
 import soundfile
 
 from jaxspoof import config as config_lib
-from jaxspoof import train, workdir
+from jaxspoof import train
 from jaxspoof.data import audio, pipeline
+from jaxspoof.training import workdir
 from tfds_builders import build
 from tfds_builders.wav_folder import manifest, splits
 

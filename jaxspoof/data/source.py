@@ -106,7 +106,7 @@ def asv_scores(
     data_dir: likewise.
 
   Returns:
-    A file for `jaxspoof.asv_scores`; None where the corpus has none.
+    A file for `score_files.asv_scores`; None where the corpus has none.
   """
   from tfds_builders import build  # TFDS is slow to import
 

@@ -9,12 +9,12 @@ import pathlib
 
 from flax import nnx
 
-from jaxspoof import checkpoint as checkpoint_lib
 from jaxspoof.importers import aasist as aasist_importer
 from jaxspoof.importers import ecapa as ecapa_importer
 from jaxspoof.importers.torch_pickle import CheckpointError
 from jaxspoof.models.aasist import Aasist
 from jaxspoof.models.ecapa import Ecapa
+from jaxspoof.training import checkpoint as checkpoint_lib
 
 HEADS = ('output', 'head')  # what models call their last layer
 

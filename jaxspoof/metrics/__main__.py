@@ -1,7 +1,6 @@
 """Measures score files; see --help."""
 
 import argparse
-import json
 import sys
 
 import numpy as np
@@ -31,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
   """Measures what the command line names; returns the exit status."""
   options = parser().parse_args(argv)
   # Here and not above: --help answers at once.
-  from jaxspoof import programs, scores
+  from jaxspoof import files, programs
 
   programs.keep()
   try:
@@ -43,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     print(f'warning: {warning}', file=sys.stderr)
   print('\n'.join(table(result)))
   if options.json:
-    scores.write_atomically(options.json, json.dumps(result, indent=2) + '\n')
+    files.write_json(options.json, result)
   return 0
 
 
@@ -85,8 +84,8 @@ def measure(options) -> dict:
     ValueError: a file that breaks its format, or options without a meaning.
     OSError: a file that cannot be read.
   """
-  from jaxspoof import asv_scores, protocols, score_lists
   from jaxspoof.metrics import scorecard
+  from jaxspoof.score_files import asv_scores, protocols, score_lists
 
   protocol = options.protocol and protocols.read(options.protocol)
   trials = score_lists.read(options.scores, protocol or None)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxspoof.frontends.spec_augment import SpecAugmentConfig
-from jaxspoof.models import aasist_cost, ecapa, search_cost
+from jaxspoof.models import aasist_cost, ecapa, light_darts_cost
 from jaxspoof.models.aasist import Aasist, AasistConfig
 from jaxspoof.models.ecapa import Ecapa, EcapaConfig
 from jaxspoof.models.light_darts import LightDarts, LightDartsConfig
@@ -17,7 +17,7 @@ MODELS = {
 MACS = {
   'aasist': aasist_cost.macs,
   'ecapa': ecapa.macs,
-  'light_darts': search_cost.macs,
+  'light_darts': light_darts_cost.macs,
 }
 
 VARIANTS = {

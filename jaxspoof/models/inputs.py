@@ -13,7 +13,6 @@ from jaxspoof.frontends import PRESETS, Spectral, SpectralConfig, sinc
 from jaxspoof.models import layers
 from jaxspoof.search_spaces import Space
 
-DTYPES = ('float32', 'bfloat16', 'float64')
 SPECTRAL = {
   'log_mel': SpectralConfig(kind='log_mel'),
   'lfcc': PRESETS['lfcc_pc_darts'],

@@ -19,13 +19,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxspoof import genotype as genotype_lib
 from jaxspoof import search_spaces
 from jaxspoof.frontends import SpectralConfig
-from jaxspoof.genotype import KEPT, Genotype
 from jaxspoof.models import heads, inputs, layers, trunk
 from jaxspoof.models.cell import Edge
 from jaxspoof.models.supernet import Supernet, SupernetConfig, stem_channels
+from jaxspoof.search_spaces import genotype as genotype_lib
+from jaxspoof.search_spaces.genotype import KEPT, Genotype
 
 # Made by hand, not found by a search: half of the edges of a normal cell
 # convolve, two with neighbouring taps and two with wider ones.
@@ -104,20 +104,14 @@ class LightDartsConfig:
       genotype.fits(self.space)
     object.__setattr__(self, 'space', genotype.space)
     space = search_spaces.space(genotype.space)
-    trunk.need_cells(self.num_cells)
+    trunk.check(self)
     object.__setattr__(self, 'features', inputs.resolve(self.features, space))
     if self.pool_norm is None:
       object.__setattr__(self, 'pool_norm', space.pool_norm)
-    heads.check(self.head, self.classes)
-    self._need('stem_multiplier', self.stem_multiplier > 0, 'at least 1')
     even = self.channels > 0 and self.channels % 2 == 0
-    self._need('channels', even, 'an even number above 0')
-    for name in ('drop_path', 'dropout'):
-      self._need(name, 0 <= getattr(self, name) < 1, 'a rate in [0, 1)')
-    self._need('auxiliary', self.auxiliary >= 0, 'a weight, at least 0')
-    self._need('dtype', self.dtype in inputs.DTYPES, f'one of {inputs.DTYPES}')
-    known = ('float32', 'float64')
-    self._need('param_dtype', self.param_dtype in known, f'one of {known}')
+    trunk.need(self, 'channels', even, 'an even number above 0')
+    trunk.need(self, 'drop_path', 0 <= self.drop_path < 1, 'a rate in [0, 1)')
+    trunk.need(self, 'auxiliary', self.auxiliary >= 0, 'a weight, at least 0')
 
   @property
   def min_samples(self) -> int:
@@ -134,10 +128,6 @@ class LightDartsConfig:
       )
       for kind in genotype_lib.KINDS
     }
-
-  def _need(self, name: str, fulfilled: bool, wanted: str):
-    if not fulfilled:
-      raise ValueError(f'{name}={getattr(self, name)!r}: needs {wanted}')
 
 
 def edges_of(cell: genotype_lib.Edges) -> tuple[Edge, ...]:

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxspoof import genotype as genotype_lib
-from jaxspoof.genotype import KEPT
 from jaxspoof.models.cell import Edge, Mix
 from jaxspoof.search_spaces import Space
+from jaxspoof.search_spaces import genotype as genotype_lib
+from jaxspoof.search_spaces.genotype import KEPT
 
 
 def operation_weights(

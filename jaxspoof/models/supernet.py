@@ -14,12 +14,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxspoof import genotype as genotype_lib
 from jaxspoof import search_spaces
 from jaxspoof.frontends import SpectralConfig
 from jaxspoof.models import heads, inputs, layers, relaxation, trunk
 from jaxspoof.models.cell import Mix
 from jaxspoof.search_spaces import Space
+from jaxspoof.search_spaces import genotype as genotype_lib
 
 _DEVIATION = 1e-3  # of the first architecture parameters, as in DARTS
 
@@ -73,25 +73,19 @@ class SupernetConfig:
   def __post_init__(self):
     """Fills in what depends on the space and refuses what cannot work."""
     space = search_spaces.space(self.space)
-    trunk.need_cells(self.num_cells)
+    trunk.check(self)
     if self.edge_normalisation is None:
       on = space.edge_normalisation or self.partial > 1
       object.__setattr__(self, 'edge_normalisation', on)
     features = inputs.resolve(self.features, space)
     object.__setattr__(self, 'features', features)
-    _need(self, 'nodes', self.nodes > 0, 'at least 1')
-    _need(self, 'partial', self.partial > 0, 'at least 1')
+    trunk.need(self, 'nodes', self.nodes > 0, 'at least 1')
+    trunk.need(self, 'partial', self.partial > 0, 'at least 1')
     fits = self.channels > 0 and self.channels % (2 * self.partial) == 0
-    _need(self, 'channels', fits, f'a multiple of {2 * self.partial}')
-    _need(self, 'stem_multiplier', self.stem_multiplier > 0, 'at least 1')
-    heads.check(self.head, self.classes)
-    _need(self, 'dropout', 0 <= self.dropout < 1, 'a rate in [0, 1)')
-    _need(self, 'dtype', self.dtype in inputs.DTYPES, f'one of {inputs.DTYPES}')
-    known = ('float32', 'float64')
-    _need(self, 'param_dtype', self.param_dtype in known, f'one of {known}')
+    trunk.need(self, 'channels', fits, f'a multiple of {2 * self.partial}')
     chooses = space.has_none or self.edge_normalisation
     wanted = f"True, for space {self.space!r} has no 'none'"
-    _need(self, 'edge_normalisation', chooses, wanted)
+    trunk.need(self, 'edge_normalisation', chooses, wanted)
 
   @property
   def min_samples(self) -> int:
@@ -247,8 +241,3 @@ class Supernet(nnx.Module):
 def stem_channels(config) -> int:
   """Channels of the two states that the stem makes."""
   return config.channels * config.stem_multiplier
-
-
-def _need(config, name: str, fulfilled: bool, wanted: str):
-  if not fulfilled:
-    raise ValueError(f'{name}={getattr(config, name)!r}: needs {wanted}')

@@ -9,13 +9,15 @@ from collections.abc import Callable, Mapping
 import jax
 from flax import nnx
 
-from jaxspoof.models import layers, units
+from jaxspoof.models import heads, layers, units
 from jaxspoof.models.cell import Cell, CellSpec, ConvUnit, Edge, Mix
 from jaxspoof.models.units import Norms
 from jaxspoof.search_spaces import Space
 
 Wiring = tuple[tuple[Edge, ...], tuple[int, ...]]  # edges, states to stack
 MIN_CELLS = 3
+DTYPES = ('float32', 'bfloat16', 'float64')
+PARAM_DTYPES = ('float32', 'float64')
 
 
 def reductions(num_cells: int) -> tuple[int, int]:
@@ -23,13 +25,31 @@ def reductions(num_cells: int) -> tuple[int, int]:
   return num_cells // 3, 2 * num_cells // 3
 
 
-def need_cells(num_cells: int) -> None:
-  """Raises ValueError if there are fewer cells than the reductions need."""
-  if num_cells < MIN_CELLS:
+def check(config) -> None:
+  """Refuses what can work neither in a supernet nor in a derived network.
+
+  Args:
+    config: a `SupernetConfig` or a `LightDartsConfig`.
+
+  Raises:
+    ValueError: names the field, its value and what it needs.
+  """
+  if config.num_cells < MIN_CELLS:
     raise ValueError(
-      f'num_cells={num_cells}: two reduction cells and a normal one need at '
-      f'least {MIN_CELLS} cells'
+      f'num_cells={config.num_cells}: two reduction cells and a normal one '
+      f'need at least {MIN_CELLS} cells'
     )
+  heads.check(config.head, config.classes)
+  need(config, 'stem_multiplier', config.stem_multiplier > 0, 'at least 1')
+  need(config, 'dropout', 0 <= config.dropout < 1, 'a rate in [0, 1)')
+  for name, known in (('dtype', DTYPES), ('param_dtype', PARAM_DTYPES)):
+    need(config, name, getattr(config, name) in known, f'one of {known}')
+
+
+def need(config, name: str, fulfilled: bool, wanted: str) -> None:
+  """Raises ValueError about a field of a config unless that is fulfilled."""
+  if not fulfilled:
+    raise ValueError(f'{name}={getattr(config, name)!r}: needs {wanted}')
 
 
 def layout(

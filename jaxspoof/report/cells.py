@@ -5,7 +5,7 @@ import re
 
 from matplotlib.patches import Arc
 
-from jaxspoof.genotype import KEPT, Genotype
+from jaxspoof.files import write_atomically
 from jaxspoof.report.drawing import (
   INK,
   MUTED,
@@ -16,7 +16,7 @@ from jaxspoof.report.drawing import (
 )
 from jaxspoof.report.markup import Html
 from jaxspoof.report.style import CSS
-from jaxspoof.scores import write_atomically
+from jaxspoof.search_spaces.genotype import KEPT, Genotype
 
 KINDS = {'conv': SERIES[0], 'pool': SERIES[2], 'skip': SERIES[3]}
 OTHER = SERIES[1]

@@ -4,7 +4,7 @@ import pathlib
 
 import numpy as np
 
-from jaxspoof import workdir as workdir_lib
+from jaxspoof.files import write_atomically
 from jaxspoof.metrics import clustered, scorecard
 from jaxspoof.report import charts
 from jaxspoof.report.markup import (
@@ -18,7 +18,7 @@ from jaxspoof.report.markup import (
 )
 from jaxspoof.report.page import document
 from jaxspoof.report.run import ReportError, Run, aligned, load, speakers
-from jaxspoof.scores import write_atomically
+from jaxspoof.training import workdir as workdir_lib
 
 RESAMPLES = 1000
 

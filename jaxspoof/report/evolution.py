@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxspoof.genotype import edges_of
 from jaxspoof.report.drawing import (
   BONAFIDE,
   INK,
@@ -14,6 +13,7 @@ from jaxspoof.report.drawing import (
   picture,
 )
 from jaxspoof.report.markup import Html
+from jaxspoof.search_spaces.genotype import edges_of
 
 # As many operations as the largest space has can be told apart.
 LINES = [*((c, '-') for c in (*SERIES, BONAFIDE, SPOOF, INK, MUTED))]

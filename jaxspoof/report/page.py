@@ -2,11 +2,11 @@
 
 import pathlib
 
+from jaxspoof.files import write_atomically
 from jaxspoof.report import background, decisions, naming, results
 from jaxspoof.report.markup import Html, element, join, percent
 from jaxspoof.report.run import Run, load
 from jaxspoof.report.style import CSS
-from jaxspoof.scores import write_atomically
 
 PARTS = (
   naming.figures,

@@ -13,7 +13,7 @@ from jaxspoof.report.markup import (
   table,
 )
 from jaxspoof.report.run import Run
-from jaxspoof.scores import Scores
+from jaxspoof.score_files.scores import Scores
 
 
 def header(run: Run) -> Html:

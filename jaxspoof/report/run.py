@@ -7,9 +7,9 @@ import pathlib
 
 import numpy as np
 
-from jaxspoof import protocols
-from jaxspoof import scores as score_files
 from jaxspoof.metrics.eer import Eer, eer_of
+from jaxspoof.score_files import protocols
+from jaxspoof.score_files import scores as scores_lib
 
 NUMBER = (int, float)
 SUMMARY = {
@@ -51,7 +51,7 @@ class Run:
   lines: list[dict]
   metrics: dict | None
   cost: dict | None
-  scores: dict[str, score_files.Scores]
+  scores: dict[str, scores_lib.Scores]
   rates: dict[str, Eer]
   recognition: dict | None
   notes: list[str]
@@ -103,7 +103,7 @@ def load(workdir) -> Run:
     )
   lines = metric_lines(workdir / 'metrics.jsonl', notes)
   scores = {
-    path.name.removesuffix('.gz').removesuffix('.txt'): score_files.read(path)
+    path.name.removesuffix('.gz').removesuffix('.txt'): scores_lib.read(path)
     for pattern in ('*.txt', '*.txt.gz')
     for path in sorted((workdir / 'scores').glob(pattern))
   }
@@ -130,7 +130,7 @@ def checked_folder(workdir) -> pathlib.Path:
   return workdir
 
 
-def _rate(trials: score_files.Scores, split: str) -> Eer:
+def _rate(trials: scores_lib.Scores, split: str) -> Eer:
   try:
     return eer_of(trials.scores, trials.label)
   except ValueError as error:
@@ -239,13 +239,13 @@ def speakers(split: str, run: Run, utterance) -> np.ndarray | None:
   return None if np.all(speaker == '-') else speaker
 
 
-def aligned(split: str, runs: dict[str, Run]) -> dict[str, score_files.Scores]:
+def aligned(split: str, runs: dict[str, Run]) -> dict[str, scores_lib.Scores]:
   """Scores of all runs in the order of the first; the same trials."""
-  aligned: dict[str, score_files.Scores] = {}
+  aligned: dict[str, scores_lib.Scores] = {}
   for name, run in runs.items():
     trials = run.scores[split]
     order = np.argsort(trials.utterance)
-    aligned[name] = score_files.Scores(*(column[order] for column in trials))
+    aligned[name] = scores_lib.Scores(*(column[order] for column in trials))
     first_name, first = next(iter(aligned.items()))
     for field in ('utterance', 'label', 'attack'):
       ours, theirs = (getattr(t, field) for t in (first, aligned[name]))

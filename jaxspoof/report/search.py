@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 
 from jaxspoof import search_spaces
-from jaxspoof.genotype import KINDS, Genotype
+from jaxspoof.files import write_atomically
 from jaxspoof.report import background, cells, evolution
 from jaxspoof.report.markup import (
   Html,
@@ -24,7 +24,7 @@ from jaxspoof.report.run import (
   json_object,
   metric_lines,
 )
-from jaxspoof.scores import write_atomically
+from jaxspoof.search_spaces.genotype import KINDS, Genotype
 
 CURVES = (
   # key, title, whether it is measured once an epoch, factor

@@ -4,7 +4,7 @@ import json
 import pathlib
 from typing import Any
 
-from jaxspoof.genotype import KINDS, Genotype
+from jaxspoof.files import write_atomically
 from jaxspoof.report import cells
 from jaxspoof.report.markup import (
   Html,
@@ -17,7 +17,7 @@ from jaxspoof.report.markup import (
 )
 from jaxspoof.report.page import document
 from jaxspoof.report.run import ReportError, json_object
-from jaxspoof.scores import write_atomically
+from jaxspoof.search_spaces.genotype import KINDS, Genotype
 
 NAMES = {
   'found': 'found by the search',

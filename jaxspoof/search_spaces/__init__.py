@@ -1,8 +1,9 @@
 """Search spaces of DARTS as data: which operations an edge chooses from.
 
 An operation is a chain of units, a pooling, or neither; a space is a list of
-operations with the conventions of the networks made of them. To add an
-operation, make an entry in `OPERATIONS`, name it in a space, and test it.
+operations with the conventions of the networks made of them. What a search
+chooses is a `genotype`, cells as data. To add an operation, make an entry in
+`OPERATIONS`, name it in a space, and test it.
 
 `darts` and `raw` are those of published papers. `light` is ours: Light-DARTS
 (Wang et al. 2022, arXiv 2208.09618) has no public implementation, and its list

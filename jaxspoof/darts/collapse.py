@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from jaxspoof import architecture, search_spaces
-from jaxspoof.genotype import KINDS, Genotype
+from jaxspoof import search_spaces
+from jaxspoof.darts import architecture
 from jaxspoof.models.cell import INPUTS, chain
+from jaxspoof.search_spaces.genotype import KINDS, Genotype
 
 # DARTS+ (Liang et al. 2019) stops a search at the second skip connection of a
 # normal cell; P-DARTS (Chen et al., ICCV 2019) lets a cell have two at most.

@@ -9,7 +9,7 @@ import math
 import pathlib
 from collections.abc import Iterator
 
-from jaxspoof.scores import KEYS, LISTED, ScoreFileError
+from jaxspoof.score_files.scores import KEYS, LISTED, ScoreFileError
 
 
 class Problems:

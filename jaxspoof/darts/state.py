@@ -1,4 +1,4 @@
-"""State of an architecture search as a value; `state.py` for two levels."""
+"""State of a search as a value; `training.state` for two levels."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ import optax
 from flax import nnx
 
 from jaxspoof.models.supernet import Arch
-from jaxspoof.state import Tree
+from jaxspoof.training.state import Tree
 
 
 @flax.struct.dataclass

@@ -10,12 +10,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from jaxspoof import workdir as workdir_lib
 from jaxspoof.data import classes as classes_lib
 from jaxspoof.data import pipeline
 from jaxspoof.losses import Loss
 from jaxspoof.metrics import eer as eer_lib
 from jaxspoof.metrics import recognition
+from jaxspoof.training import workdir as workdir_lib
 
 
 @dataclasses.dataclass(frozen=True)

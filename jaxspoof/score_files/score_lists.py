@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxspoof import columns
-from jaxspoof.protocols import Protocol
-from jaxspoof.scores import ScoreFileError
+from jaxspoof.score_files import columns
+from jaxspoof.score_files.protocols import Protocol
+from jaxspoof.score_files.scores import ScoreFileError
 
 LAYOUTS = {
   2: ('utterance', 'score'),

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
-from jaxspoof import state as state_lib
+from jaxspoof.training import state as state_lib
 
 _policies = ocp.training.preservation_policies
 WEIGHTS = 'weights.npz'

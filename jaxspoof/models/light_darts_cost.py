@@ -18,15 +18,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxspoof import genotype as genotype_lib
 from jaxspoof import search_spaces
 from jaxspoof.frontends import sinc
-from jaxspoof.genotype import KEPT, KINDS
 from jaxspoof.models import heads, inputs, relaxation, trunk, units
 from jaxspoof.models.cell import INPUTS, CellSpec, chain
 from jaxspoof.models.light_darts import LightDartsConfig, derived
 from jaxspoof.models.supernet import SupernetConfig, stem_channels
 from jaxspoof.search_spaces import OPERATIONS, Space, Unit
+from jaxspoof.search_spaces import genotype as genotype_lib
+from jaxspoof.search_spaces.genotype import KEPT, KINDS
 
 COSTS = ('macs', 'parameters')
 

@@ -10,9 +10,9 @@ import time
 import jax
 
 from jaxspoof import models
-from jaxspoof import sharding as sharding_lib
-from jaxspoof import state as state_lib
 from jaxspoof.config import RunConfig
+from jaxspoof.training import sharding as sharding_lib
+from jaxspoof.training import state as state_lib
 
 PACKAGES = (
   'jaxspoof',

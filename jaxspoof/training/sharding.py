@@ -71,6 +71,33 @@ def check_batch(batch: int, shardings: Shardings, field: str) -> None:
     )
 
 
+def jit(
+  step,
+  shardings: Shardings,
+  *,
+  replicated: int,
+  batches: int = 1,
+  donate: bool = False,
+):
+  """`jax.jit` of a step on the global batch.
+
+  Args:
+    step: function of so many replicated arguments, then so many batches; what
+      it returns is replicated.
+    shardings: the mesh.
+    replicated: number of the former.
+    batches: number of the latter.
+    donate: the memory of the first argument may be reused for the result.
+  """
+  return jax.jit(
+    step,
+    donate_argnums=0 if donate else (),
+    in_shardings=(shardings.replicated,) * replicated
+    + (shardings.batch,) * batches,
+    out_shardings=shardings.replicated,
+  )
+
+
 def put_batch(batch: dict, shardings: Shardings) -> dict:
   """Moves this host's part of a batch (numpy) to its devices."""
   return {

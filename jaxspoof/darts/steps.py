@@ -3,7 +3,7 @@
 A step of the search is two: `arch_step` moves the architecture by a batch of
 the validation half, then `weight_step` the weights by one of the training half
 (Liu et al. 2019, algorithm 1). Epochs of warm-up leave the first out. As in
-`steps.py` the code is that of one device on the global batch.
+`training.steps` the code is that of one device on the global batch.
 """
 
 import dataclasses
@@ -13,10 +13,13 @@ import jax
 import optax
 from flax import nnx
 
-from jaxspoof import architecture, bilevel, losses, search_state, steps
-from jaxspoof import sharding as sharding_lib
-from jaxspoof import state as state_lib
-from jaxspoof.search_state import SearchState
+from jaxspoof import bilevel, losses
+from jaxspoof.darts import architecture
+from jaxspoof.darts import state as search_state
+from jaxspoof.darts.state import SearchState
+from jaxspoof.training import sharding as sharding_lib
+from jaxspoof.training import state as state_lib
+from jaxspoof.training.steps import inputs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +29,7 @@ class Levels:
   Attributes:
     graphdef: of the supernet.
     loss: of logits [B, 2] and labels [B].
-    cost: `architecture -> scalar`, see `search_cost.normalised`.
+    cost: `architecture -> scalar`, see `light_darts_cost.normalised`.
     temperature: `step -> scalar`, of the softmax over operations.
     w_tx: optimiser of the weights.
     a_tx: optimiser of the architecture.
@@ -71,7 +74,7 @@ class Levels:
         gumbel=jax.random.fold_in(key, 2),
       )
       logits = model(
-        **steps.inputs(batch),
+        **inputs(batch),
         rngs=rngs,
         temperature=temperature,
         gumbel=self.gumbel,
@@ -122,11 +125,8 @@ def make_arch_step(levels: Levels, shardings: sharding_lib.Shardings):
     )
     return state, {**found.aux, 'grad_norm': optax.tree.norm(found.grads)}
 
-  return jax.jit(
-    arch_step,
-    donate_argnums=0,
-    in_shardings=(shardings.replicated, shardings.batch, shardings.batch),
-    out_shardings=shardings.replicated,
+  return sharding_lib.jit(
+    arch_step, shardings, replicated=1, batches=2, donate=True
   )
 
 
@@ -150,38 +150,25 @@ def make_weight_step(levels: Levels, shardings: sharding_lib.Shardings):
     )
     return state, {'loss': value, 'grad_norm': optax.tree.norm(grads)}
 
-  return jax.jit(
-    weight_step,
-    donate_argnums=0,
-    in_shardings=(shardings.replicated, shardings.batch),
-    out_shardings=shardings.replicated,
-  )
+  return sharding_lib.jit(weight_step, shardings, replicated=1, donate=True)
 
 
 def make_eval_step(levels: Levels, shardings: sharding_lib.Shardings):
   """Returns `eval_step((weights, arch, step), batch_stats, batch)`.
 
   Gives (index, mask, logits), [B], [B] and [B, 2], replicated, as
-  `steps.make_eval_step` does; the operations are mixed without noise.
+  `training.steps.make_eval_step` does; the operations are mixed without noise.
   """
 
   def eval_step(trained, batch_stats, batch):
     weights, arch, step = trained
     model = search_state.merge(levels.graphdef, weights, arch, batch_stats)
     logits = state_lib.eval_view(model)(
-      **steps.inputs(batch), temperature=levels.temperature(step)
+      **inputs(batch), temperature=levels.temperature(step)
     )
     return batch['index'], batch['mask'], logits
 
-  return jax.jit(
-    eval_step,
-    in_shardings=(
-      shardings.replicated,
-      shardings.replicated,
-      shardings.batch,
-    ),
-    out_shardings=shardings.replicated,
-  )
+  return sharding_lib.jit(eval_step, shardings, replicated=2)
 
 
 def make_describe(levels: Levels, shardings: sharding_lib.Shardings):

@@ -1,16 +1,16 @@
 """The folder of a run: whose it is, and how files get into it."""
 
 import json
-import os
 import pathlib
 import shutil
 from collections.abc import Sequence
 
 import numpy as np
 
-from jaxspoof import protocols, scores
-from jaxspoof import sharding as sharding_lib
+from jaxspoof import files
 from jaxspoof.data import audio, decoders
+from jaxspoof.score_files import protocols, scores
+from jaxspoof.training import sharding as sharding_lib
 
 CLASSES = 'classes.json'
 DETECTION = ('spoof', 'bonafide')  # classes, in the order of the outputs
@@ -44,7 +44,7 @@ def claim(workdir: pathlib.Path, values: dict, first: bool) -> None:
       )
   elif first:
     workdir.mkdir(parents=True, exist_ok=True)
-    write_json(path, values)
+    files.write_json(path, values)
   sharding_lib.barrier('config')
 
 
@@ -67,7 +67,7 @@ def differences(old: dict, new: dict, prefix: str = '') -> list[str]:
 
 def keep_classes(workdir: pathlib.Path, classes: Sequence[str]) -> None:
   """Writes what the outputs of the run's model stand for, in their order."""
-  write_json(workdir / CLASSES, {'classes': list(classes)})
+  files.write_json(workdir / CLASSES, {'classes': list(classes)})
 
 
 def load_classes(workdir: pathlib.Path) -> tuple[str, ...]:
@@ -76,14 +76,6 @@ def load_classes(workdir: pathlib.Path) -> tuple[str, ...]:
   if not path.is_file():
     return DETECTION
   return tuple(json.loads(path.read_text())['classes'])
-
-
-def write_json(path: pathlib.Path, values: dict) -> None:
-  """Writes a JSON file whole or not at all."""
-  path.parent.mkdir(parents=True, exist_ok=True)
-  partial = path.with_name(path.name + '.partial')
-  partial.write_text(json.dumps(values, indent=2) + '\n')
-  os.replace(partial, path)
 
 
 def keep_scores(

@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxspoof import columns
-from jaxspoof.scores import KEYS, write_atomically
+from jaxspoof.files import write_atomically
+from jaxspoof.score_files import columns
+from jaxspoof.score_files.scores import KEYS
 
 FORMAT = 'lines SPEAKER UTTERANCE ENVIRONMENT SYSTEM KEY'
 

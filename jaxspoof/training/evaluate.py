@@ -3,9 +3,9 @@
 import jax
 import numpy as np
 
-from jaxspoof import sharding as sharding_lib
 from jaxspoof.config import DataConfig
 from jaxspoof.data import pipeline
+from jaxspoof.training import sharding as sharding_lib
 
 
 def outputs_of(

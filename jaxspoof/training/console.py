@@ -4,10 +4,10 @@ import pathlib
 
 import jax
 
-from jaxspoof import sharding as sharding_lib
-from jaxspoof import state as state_lib
-from jaxspoof.clock import Clock
 from jaxspoof.config import RunConfig
+from jaxspoof.training import sharding as sharding_lib
+from jaxspoof.training import state as state_lib
+from jaxspoof.training.clock import Clock
 
 
 def opening(

@@ -11,8 +11,8 @@ import jax
 import optax
 from flax import nnx
 
-from jaxspoof import sharding as sharding_lib
-from jaxspoof import state as state_lib
+from jaxspoof.training import sharding as sharding_lib
+from jaxspoof.training import state as state_lib
 
 
 def step_rngs(seed: int, step: jax.Array) -> nnx.Rngs:
@@ -72,12 +72,7 @@ def make_train_step(
     )
     return state, {'loss': value, 'grad_norm': optax.tree.norm(grads)}
 
-  return jax.jit(
-    train_step,
-    donate_argnums=0,
-    in_shardings=(shardings.replicated, shardings.batch),
-    out_shardings=shardings.replicated,
-  )
+  return sharding_lib.jit(train_step, shardings, replicated=1, donate=True)
 
 
 def make_eval_step(graphdef: nnx.GraphDef, shardings: sharding_lib.Shardings):
@@ -91,15 +86,7 @@ def make_eval_step(graphdef: nnx.GraphDef, shardings: sharding_lib.Shardings):
     outputs = state_lib.eval_view(model)(**inputs(batch))
     return batch['index'], batch['mask'], outputs
 
-  return jax.jit(
-    eval_step,
-    in_shardings=(
-      shardings.replicated,
-      shardings.replicated,
-      shardings.batch,
-    ),
-    out_shardings=shardings.replicated,
-  )
+  return sharding_lib.jit(eval_step, shardings, replicated=2)
 
 
 def add_to_average(state: state_lib.TrainState) -> state_lib.TrainState:
@@ -130,13 +117,4 @@ def make_stats_step(
     model(**inputs(batch), rngs=step_rngs(seed, count))
     return state_lib.batch_stats_of(model)
 
-  return jax.jit(
-    stats_step,
-    in_shardings=(
-      shardings.replicated,
-      shardings.replicated,
-      shardings.replicated,
-      shardings.batch,
-    ),
-    out_shardings=shardings.replicated,
-  )
+  return sharding_lib.jit(stats_step, shardings, replicated=3)

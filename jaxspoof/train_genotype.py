@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxspoof import train
-from jaxspoof.genotype import PUBLISHED, Genotype
 from jaxspoof.models.light_darts import DEFAULT
+from jaxspoof.search_spaces.genotype import PUBLISHED, Genotype
 
 
 def train_genotype(values: dict[str, Any], workdir: pathlib.Path) -> dict:

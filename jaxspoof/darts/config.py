@@ -11,9 +11,9 @@ from jaxspoof.config import (
   DataConfig,
   MeshConfig,
   check_splits,
+  job_section,
   section,
 )
-from jaxspoof.data import augment as augment_lib
 from jaxspoof.models.supernet import SupernetConfig
 
 # Under the root of Adam's second moment: keeps its derivative finite at 0.
@@ -164,23 +164,7 @@ def search_config(values: Mapping[str, Any]) -> SearchConfig:
     ValueError: an unknown or missing field, or a value that cannot be; names
       the field, the value and what was expected.
   """
-  values = dict(values)
-  values.pop('job', None)
-  values['data'] = dict(values.get('data', {}))
-  for name, kind in augment_lib.CONFIGS.items():
-    values['data'][name] = section(
-      kind, values['data'].get(name, {}), f'config.data.{name}'
-    )
-  sections = {
-    'data': DataConfig,
-    'weights': WeightsConfig,
-    'arch': ArchConfig,
-    'loss': losses.LossConfig,
-    'mesh': MeshConfig,
-  }
-  for name, kind in sections.items():
-    values[name] = section(kind, values.get(name, {}), f'config.{name}')
-  config = section(SearchConfig, values, 'config')
+  config = job_section(SearchConfig, values)
   check_splits(config.data)
   make_loss(config.loss)
   return config

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxspoof import columns
 from jaxspoof.metrics import tdcf
+from jaxspoof.score_files import columns
 
 FORMAT = 'CM_KEY ASV_KEY SCORE, ASV_KEY being target, nontarget or spoof'
 KINDS = ('target', 'nontarget', 'spoof')

@@ -9,11 +9,12 @@ KEY is bonafide or spoof; a higher SCORE is more bona fide.
 
 import gzip
 import math
-import os
 import pathlib
 from typing import NamedTuple
 
 import numpy as np
+
+from jaxspoof.files import write_atomically
 
 FORMAT = 'UTTERANCE SYSTEM KEY SCORE, KEY being bonafide or spoof'
 KEYS = {'spoof': 0, 'bonafide': 1}
@@ -159,26 +160,6 @@ class Errors:
         ]
       )
     )
-
-
-def write_atomically(path, text: str) -> None:
-  """Write a text file so that readers see the old one or the new one whole.
-
-  Args:
-    path: file to write, gzipped if its name ends in .gz; its folder is made.
-    text: content, stored as UTF-8.
-  """
-  path = pathlib.Path(path)
-  data = text.encode()
-  if path.suffix == '.gz':
-    data = gzip.compress(data, mtime=0)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  partial = path.with_name(f'{path.name}.{os.getpid()}.partial')
-  try:
-    partial.write_bytes(data)
-    os.replace(partial, path)
-  finally:
-    partial.unlink(missing_ok=True)
 
 
 def _open(path: pathlib.Path):

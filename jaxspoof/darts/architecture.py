@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxspoof import genotype
+from jaxspoof.search_spaces import genotype
 
 Arch = dict[str, dict[str, Any]]
 

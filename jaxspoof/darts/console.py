@@ -4,13 +4,13 @@ import pathlib
 
 import jax
 
-from jaxspoof import architecture
-from jaxspoof import sharding as sharding_lib
-from jaxspoof import state as state_lib
-from jaxspoof.clock import Clock
-from jaxspoof.console import duration
-from jaxspoof.search_config import SearchConfig
-from jaxspoof.search_state import SearchState
+from jaxspoof.darts import architecture
+from jaxspoof.darts.config import SearchConfig
+from jaxspoof.darts.state import SearchState
+from jaxspoof.training import sharding as sharding_lib
+from jaxspoof.training import state as state_lib
+from jaxspoof.training.clock import Clock
+from jaxspoof.training.console import duration
 
 
 def opening(

@@ -1,0 +1,32 @@
+"""Files that are written whole or not at all."""
+
+import gzip
+import json
+import os
+import pathlib
+from typing import Any
+
+
+def write_atomically(path, text: str) -> None:
+  """Write a text file so that readers see the old one or the new one whole.
+
+  Args:
+    path: file to write, gzipped if its name ends in .gz; its folder is made.
+    text: content, stored as UTF-8.
+  """
+  path = pathlib.Path(path)
+  data = text.encode()
+  if path.suffix == '.gz':
+    data = gzip.compress(data, mtime=0)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  partial = path.with_name(f'{path.name}.{os.getpid()}.partial')
+  try:
+    partial.write_bytes(data)
+    os.replace(partial, path)
+  finally:
+    partial.unlink(missing_ok=True)
+
+
+def write_json(path, values: dict[str, Any]) -> None:
+  """Write a JSON file in the same way."""
+  write_atomically(path, json.dumps(values, indent=2) + '\n')
