@@ -50,6 +50,8 @@ def paper() -> ml_collections.ConfigDict:
   model = dataclasses.asdict(SupernetConfig())
   model['features'] = ''  # the default of the space
   model['edge_normalisation'] = config_dict.placeholder(bool)  # likewise
+  for name in ('head', 'classes'):  # follow from the loss
+    del model[name]
   config.model = ml_collections.ConfigDict(model)
   config.data = common.data()
   config.data.batch = 64

@@ -7,6 +7,10 @@ below; a field that does not exist is an error that names its neighbours.
 
 import dataclasses
 import difflib
+import math
+import numbers
+import types
+import typing
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -133,7 +137,8 @@ def section(kind: type, values: Mapping[str, Any], where: str):
   A field that is a dataclass itself is a section within the section.
 
   Raises:
-    ValueError: a field that `kind` does not have, or one that is missing.
+    ValueError: a field that `kind` does not have, one that is missing, or a
+      value of another type.
   """
   fields = {field.name: field for field in dataclasses.fields(kind)}
   values = dict(values)
@@ -153,7 +158,36 @@ def section(kind: type, values: Mapping[str, Any], where: str):
     name: tuple(value) if isinstance(value, list) else value
     for name, value in values.items()
   }
+  for name, value in frozen.items():
+    if not _is(value, fields[name].type):
+      raise ValueError(
+        f'{where}.{name}={value!r}: expected {_words(fields[name].type)}'
+      )
   return kind(**frozen)
+
+
+def _is(value: Any, kind: Any) -> bool:
+  """Whether a value is of a field's type; of containers, whether it is one."""
+  if isinstance(kind, types.UnionType):
+    return any(_is(value, one) for one in kind.__args__)
+  if kind is Any:
+    return True
+  if value is None or isinstance(value, bool):
+    return type(value) is kind
+  if kind is float:
+    return isinstance(value, numbers.Real) and math.isfinite(value)
+  kind = numbers.Integral if kind is int else typing.get_origin(kind) or kind
+  return isinstance(value, kind)
+
+
+def _words(kind: Any) -> str:
+  """A field's type as a person says it."""
+  if isinstance(kind, types.UnionType):
+    return ' or '.join(_words(one) for one in kind.__args__)
+  words = {int: 'a whole number', float: 'a finite number', str: 'a text'}
+  words |= {bool: 'True or False', types.NoneType: 'None', tuple: 'a list'}
+  kind = typing.get_origin(kind) or kind
+  return words.get(kind, 'a section')
 
 
 def job_section(kind: type, values: Mapping[str, Any]):

@@ -6,8 +6,8 @@
   result.save('genotype.json')
   result.plot('cells.svg')
 
-It is the job of `configs/light_darts_search.py`, with the same files in its
-workdir, and goes on where it was stopped.
+It is the job of `configs/light_darts_search.py`, with the same settings and
+the same files in its workdir, and goes on where it was stopped.
 """
 
 import dataclasses
@@ -23,6 +23,10 @@ from jaxspoof.data.source import Source
 from jaxspoof.search_spaces.genotype import KINDS, Genotype
 
 RECORDS = 'records'  # what a corpus without a name is called
+FIELDS = ('audio', 'label', 'utterance', 'speaker', 'attack')  # of a record
+# What differs from the defaults of the sections in the job's config file.
+DATA = {'batch': 64, 'eval_batch': 64}
+LOSS = {'name': 'weighted_cross_entropy', 'weights': (0.1, 0.9)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,9 +53,11 @@ class SearchResult:
     self.genotype.save(path)
 
   def plot(self, path: str | os.PathLike) -> None:
-    """Draws both cells into an SVG file."""
+    """Draws both cells into an SVG file, a path that ends in `.svg`."""
     from jaxspoof.report import cells  # Imports matplotlib: only when needed.
 
+    if pathlib.Path(path).suffix.lower() != '.svg':
+      raise ValueError(f'{os.fspath(path)!r}: expected a file name with .svg')
     cells.save(
       path,
       [(f'{kind} cell', cells.cell(kind, self.genotype)) for kind in KINDS],
@@ -69,10 +75,11 @@ class SearchController:
     workdir: folder of the run; None makes one below the folder for temporary
       files, and `SearchResult.workdir` says which.
     **settings: fields of `SearchConfig` and, as dictionaries, of its sections:
-      `epochs=20, data={'batch': 16}, arch={'order': 'exact'}`.
+      `epochs=20, data={'batch': 16}, arch={'order': 'exact'}`. What is not
+      given is as in `configs/light_darts_search.py`, for a GPU.
 
   Raises:
-    ValueError: a setting that is unknown or cannot be; names it.
+    ValueError: a setting that is unknown, given twice or cannot be; names it.
   """
 
   def __init__(
@@ -84,10 +91,15 @@ class SearchController:
     workdir: str | os.PathLike | None = None,
     **settings: Any,
   ):
-    self._settings = dict(settings, cost_weight=cost_weight)
-    self._settings['model'] = dict(
-      settings.get('model', {}), space=search_space, num_cells=num_cells
-    )
+    model = {'space': search_space, 'num_cells': num_cells}
+    if twice := sorted({*model} & {*settings.get('model', {})}):
+      raise ValueError(
+        f'model sets {" and ".join(twice)}: expected search_space and '
+        'num_cells of SearchController instead'
+      )
+    model |= settings.get('model', {})
+    fields = {'loss': LOSS, **settings, 'model': model}
+    self._settings = dict(fields, cost_weight=cost_weight)
     self._workdir = workdir
     # What is wrong with the settings is said now, not when data is at hand.
     self._config = search_config(self._values(RECORDS))
@@ -108,8 +120,9 @@ class SearchController:
       data_dir: where corpora lie that are given by name.
 
     Raises:
-      ValueError: no such corpus or split, one class only, or too few speakers
-        to halve.
+      ValueError: no such corpus or split, a builder that is not prepared,
+        records that lack a field, one class only, or too few speakers to
+        halve.
     """
     from jaxspoof import programs, search  # Import TFDS, slowly.
 
@@ -128,7 +141,8 @@ class SearchController:
 
   def _values(self, name: str) -> dict[str, Any]:
     """The config as the job takes it: every field of every section."""
-    data = {'name': name, 'build': True, **self._settings.get('data', {})}
+    given = self._settings.get('data', {})
+    data = {'name': name, 'build': True, **DATA, **given}
     return {**self._settings, 'data': data}
 
 
@@ -171,7 +185,13 @@ class Records:
         f'the data set has no split {split!r}; it has '
         f'{", ".join(sorted(self.splits))}'
       )
-    return Source(self.splits[split], self.name, split)
+    records = self.splits[split]
+    if len(records) and (missing := {*FIELDS} - {*records[0]}):
+      raise ValueError(
+        f'the records of split {split!r} lack {", ".join(sorted(missing))}: '
+        f'expected the fields {", ".join(FIELDS)}'
+      )
+    return Source(records, self.name, split)
 
 
 def _opened(dataset: Any, train: str, dev: str) -> tuple[str, Records | None]:
@@ -180,6 +200,11 @@ def _opened(dataset: Any, train: str, dev: str) -> tuple[str, Records | None]:
     return dataset, None
   if hasattr(dataset, 'as_data_source'):
     name = dataset.info.full_name
+    if not dataset.is_prepared():
+      raise ValueError(
+        f'builder {name} is not prepared: nothing in {dataset.data_path}; '
+        'build the corpus first, or give its name'
+      )
     known = dataset.info.splits
     names = [
       split for split in (train, dev) if split.partition('[')[0] in known

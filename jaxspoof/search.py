@@ -16,13 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxspoof import files, report, train
+from jaxspoof import files, losses, report, train
 from jaxspoof.darts import architecture, collapse, console, steps
 from jaxspoof.darts import state as state_lib
 from jaxspoof.darts.config import (
   SearchConfig,
   arch_optimiser,
-  make_loss,
   search_config,
   supernet_config,
   weights_optimiser,
@@ -88,7 +87,11 @@ def search(
   watched = {'valid': arch_half}
   if config.data.dev:
     watched['dev'] = splits.open(config.data.dev)
-  labels = {name: pipeline.trials(s).label for name, s in watched.items()}
+  labels = {}
+  for name, records in watched.items():
+    known = pipeline.trials(records)
+    DETECTION.check(known, pipeline.name_of(records))
+    labels[name] = known.label
   epoch_steps = len(weight_half) // config.data.batch
   if not epoch_steps:
     raise ValueError(
@@ -222,7 +225,7 @@ def search(
     files.write_json(workdir / 'cost.json', costs)
     files.write_json(workdir / 'metrics.json', result)
     page = report.write(workdir)
-    print(console.closing(result, workdir, page))
+    print(console.closing(config, result, workdir, page))
   sharding_lib.barrier('end')
   return result
 
@@ -246,7 +249,7 @@ def make_levels(
   )
   levels = steps.Levels(
     graphdef=graphdef,
-    loss=make_loss(config.loss),
+    loss=losses.make(config.loss),
     cost=lambda arch: light_darts_cost.normalised(
       model_config, arch, config.data.samples
     )[config.cost],

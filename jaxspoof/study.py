@@ -42,7 +42,8 @@ class StudyConfig:
     train: config of the training of each cell, as of `configs/light_darts.py`;
       its genotype is the hand-made default.
     search: config of the search that finds the cells.
-    genotype: file of cells that were found before; '' searches first.
+    genotype: file of cells that were found before, or the name of published
+      ones; '' searches first.
     random: number of random cells.
     seeds: each cell is trained with each of them.
     tolerance: by which share the MACs of a random cell may differ.
@@ -88,12 +89,13 @@ def study(values: dict[str, Any], workdir: pathlib.Path) -> dict[str, Any]:
   training = dict(config.train)
   default = train_genotype.find(training.pop('genotype'))
   data = run_config(with_cells(training, default, 0)).data
+  if config.genotype:
+    found = train_genotype.find(config.genotype)
+    train.shortest_clip(run_config(with_cells(training, found, 0)))
   workdir_lib.claim(workdir, values, True)
 
   # --------------------------------------------------------------- cells ---
-  if config.genotype:
-    found = Genotype.load(config.genotype)
-  else:
+  if not config.genotype:
     search.search(dict(config.search), workdir / 'search')
     found = Genotype.load(workdir / 'search' / search.GENOTYPE)
   cells = {FOUND: found, DEFAULT: default}

@@ -71,6 +71,7 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
   dev_source = splits.open(config.data.dev)
   dev_trials = pipeline.trials(dev_source)
   task = make_task(config, train_source)
+  task.check(dev_trials, pipeline.name_of(dev_source))
   loss = losses.make(config.loss, len(task.classes))
   if first:
     workdir_lib.keep_classes(workdir, task.classes)

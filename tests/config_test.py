@@ -132,6 +132,24 @@ def test_unknown_field_of_a_section_is_refused():
     config_lib.run_config(values)
 
 
+@pytest.mark.parametrize(
+  ('values', 'message'),
+  [
+    (dict(batch='8'), "config.data.batch='8': expected a whole number"),
+    (dict(batch=8.5), 'config.data.batch=8.5: expected a whole number'),
+    (dict(batch=True), 'config.data.batch=True: expected a whole number'),
+    (dict(balanced=1), 'config.data.balanced=1: expected True or False'),
+    (dict(data_dir=3), 'config.data.data_dir=3: expected a text or None'),
+    (dict(eval='eval'), "config.data.eval='eval': expected a list"),
+  ],
+)
+def test_a_value_of_another_type_is_refused(values, message):
+  with pytest.raises(ValueError, match=message):
+    config_lib.section(
+      config_lib.DataConfig, {'name': 'quickstart', **values}, 'config.data'
+    )
+
+
 def test_missing_field_is_named():
   values = load().to_dict()
   del values['data']['name']

@@ -5,14 +5,6 @@ import pathlib
 
 # Before JAX starts: the suite runs on four virtual CPU devices.
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
-# They share two cores with other workers: XLA ends the process where one of
-# them has waited for the others for 40 seconds.
-os.environ['XLA_FLAGS'] = ' '.join(
-  [
-    '--xla_cpu_collective_call_terminate_timeout_seconds=600',
-    os.environ.get('XLA_FLAGS', ''),
-  ]
-)
 
 import jax
 import pytest

@@ -87,7 +87,7 @@ def test_the_only_operation_that_sees_it_is_chosen(order):
 
   def leaders():
     rows = architecture.leading(state.arch, RAW.operations)['normal']
-    return [(operation, share) for _, _, operation, share in rows]
+    return [(operation, share) for _, _, operation, share, _ in rows]
 
   assert all(operation != NECESSARY for operation, _ in leaders())
   rng = np.random.default_rng(0)

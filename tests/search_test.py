@@ -1,19 +1,23 @@
 """The search job: kill and resume, cost, interface, report, bad input."""
 
+import contextlib
+import dataclasses
 import json
 import os
 import re
+import shlex
 import sys
 
 import jax
 import numpy as np
 import pytest
 
-from jaxspoof import report, search, search_spaces
-from jaxspoof.darts import collapse
+from jaxspoof import overrides, report, search, search_spaces
+from jaxspoof.darts import architecture, collapse, console
 from jaxspoof.darts.config import search_config, supernet_config
 from jaxspoof.data import pipeline
 from jaxspoof.light_darts import SearchController, load
+from jaxspoof.report import evolution
 from jaxspoof.search_spaces.genotype import Genotype
 from jaxspoof.training import sharding
 from jaxspoof.training.checkpoint import Checkpoints
@@ -28,9 +32,11 @@ SETTINGS = dict(
   data=dict(batch=8, eval_batch=16, samples=4_000, eval_samples=4_000),
   weights=dict(optimizer='adam', learning_rate=3e-3),
   arch=dict(warmup_epochs=1, learning_rate=0.1),
+  loss=dict(name='weighted_cross_entropy', weights=()),
   mesh=dict(devices=1),
 )
 RECORD = dict(audio=b'', utterance='u', attack='-')
+RECORD_OF_TWO = dict(audio=b'', utterance='u', label=1)
 
 
 @pytest.fixture(scope='module', autouse=True)
@@ -70,6 +76,8 @@ def test_a_search_leaves_what_its_interface_says(finished, tmp_path):
   finished.save(tmp_path / 'genotype.json')
   assert Genotype.load(tmp_path / 'genotype.json') == finished.genotype
   finished.plot(tmp_path / 'cells.svg')
+  with pytest.raises(ValueError, match=r"cells.png': expected .* with .svg"):
+    finished.plot(tmp_path / 'cells.png')
   drawn = (tmp_path / 'cells.svg').read_text()
   assert drawn.startswith('<svg') and 'var(' not in drawn
   for operation, _ in (*finished.genotype.normal, *finished.genotype.reduce):
@@ -215,7 +223,7 @@ def test_a_large_cost_weight_ends_in_a_smaller_network(
   said = capsys.readouterr().out
   operations = '|'.join(search_spaces.space('light').operations)
   lines = re.findall(
-    rf'(normal|reduce) node 2 from 0: ({operations}) \d+%, 1:', said
+    rf'(normal|reduce) node 2 from 0 \(\d+%\): ({operations}) \d+%, 1 ', said
   )
   assert len(lines) == 2 * 3
 
@@ -264,6 +272,80 @@ def test_settings_of_the_architecture_reach_the_supernet(gumbel):
   assert levels.entropy_weight == 0.5
 
 
+def test_a_controller_and_the_command_search_alike():
+  file = overrides.load('configs/light_darts_search.py').to_dict()
+  ours, theirs = SearchController()._config, search_config(file)
+  free = {'name': '', 'build': False, 'workers': 0}
+  ours, theirs = (
+    dataclasses.replace(c, model={}, data=dataclasses.replace(c.data, **free))
+    for c in (ours, theirs)
+  )
+  assert ours == theirs
+  assert supernet_config(SearchController()._config) == supernet_config(
+    search_config(file)
+  )
+
+
+@pytest.mark.parametrize('loss', ['p2sgrad', 'oc_softmax', 'aam_softmax'])
+def test_the_head_of_a_supernet_follows_from_its_loss(loss):
+  config = search_config(
+    {
+      'model': {**SETTINGS['model'], 'num_cells': 3},
+      'data': {'name': 'none', **SETTINGS['data']},
+      'loss': {'name': loss},
+    }
+  )
+  levels, state = search.make_levels(
+    config, supernet_config(config), 2, 6, sharding.make(1)
+  )
+  batch = {'wave': np.ones((2, 4_000), np.float32), 'label': np.arange(2)}
+  gradient = jax.grad(levels.val_loss(state), has_aux=True)
+  grads, aux = jax.eval_shape(gradient, state.weights, state.arch, batch)
+  assert aux['loss'].shape == () and 'output' in grads
+
+
+# ------------------------------------------------------------ what is said ---
+def test_the_log_tells_the_weights_of_edges_where_they_have_some():
+  alpha = np.log([[0.25, 0.75], [0.5, 0.5]])
+  rows = {'alpha': alpha, 'beta': np.log([0.9, 0.1])}
+  said = console.leading({'normal': rows}, ('none', 'conv'))
+  assert said == '  normal node 2 from 0 (90%): conv 75%, 1 (10%): none 50%'
+  said = console.leading({'normal': {'alpha': alpha}}, ('none', 'conv'))
+  assert said == '  normal node 2 from 0: conv 75%, 1: none 50%'
+  assert set(architecture.as_lists({'normal': rows})['normal']) == {*rows}
+
+
+def test_the_page_draws_the_weights_of_edges_where_they_have_some():
+  alpha, beta = np.full((3, 2, 2), 0.5), np.full((3, 2), 0.5)
+  with_beta = evolution.of_cell('normal', [1, 2, 3], alpha, 'ab', beta)
+  assert 'the edge itself' in with_beta
+  without = evolution.of_cell('normal', [1, 2, 3], alpha, 'ab')
+  assert 'the edge itself' not in without
+
+
+@pytest.mark.parametrize('variant', ['quickstart', ''])
+def test_what_to_try_next_is_a_command_that_loads(variant, tmp_path):
+  """And trains a network of the sizes that were searched with."""
+  values = overrides.load(f'configs/light_darts_search.py:{variant}')
+  values.model.channels = 4
+  values.data.name = 'wav_folder/mine' if not variant else 'quickstart'
+  config = search_config(values.to_dict())
+  words = shlex.split(console.training(config, tmp_path / 'genotype.json'))
+  assert words[:2] == ['python', 'run.py']
+  file, *changes = (word.partition('--config')[2] for word in words[2:])
+  training = overrides.load(file.removeprefix('='))
+  for change in changes:
+    name, _, value = change.removeprefix('.').partition('=')
+    overrides.check_path(training, name)
+    with contextlib.suppress(ValueError):
+      value = int(value)
+    training.update_from_flattened_dict({name: value})
+  assert training.genotype == str(tmp_path / 'genotype.json')
+  assert training.data.name == config.data.name
+  for name in ('num_cells', 'channels'):
+    assert training.model[name] == config.model[name]
+
+
 # --------------------------------------------------------------- bad input ---
 @pytest.mark.parametrize(
   ('changes', 'message'),
@@ -288,7 +370,12 @@ def test_settings_of_the_architecture_reach_the_supernet(gumbel):
     (dict(arch=dict(ordr='first')), "config.arch.ordr: did you mean 'order'"),
     (dict(epoch=3), "unknown config field config.epoch: did you mean 'epochs'"),
     (dict(data=dict(padded=True)), 'data.padded=True: a supernet takes clips'),
-    (dict(loss=dict(name='p2sgrad')), "loss.name='p2sgrad' takes the outputs"),
+    (dict(model=dict(head='cosine')), 'config.model sets head: these follow'),
+    (dict(model=dict(num_cells=4)), 'model sets num_cells: expected search_sp'),
+    (dict(num_cells='8'), "config.model.num_cells='8': expected a whole numb"),
+    (dict(num_cells=3.5), 'config.model.num_cells=3.5: expected a whole num'),
+    (dict(cost_weight=None), 'config.cost_weight=None: expected a finite num'),
+    (dict(cost_weight=np.inf), 'config.cost_weight=inf: expected a finite nu'),
     (dict(model=dict(node=2)), "config.model.node: did you mean 'nodes'"),
     (dict(cost='flops'), "cost='flops': expected one of macs, parameters"),
     (dict(data=dict(eval=('train',))), "data.train='train' and data.eval="),
@@ -323,6 +410,11 @@ def test_data_sets_that_cannot_be_searched_on_are_refused(tmp_path, corpus):
     controller(tmp_path / 'c').train_search({'dev': train})
   with pytest.raises(ValueError, match='dataset is int: expected the name of'):
     controller(tmp_path / 'd').train_search(3)
+  with pytest.raises(ValueError, match="of split 'train' lack attack, speaker"):
+    controller(tmp_path / 'd').train_search([RECORD_OF_TWO] * 3)
+  message = 'dev holds .* trials, none of them bona fide: an EER needs both'
+  with pytest.raises(ValueError, match=message):
+    controller(tmp_path / 'd').train_search({'train': train, 'dev': spoof})
   with pytest.raises(ValueError, match='data.batch=64 is larger than the 1'):
     controller(
       tmp_path / 'e', data={**SETTINGS['data'], 'batch': 64}

@@ -74,27 +74,29 @@ def shares(arch: Arch) -> dict[str, dict[str, np.ndarray]]:
 
 
 def as_lists(arch: Arch) -> dict[str, dict[str, list]]:
-  """The same for a line of JSON, to four digits."""
+  """The same for a line of JSON, to four digits; no beta where none is."""
   return {
-    cell: {name: value.round(4).tolist() for name, value in weights.items()}
+    cell: {name: weights[name].round(4).tolist() for name in sorted(arch[cell])}
     for cell, weights in shares(arch).items()
   }
 
 
 def leading(
   arch: Arch, operations: tuple[str, ...]
-) -> dict[str, list[tuple[int, int, str, float]]]:
+) -> dict[str, list[tuple[int, int, str, float, float]]]:
   """The operation of most weight on each edge.
 
   Returns:
-    By cell rows (node, input, operation, its weight), in the order of edges.
+    By cell rows (node, input, operation, its weight, the weight of the edge),
+    in the order of edges.
   """
   rows: dict[str, list] = {}
   for cell, weights in shares(arch).items():
-    edges = zip(_ends(weights['alpha']), weights['alpha'], strict=True)
+    ends, alpha_ExO = _ends(weights['alpha']), weights['alpha']
+    edges = zip(ends, alpha_ExO, weights['beta'].tolist(), strict=True)
     rows[cell] = [
-      (node, source, operations[int(w.argmax())], float(w.max()))
-      for (source, node), w in edges
+      (node, source, operations[int(w.argmax())], float(w.max()), edge)
+      for (source, node), w, edge in edges
     ]
   return rows
 

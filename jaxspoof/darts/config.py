@@ -6,7 +6,7 @@ from typing import Any
 
 import optax
 
-from jaxspoof import bilevel, losses
+from jaxspoof import bilevel, losses, models
 from jaxspoof.config import (
   DataConfig,
   MeshConfig,
@@ -15,6 +15,7 @@ from jaxspoof.config import (
   section,
 )
 from jaxspoof.models.supernet import SupernetConfig
+from jaxspoof.training.workdir import DETECTION
 
 # Under the root of Adam's second moment: keeps its derivative finite at 0.
 EPS_ROOT = 1e-12
@@ -113,7 +114,7 @@ class SearchConfig:
   """An architecture search.
 
   Attributes:
-    model: fields of the supernet's config.
+    model: fields of the supernet's config, but for `head` and `classes`.
     data: corpus, splits and batches; `train` is divided into two halves, `dev`
       is watched and decides nothing, None goes without; `eval` is not read.
     seed: of weights, halves, order, crops and dropout.
@@ -123,7 +124,7 @@ class SearchConfig:
       of the dearest one's, in the validation loss.
     weights: optimiser of the weights.
     arch: optimiser of the architecture.
-    loss: of both levels, one that takes logits.
+    loss: of both levels; the supernet's head follows from it.
     mesh: devices.
     checkpoint_every: steps between checkpoints; each epoch ends with one too.
     log_every: steps between lines of the log.
@@ -166,24 +167,15 @@ def search_config(values: Mapping[str, Any]) -> SearchConfig:
   """
   config = job_section(SearchConfig, values)
   check_splits(config.data)
-  make_loss(config.loss)
+  losses.make(config.loss)
   return config
 
 
 def supernet_config(config: SearchConfig) -> SupernetConfig:
   """The typed config of the supernet; ValueError names a wrong field."""
-  return section(SupernetConfig, config.model, 'config.model')
-
-
-def make_loss(config: losses.LossConfig) -> losses.Loss:
-  """The loss of both levels; ValueError if it does not take logits."""
-  loss = losses.make(config)
-  if loss.head != 'linear':
-    raise ValueError(
-      f'loss.name={config.name!r} takes the outputs of a {loss.head} head, '
-      'and a supernet has logits: expected weighted_cross_entropy or focal'
-    )
-  return loss
+  head = losses.make(config.loss).head
+  fields = models.fields(config.model, head, len(DETECTION))
+  return section(SupernetConfig, fields, 'config.model')
 
 
 def weights_schedule(config: WeightsConfig, steps: int) -> optax.Schedule:

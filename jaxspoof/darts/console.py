@@ -58,19 +58,25 @@ def progress(
 
 
 def leading(arch: architecture.Arch, operations: tuple[str, ...]) -> str:
-  """Which operation leads on each edge, and its share; a line for a node."""
+  """Which operation leads on each edge, and its share; a line for a node.
+
+  Where edges have weights of their own theirs stands first, in brackets.
+  """
   lines = []
   for cell, rows in sorted(architecture.leading(arch, operations).items()):
     by_node: dict[int, list[str]] = {}
-    for node, source, operation, share in rows:
-      words = f'{source}: {operation} {share:.0%}'
+    for node, source, operation, share, edge in rows:
+      weight = f' ({edge:.0%})' if 'beta' in arch[cell] else ''
+      words = f'{source}{weight}: {operation} {share:.0%}'
       by_node.setdefault(node, []).append(words)
     for node, words in by_node.items():
       lines.append(f'  {cell:>6} node {node} from {", ".join(words)}')
   return '\n'.join(lines)
 
 
-def closing(result: dict, workdir: pathlib.Path, page: pathlib.Path) -> str:
+def closing(
+  config: SearchConfig, result: dict, workdir: pathlib.Path, page: pathlib.Path
+) -> str:
   """The result in a few lines, and what to try next."""
   first, last = result['first_epoch'], result['last_epoch']
   size = result['derived']
@@ -86,7 +92,23 @@ def closing(result: dict, workdir: pathlib.Path, page: pathlib.Path) -> str:
     f'{size["macs"]["total"] / 1e6:,.1f} million MACs per clip',
     *(f'WARNING: {words}' for words in result['failures']),
     f'report: {page}',
-    'try next: python run.py --config=configs/light_darts.py '
-    f'--config.genotype={workdir / "genotype.json"}',
+    f'try next: {training(config, workdir / "genotype.json")}',
   ]
   return '\n'.join(lines)
+
+
+def training(config: SearchConfig, genotype: pathlib.Path) -> str:
+  """The command that trains the network a search ended in."""
+  own = config.data.name == 'quickstart'
+  words = ['python run.py --config=configs/light_darts.py']
+  words[0] += ':quickstart' if own else ''
+  words.append(f'--config.genotype={genotype}')
+  if not own:
+    words.append(f'--config.data.name={config.data.name}')
+  sizes = ('num_cells', 'channels', 'stem_multiplier', 'features')
+  words += [
+    f'--config.model.{name}={config.model[name]}'
+    for name in sizes
+    if isinstance(config.model.get(name), int | str) and config.model[name]
+  ]
+  return ' '.join(words)

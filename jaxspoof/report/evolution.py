@@ -25,6 +25,7 @@ def of_cell(
   epochs: Sequence[int],
   alpha_KxExO: np.ndarray,
   operations: Sequence[str],
+  beta_KxE: np.ndarray | None = None,
 ) -> Html:
   """Weights of the operations of each edge, over K epochs.
 
@@ -33,6 +34,7 @@ def of_cell(
     epochs: [K].
     alpha_KxExO: weights between 0 and 1, of E edges and O operations.
     operations: names, [O].
+    beta_KxE: weights of the edges themselves, where they have some.
   """
   count = alpha_KxExO.shape[1]
   nodes = 1
@@ -40,7 +42,15 @@ def of_cell(
     nodes += 1
   edges = edges_of(nodes)
   rows = -(-count // COLUMNS)
-  highest = max(1e-9, float(alpha_KxExO.max()))
+  weights = [alpha_KxExO] if beta_KxE is None else [alpha_KxExO, beta_KxE]
+  highest = max(1e-9, *(float(w.max()) for w in weights))
+
+  def plot(place, values_K, color: str, style: str, name: str):
+    marker = 'o' if len(epochs) == 1 else None
+    place.plot(
+      epochs, values_K, color=color, linestyle=style, linewidth=1.2, label=name,
+      marker=marker,
+    )  # fmt: skip
 
   def draw(axes):
     figure = axes.figure
@@ -53,10 +63,9 @@ def of_cell(
     ):
       for k, name in enumerate(operations):
         color, style = LINES[k % len(LINES)]
-        place.plot(
-          epochs, alpha_KxExO[:, number, k], color=color, linestyle=style,
-          linewidth=1.2, label=name, marker='o' if len(epochs) == 1 else None,
-        )  # fmt: skip
+        plot(place, alpha_KxExO[:, number, k], color, style, name)
+      if beta_KxE is not None:
+        plot(place, beta_KxE[:, number], INK, ':', 'the edge itself')
       place.set_title(f'{source} to {node}')
       place.set_ylim(0, 1.05 * highest)
     handles, labels = next(iter(grid[:1])).get_legend_handles_labels()

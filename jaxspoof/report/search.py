@@ -189,11 +189,21 @@ def _evolution(run: Run) -> list[Html]:
   parts = []
   for kind in KINDS:
     alpha = np.array([line['arch'][kind]['alpha'] for line in lines])
-    drawn = evolution.of_cell(kind, epochs, alpha, space.operations)
-    words = (
-      'Weight of each operation (softmax of alpha) on each edge, by epoch; '
-      'an edge goes from one state to another, 0 and 1 are the inputs.'
+    beta, words = (
+      None,
+      (
+        'Weight of each operation (softmax of alpha) on each edge, by epoch; '
+        'an edge goes from one state to another, 0 and 1 are the inputs.'
+      ),
     )
+    if all('beta' in line['arch'][kind] for line in lines):
+      beta = np.array([line['arch'][kind]['beta'] for line in lines])
+      words += (
+        ' Dotted: the weight of the edge (softmax of beta over those of its '
+        'target). A node keeps the two edges whose product of both weights is '
+        'largest.'
+      )
+    drawn = evolution.of_cell(kind, epochs, alpha, space.operations, beta)
     parts.append(
       section(
         f'Weights of the {kind} cell',

@@ -42,6 +42,23 @@ class Detection:
     """The class of a record: 0 spoof, 1 bona fide."""
     return pipeline.label_of(record)
 
+  def check(self, trials: pipeline.Trials, name: str) -> None:
+    """Refuses a dev split on which there is no error to select by.
+
+    Args:
+      trials: of the split.
+      name: of the split, for messages.
+
+    Raises:
+      ValueError: trials of one class only.
+    """
+    for label, words in enumerate(('spoof', 'bona fide')):
+      if not (trials.label == label).any():
+        raise ValueError(
+          f'{name} holds {len(trials):,} trials, none of them {words}: an EER '
+          'needs both classes, bona fide and spoof'
+        )
+
   def error(
     self, loss: Loss, outputs: np.ndarray, trials: pipeline.Trials
   ) -> float:
@@ -83,6 +100,15 @@ class Recognition:
     """The class of a record."""
     return self.known.label(pipeline.text(record['attack']))
 
+  def check(self, trials: pipeline.Trials, name: str) -> None:
+    """As for `Detection`: some trial must be of a class that train knows."""
+    labels = self.known.labels(trials.attack.tolist())
+    if (labels == self.known.unknown).all():
+      raise ValueError(
+        f'no trial of {name} is of a class that train knows '
+        f'({", ".join(self.classes)}): nothing to select the weights by'
+      )
+
   def error(
     self, loss: Loss, outputs: np.ndarray, trials: pipeline.Trials
   ) -> float:
@@ -90,11 +116,6 @@ class Recognition:
     del loss
     labels = self.known.labels(trials.attack.tolist())
     known = labels != self.known.unknown
-    if not known.any():
-      raise ValueError(
-        'no trial of the dev split is of a class that train knows '
-        f'({", ".join(self.classes)}): nothing to select the weights by'
-      )
     answers = outputs[known].argmax(axis=1)
     found = recognition.figures(labels[known], answers, len(self.classes))
     return 1 - float(found.macro_f1)
