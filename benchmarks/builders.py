@@ -45,8 +45,8 @@ def main() -> None:
     path = write_archive(folder / 'LA.zip', arguments.clips)
     print(f'{path.name}: {path.stat().st_size / 1e9:.2f} GB', flush=True)
     for config in ('flac', 'int16'):
-      command = [sys.executable, '-m', 'benchmarks.builders']
-      command += [f'--build={config}', f'--folder={folder}']
+      command = [sys.executable, __file__, f'--build={config}']
+      command += [f'--folder={folder}']
       subprocess.run([*command, f'--clips={arguments.clips}'], check=True)
       read(config, folder)
 

@@ -12,7 +12,9 @@ it gets faster.
 """
 
 import argparse
+import pathlib
 import statistics
+import sys
 import time
 
 import jax
@@ -22,6 +24,8 @@ from jaxspoof import bilevel, huge_pages, overrides, search
 from jaxspoof.darts import steps
 from jaxspoof.darts.config import search_config, supernet_config
 from jaxspoof.training import cost, sharding
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
 def main() -> None:
@@ -38,7 +42,9 @@ def main() -> None:
   options = parser.parse_args()
   if jax.config.values['jax_platforms'] in ('cpu', None):
     jax.config.update('jax_num_cpu_devices', max(options.devices))
-  config = overrides.load(f'configs/light_darts_search.py:{options.variant}')
+  sys.path.insert(0, str(ROOT))  # files in `configs/` import each other
+  path = ROOT / 'configs' / 'light_darts_search.py'
+  config = overrides.load(f'{path}:{options.variant}')
   config.data.batch = options.batch or config.data.batch
   config.data.samples = options.samples or config.data.samples
   print(heading(config))

@@ -50,14 +50,19 @@ def heading(what: str, macs: int, rounds: int, torch_too: bool) -> str:
 def report(
   kind: str, batch: int, macs: int, seconds: dict, original: str
 ) -> None:
-  """One line for each run; ratio: the original's fastest over this one's."""
+  """One line for each run; ratio: the original's fastest over this one's.
+
+  Without the original it is empty.
+  """
   macs *= batch * (1 if kind == 'forward' else 3)
-  base = min(seconds.get(original, [float('nan')]))
   for name, values in seconds.items():
     best = min(values)
+    ratio = (
+      f'{min(seconds[original]) / best:.2f}' if original in seconds else ''
+    )
     print(
       f'{kind:14} {batch:>5}  {name:22} {1e3 * best:9.1f} '
       f'{1e3 * statistics.median(values):9.1f} {batch / best:8.2f} '
-      f'{macs / best / 1e9:7.1f} {base / best:6.2f}',
+      f'{macs / best / 1e9:7.1f} {ratio:>6}',
       flush=True,
     )

@@ -1,0 +1,45 @@
+"""Benchmarks start from a clone, on small inputs, and print their tables."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+SMALL = {
+  'aasist': '--model=aasist_l --samples=4000 --forward 1 --train --rounds=1',
+  'bootstrap': '--resamples=5 --tests=2',
+  'builders': '--clips=60',
+  'ecapa': '--channels=16 --frames=30 --forward 1 --train 2 --rounds=1',
+  'eer': '--trials=1000 --resamples=10',
+  'features': '--samples=4000 --batches 1 --rounds=1',
+  'pipeline': '--corpus synthetic --clips=4 --workers 0 --algo 5 --batch=2'
+  ' --samples=4000 --seconds=0.1',
+  'search': '--variant=smoke --orders first --rounds=1',
+  'search_ops': '--shape 2 4 4 8',
+}
+
+
+@pytest.mark.parametrize('name', SMALL)
+def test_a_benchmark_prints_its_table(name, repository):
+  environment = os.environ | {
+    'JAX_PLATFORMS': 'cpu',
+    'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
+    'PYTHONPATH': '',
+  }
+  done = subprocess.run(
+    [sys.executable, f'benchmarks/{name}.py', *SMALL[name].split()],
+    cwd=repository,
+    env=environment,
+    capture_output=True,
+    text=True,
+    timeout=120,
+  )
+  assert done.returncode == 0, done.stderr
+  rows = [line for line in done.stdout.splitlines() if '  ' in line.strip()]
+  assert len(rows) > 1 and any(c.isdigit() for c in rows[-1]), done.stdout
+
+
+def test_every_benchmark_is_tried(repository):
+  files = {path.stem for path in (repository / 'benchmarks').glob('*.py')}
+  assert files - {'timing'} == {*SMALL}
