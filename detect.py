@@ -45,7 +45,9 @@ def main(argv: list[str] | None = None) -> int:
   paths, problems = expand(options.input)
   results = itertools.chain(problems, detector.score_files(paths))
   failed = (
-    show_json(results) if options.json else show_table(results, paths, detector)
+    show_json(results, detector)
+    if options.json
+    else show_table(results, paths, detector)
   )
   return 1 if failed else 0
 
@@ -117,9 +119,12 @@ def expand(inputs: list[str]) -> tuple[list[str], list]:
   return paths, problems
 
 
-def show_json(results: Iterable) -> int:
-  """Prints one object a line, as results come; returns how many failed."""
-  failed = 0
+def show_json(results: Iterable, detector) -> int:
+  """Prints one object a line, as results come; returns how many failed.
+
+  `classes` says what the numbers of `logits` stand for.
+  """
+  failed, classes = 0, outputs_of(detector)
   for result in results:
     values = dataclasses.asdict(result)
     if 'error' in values:
@@ -128,6 +133,7 @@ def show_json(results: Iterable) -> int:
     else:
       values['logits'] = [round(value, 6) for value in values['logits']]
       values['score'] = round(values['score'], 6)
+      values['classes'] = classes
     print(json.dumps(values), flush=True)
   return failed
 
@@ -155,14 +161,17 @@ def show_table(results: Iterable, paths: list[str], detector) -> int:
 
 def meaning(kind: str, detector) -> str:
   """What the columns of the table say."""
-  names = detector.classes
-  if detector.loss.head == 'one_class':
-    names = names[-1:]
   return (
     'score: higher = bona fide, lower = spoof; it is the '
-    f'{detector.loss.meaning}. {kind}: {", ".join(names)}. No threshold is '
-    'calibrated yet, so there is no verdict.'
+    f'{detector.loss.meaning}. {kind}: {", ".join(outputs_of(detector))}. No '
+    'threshold is calibrated yet, so there is no verdict.'
   )
+
+
+def outputs_of(detector) -> list[str]:
+  """The class that each output of the model stands for."""
+  first = -1 if detector.loss.head == 'one_class' else 0
+  return list(detector.classes[first:])
 
 
 if __name__ == '__main__':

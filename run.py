@@ -47,11 +47,15 @@ def main(argv: list[str]) -> None:
   if _DISTRIBUTED.value or _COORDINATOR.value:
     cluster = jobs.Cluster(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
   try:
-    jobs.run(_CONFIG.value, _WORKDIR.value or default_workdir(), cluster)
+    result = jobs.run(
+      _CONFIG.value, _WORKDIR.value or default_workdir(), cluster
+    )
   except (ValueError, OSError, FloatingPointError) as error:
     if os.environ.get('JAXSPOOF_TRACEBACK'):
       raise
     sys.exit(f'error: {error}')
+  if result.get('failed'):  # clips that could not be read, as in detect.py
+    sys.exit(1)
 
 
 def default_workdir() -> pathlib.Path:

@@ -62,7 +62,7 @@ class EmbedConfig:
     batch: clips at once; None for what the detector takes.
   """
 
-  checkpoint: str
+  checkpoint: str | None  # None, the default of the config, is refused
   model: str | None = None
   input: str | None = None
   data: DataConfig = DataConfig()

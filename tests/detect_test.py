@@ -263,7 +263,9 @@ def test_json_has_one_object_a_line(command, capsys, run, tmp_path):
   found = [json.loads(line) for line in lines]
   assert [f['path'] for f in found] == list(map(str, paths))
   for values in found:
-    assert set(values) == {'path', 'logits', 'score', 'duration', 'model'}
+    fields = {'path', 'logits', 'score', 'duration', 'model', 'classes'}
+    assert set(values) == fields
+    assert values['classes'] == ['spoof', 'bonafide']
     spoof, bona_fide = values['logits']
     assert values['score'] == pytest.approx(bona_fide - spoof, abs=2e-6)
     assert values['duration'] == 1.0

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 import soundfile
+from absl.testing import flagsaver
 from flax import nnx
 
 from jaxspoof import embed, embeddings, jobs, models, overrides
@@ -169,6 +170,21 @@ def test_the_same_run_again_gives_the_same_bytes(run, tmp_path):
   assert written[0] == written[1]
   with pytest.raises(ValueError, match='a run with another config: batch was'):
     jobs.run(config(run, input=str(folder), batch=1), tmp_path / 'out')
+
+
+@pytest.mark.filterwarnings('ignore:the load_module:DeprecationWarning')
+@pytest.mark.parametrize('failed', [0, 2])
+def test_the_exit_status_tells_of_clips_that_failed(failed, monkeypatch):
+  from run import main
+
+  monkeypatch.setattr(jobs, 'run', lambda *_: {'clips': 3, 'failed': failed})
+  with flagsaver.as_parsed(config='configs/embed.py'):
+    if not failed:
+      main(['run.py'])
+      return
+    with pytest.raises(SystemExit) as found:
+      main(['run.py'])
+  assert found.value.code == 1
 
 
 def test_a_folder_with_files_that_cannot_be_read(run, tmp_path, capsys):

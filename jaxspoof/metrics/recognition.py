@@ -65,9 +65,10 @@ class Threshold(NamedTuple):
 def figures(truth, answers, classes: int) -> Figures:
   """Accuracy, precision, recall, F1, and what is taken for what.
 
-  ADD 2023 ranks track 3 by `macro_f1` over its known classes and `unknown`,
-  all of which have trials there. It is the mean of the F1 of each class, not
-  the F1 of the mean precision and recall. A class without trials does not
+  ADD 2023 ranks track 3 by a macro-F1 over its known classes and `unknown`,
+  all of which have trials there. Its official scorer is not public; as we read
+  it, and as is usual, that is the mean of the F1 of each class, not the F1 of
+  the mean precision and recall. A class without trials does not
   count, but answers that name it are wrong ones of the others.
 
   >>> figures([0, 0, 1], [0, 1, 1], 2).macro_f1
