@@ -105,10 +105,9 @@ def training(config: SearchConfig, genotype: pathlib.Path) -> str:
   words.append(f'--config.genotype={genotype}')
   if not own:
     words.append(f'--config.data.name={config.data.name}')
-  sizes = ('num_cells', 'channels', 'stem_multiplier', 'features')
-  words += [
-    f'--config.model.{name}={config.model[name]}'
-    for name in sizes
-    if isinstance(config.model.get(name), int | str) and config.model[name]
-  ]
+  sizes = [name for name in ('num_cells', 'channels') if name in config.model]
+  for name, usual in (('stem_multiplier', 1), ('features', '')):
+    if config.model.get(name, usual) != usual:
+      sizes.append(name)
+  words += [f'--config.model.{name}={config.model[name]}' for name in sizes]
   return ' '.join(words)
