@@ -20,8 +20,6 @@ from jaxspoof.light_darts import SearchController, load
 from jaxspoof.report import evolution
 from jaxspoof.search_spaces.genotype import Genotype
 from jaxspoof.training import sharding
-from jaxspoof.training.checkpoint import Checkpoints
-from jaxspoof.training.writer import Writer
 from tests.processes import finish, kill_after_step, lines_of, start
 
 SETTINGS = dict(
@@ -105,43 +103,6 @@ def test_each_epoch_tells_losses_and_dev(finished):
     for cell in ('normal', 'reduce'):
       rows = np.array(line['arch'][cell]['alpha'])
       np.testing.assert_allclose(rows.sum(1), 1, atol=1e-3)
-
-
-def test_a_search_that_was_killed_ends_in_the_same_state(
-  finished, tmp_path, quickstart_tiny, monkeypatch, capsys
-):
-  """Stopped in the middle of an epoch, after a checkpoint and one step more."""
-  save, write, writers = Checkpoints.save, Writer.write, []
-
-  def save_and_wait(self, *args):
-    save(self, *args)
-    self.wait()
-
-  def write_or_die(self, step, values):
-    writers.append(self)
-    if step == 4:
-      raise KeyboardInterrupt
-    write(self, step, values)
-
-  monkeypatch.setattr(Checkpoints, 'save', save_and_wait)
-  monkeypatch.setattr(Writer, 'write', write_or_die)
-  with pytest.raises(KeyboardInterrupt):
-    controller(tmp_path).train_search(
-      'quickstart/tiny', data_dir=quickstart_tiny
-    )
-  writers[0].close()
-  monkeypatch.undo()
-  again = controller(tmp_path).train_search(
-    'quickstart/tiny', data_dir=quickstart_tiny
-  )
-  assert 'going on from step 3' in capsys.readouterr().out
-  assert again.genotype == finished.genotype
-  for name in ('state_sha256', 'last_epoch'):
-    assert again.metrics[name] == finished.metrics[name]
-  losses = [
-    [line['train/loss'] for line in x.history] for x in (again, finished)
-  ]
-  assert losses[0] == losses[1]
 
 
 def test_a_killed_process_ends_in_the_same_state(
