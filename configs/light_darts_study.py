@@ -3,7 +3,7 @@
 Searches, then trains the cells that were found, random cells that cost as much
 and the hand-made default, all with the same budget and several seeds, and
 compares them on the same trials: differences with intervals over speakers,
-attacks and runs. The report says what came out, whatever it is.
+attacks, cells and seeds. The report says what came out, whatever it is.
 
 python run.py --config=configs/light_darts_study.py             ASVspoof 2019 LA
 python run.py --config=configs/light_darts_study.py:quickstart  an hour, on CPU

@@ -11,6 +11,7 @@ the same files in its workdir, and goes on where it was stopped.
 """
 
 import dataclasses
+import hashlib
 import json
 import os
 import pathlib
@@ -19,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxspoof.darts.config import search_config, supernet_config
-from jaxspoof.data.source import Source
+from jaxspoof.data.source import Source, trials
 from jaxspoof.search_spaces.genotype import KINDS, Genotype
 
 RECORDS = 'records'  # what a corpus without a name is called
@@ -194,6 +195,17 @@ class Records:
     return Source(records, self.name, split)
 
 
+def _named(splits: Mapping[str, Any]) -> tuple[str, Records]:
+  """Data sources with a name of their own: a workdir is of one data set."""
+  digest = hashlib.sha256()
+  for split in sorted(splits):
+    known = trials(Records(RECORDS, splits).open(split))
+    for column in (known.utterance, known.speaker, known.attack, known.label):
+      digest.update(repr((split, column.tolist())).encode())
+  name = f'{RECORDS}-{digest.hexdigest()[:12]}'
+  return name, Records(name, splits)
+
+
 def _opened(dataset: Any, train: str, dev: str) -> tuple[str, Records | None]:
   """Name and records of a data set; None where the job opens it by name."""
   if isinstance(dataset, str):
@@ -211,9 +223,9 @@ def _opened(dataset: Any, train: str, dev: str) -> tuple[str, Records | None]:
     ]
     return name, Records(name, {s: dataset.as_data_source(s) for s in names})
   if isinstance(dataset, Mapping):
-    return RECORDS, Records(RECORDS, dataset)
+    return _named(dataset)
   if hasattr(dataset, '__getitem__') and hasattr(dataset, '__len__'):
-    return RECORDS, Records(RECORDS, {train: dataset})
+    return _named({train: dataset})
   raise ValueError(
     f'dataset is {type(dataset).__name__}: expected the name of a corpus, a '
     'TFDS builder, a data source or a dictionary of them by split'

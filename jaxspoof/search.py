@@ -75,11 +75,18 @@ def search(
   shardings = sharding_lib.make(config.mesh.devices)
   sharding_lib.check_batch(config.data.batch, shardings, 'data.batch')
   sharding_lib.check_batch(config.data.eval_batch, shardings, 'data.eval_batch')
+  for name in ('samples', 'eval_samples'):
+    if (value := getattr(config.data, name)) < model_config.min_samples:
+      raise ValueError(
+        f'data.{name}={value}: this supernet needs at least '
+        f'{model_config.min_samples} samples'
+      )
   first = jax.process_index() == 0
   workdir_lib.claim(workdir, values, first)
 
   # --------------------------------------------------------------- data ---
-  if splits is None:
+  by_name = splits is None
+  if by_name:
     train.prepare_corpus(config, first)
     splits = train.Splits(config.data)
   source = splits.open(config.data.train)
@@ -182,15 +189,16 @@ def search(
         )
       described = jax.device_get(describe(state.arch, state.step))
       values |= {name: float(value) for name, value in described.items()}
-      values['arch'] = architecture.as_lists(state.arch)
+      arch = arch_at(levels, state.arch, step)
+      values['arch'] = architecture.as_lists(arch)
       if first:
-        chosen(config, state.arch).save(workdir / GENOTYPE)
+        chosen(config, arch).save(workdir / GENOTYPE)
     writer.write(step, values)
     history.append({'step': step, **values})
     writer.say(console.progress(config, step, last_step, values, clock))
     if ends_epoch:
       operations = space(model_config.space).operations
-      writer.say(console.leading(state.arch, operations))
+      writer.say(console.leading(arch, operations))
     if saves:
       checkpoints.save(step, state, iterators)
 
@@ -204,14 +212,15 @@ def search(
   result = {}
   if first:
     epochs = [line for line in history if 'valid/loss' in line]
-    genotype = chosen(config, state.arch)
+    arch = arch_at(levels, state.arch, last_step)
+    genotype = chosen(config, arch)
     size = size_of(config, genotype)
     result = {
       'genotype': json.loads(genotype.to_json()),
       'first_epoch': ends_of(epochs[0]),
       'last_epoch': ends_of(epochs[-1]),
       'derived': size,
-      'failures': collapse.failures(genotype, state.arch, epochs),
+      'failures': collapse.failures(genotype, arch, epochs),
       'state_sha256': final_hash,
     }
     costs = cost.of_run(
@@ -222,10 +231,14 @@ def search(
       started,
       size['macs'],
     )
+    costs['supernet_parameters'] = costs['parameters']
+    costs['parameters'] = size['parameters']  # as the MACs
     files.write_json(workdir / 'cost.json', costs)
     files.write_json(workdir / 'metrics.json', result)
     page = report.write(workdir)
-    print(console.closing(config, result, workdir, page))
+    print(console.closing(result, page))
+    if by_name:
+      print(f'try next: {console.training(config, workdir / GENOTYPE)}')
   sharding_lib.barrier('end')
   return result
 
@@ -271,6 +284,12 @@ def make_levels(
   return levels, state
 
 
+def arch_at(levels: steps.Levels, arch, step: int) -> architecture.Arch:
+  """The logits that the supernet uses after a step, on the host."""
+  temperature = float(levels.temperature(step))
+  return architecture.sharpened(jax.device_get(arch), temperature)
+
+
 def measured(
   name: str, outputs: np.ndarray, labels: np.ndarray, levels, balanced: bool
 ) -> dict[str, float]:
@@ -294,7 +313,7 @@ def measured(
 def chosen(config: SearchConfig, arch) -> Genotype:
   """The genotype that an architecture stands for now."""
   found = space(supernet_config(config).space)
-  return discretise(found, jax.device_get(arch))
+  return discretise(found, arch)
 
 
 def ends_of(line: dict[str, Any]) -> dict[str, float]:

@@ -11,6 +11,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxspoof import (
@@ -22,12 +23,14 @@ from jaxspoof import (
   train,
   train_genotype,
 )
-from jaxspoof.config import job_section, run_config
+from jaxspoof.config import DataConfig, job_section, run_config
 from jaxspoof.data import pipeline
 from jaxspoof.metrics import clustered
 from jaxspoof.metrics.eer import eer_of
+from jaxspoof.models.light_darts import read_genotype
 from jaxspoof.score_files import scores
 from jaxspoof.search_spaces.genotype import Genotype, random_genotype
+from jaxspoof.training import sharding as sharding_lib
 from jaxspoof.training import workdir as workdir_lib
 
 FOUND, RANDOM, DEFAULT = 'found', 'random', 'default'
@@ -87,12 +90,13 @@ def study(values: dict[str, Any], workdir: pathlib.Path) -> dict[str, Any]:
   # ------------------------------------------------------------- checks ---
   config = job_section(StudyConfig, values)
   training = dict(config.train)
-  default = train_genotype.find(training.pop('genotype'))
+  default = read_genotype(training.pop('genotype'))
+  first = jax.process_index() == 0
   data = run_config(with_cells(training, default, 0)).data
-  if config.genotype:
-    found = train_genotype.find(config.genotype)
-    train.shortest_clip(run_config(with_cells(training, found, 0)))
-  workdir_lib.claim(workdir, values, True)
+  found = read_genotype(config.genotype)
+  for genotype in (default, found):  # before hours of search
+    train.shortest_clip(run_config(with_cells(training, genotype, 0)))
+  workdir_lib.claim(workdir, values, first)
 
   # --------------------------------------------------------------- cells ---
   if not config.genotype:
@@ -106,13 +110,38 @@ def study(values: dict[str, Any], workdir: pathlib.Path) -> dict[str, Any]:
   for name, genotype in cells.items():
     for seed in config.seeds:
       folder = run_folder(workdir, name, seed)
-      if not (folder / 'metrics.json').is_file():
+      run = with_cells(training, genotype, seed)
+      if (folder / 'metrics.json').is_file():
+        workdir_lib.claim(folder, run, first)  # refuses one of other cells
+        continue
+      if first:
         print(f'\n{name}, seed {seed}: {folder}', flush=True)
-        train.train(with_cells(training, genotype, seed), folder)
+      train.train(run, folder)
 
   # ---------------------------------------------------------- comparison ---
+  result = {}
+  if first:
+    result = compared(config, workdir, cells, training, data)
+    files.write_json(workdir / 'study.json', result)
+    page = report.write(workdir)
+    from jaxspoof.report import study as study_page
+
+    print(f'{study_page.said(result)}\nreport: {page}')
+  sharding_lib.barrier('study')
+  return result
+
+
+# ------------------------------------------------------------------ helpers ---
+def compared(
+  config: StudyConfig,
+  workdir: pathlib.Path,
+  cells: Mapping[str, Genotype],
+  training: Mapping[str, Any],
+  data: DataConfig,
+) -> dict[str, Any]:
+  """The content of `study.json`, from the finished runs."""
   splits = train.Splits(data, 'each run by its own dev EER')
-  result = {
+  return {
     'cells': {
       name: {
         'genotype': json.loads(genotype.to_json()),
@@ -128,16 +157,8 @@ def study(values: dict[str, Any], workdir: pathlib.Path) -> dict[str, Any]:
     'seeds': list(config.seeds),
     'resamples': config.resamples,
   }
-  files.write_json(workdir / 'study.json', result)
-  page = report.write(workdir)
-  from jaxspoof.report import study as study_page
-
-  print(study_page.said(result))
-  print(f'report: {page}')
-  return result
 
 
-# ------------------------------------------------------------------ helpers ---
 def with_cells(
   training: Mapping[str, Any], genotype: Genotype, seed: int
 ) -> dict[str, Any]:
@@ -195,9 +216,9 @@ def compare(
 ) -> dict[str, Any]:
   """EERs of all runs on a split, and the differences between groups of cells.
 
-  A resample draws speakers, attacks, and the runs of each group, all with
-  replacement: a difference that another seed or another test set could turn
-  round has an interval that holds 0.
+  A resample draws speakers, attacks, the cells of each group and the seeds of
+  each cell, all with replacement: a difference that another seed, another
+  random cell or another test set could turn round has an interval that holds 0.
   """
   runs = [(name, seed) for name in cells for seed in config.seeds]
   known = pipeline.trials(source)
@@ -226,7 +247,10 @@ def compare(
     for group in (FOUND, RANDOM, DEFAULT)
   }
   rng = np.random.default_rng(config.seed)
-  means_R = {g: _means(eers_KxR[own], rng) for g, own in groups.items()}
+  means_R = {
+    g: _means(eers_KxR[own], len(config.seeds), rng)
+    for g, own in groups.items()
+  }
   means = {
     g: float(np.mean([eers[k] for k in own])) for g, own in groups.items()
   }
@@ -249,9 +273,22 @@ def compare(
   }
 
 
-def _means(eers_KxR: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-  """Mean over runs that are drawn anew in each resample, [R]."""
-  drawn = rng.integers(0, len(eers_KxR), eers_KxR.shape)
+def _means(
+  eers_KxR: np.ndarray, seeds: int, rng: np.random.Generator
+) -> np.ndarray:
+  """Mean over runs that are drawn anew in each resample, [R].
+
+  The runs of one cell are alike, so cells are drawn, and seeds within them.
+
+  Args:
+    eers_KxR: of runs, those of a cell beside each other, and resamples.
+    seeds: runs of each cell.
+    rng: what draws.
+  """
+  cells, resamples = len(eers_KxR) // seeds, eers_KxR.shape[1]
+  cell = rng.integers(0, cells, (cells, 1, resamples))
+  seed = rng.integers(0, seeds, (cells, seeds, resamples))
+  drawn = (cell * seeds + seed).reshape(-1, resamples)
   return np.take_along_axis(eers_KxR, drawn, 0).mean(0)
 
 

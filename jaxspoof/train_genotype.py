@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxspoof import train
-from jaxspoof.models.light_darts import DEFAULT
-from jaxspoof.search_spaces.genotype import PUBLISHED, Genotype
+from jaxspoof.models.light_darts import read_genotype
+from jaxspoof.search_spaces.genotype import Genotype
 
 
 def train_genotype(values: dict[str, Any], workdir: pathlib.Path) -> dict:
@@ -26,7 +26,7 @@ def train_genotype(values: dict[str, Any], workdir: pathlib.Path) -> dict:
     ValueError: there is no such genotype, or the file is broken.
   """
   values = dict(values)
-  genotype = find(values.pop('genotype', ''))
+  genotype = read_genotype(values.pop('genotype', ''))
   return train.train(with_genotype(values, genotype), workdir)
 
 
@@ -36,21 +36,3 @@ def with_genotype(
   """A training config with a genotype as part of the model's."""
   fields = json.loads(genotype.to_json())
   return {**values, 'model': {**values['model'], 'genotype': fields}}
-
-
-def find(name: str) -> Genotype:
-  """A genotype by the path of its file or by its name; '' is the default.
-
-  Raises:
-    ValueError: there is none of that name, or the file is broken.
-  """
-  if not name:
-    return DEFAULT
-  if name in PUBLISHED:
-    return PUBLISHED[name]
-  if not pathlib.Path(name).is_file():
-    raise ValueError(
-      f'genotype={name!r}: expected a file that a search has left '
-      f'(genotype.json), or one of {", ".join(PUBLISHED)}'
-    )
-  return Genotype.load(name)

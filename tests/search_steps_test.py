@@ -269,6 +269,32 @@ def test_temperature_goes_by_a_constant_factor():
   np.testing.assert_allclose(found, [4, 4, 2, 1], rtol=1e-6)
 
 
+def test_the_temperature_reaches_training_and_evaluation():
+  shardings = sharding.make(1)
+  levels, state = make(shardings)
+  alpha = jnp.array([[0.3, -0.2, 1.0]])
+  state = state.replace(arch={'normal': {'alpha': alpha}})
+  soft = architecture.sharpened(state.arch, 2.0)
+  hot = dataclasses.replace(levels, temperature=lambda _: jnp.float32(2))
+  batch = ramps(np.random.default_rng(0), 8)
+  batch = {**batch, 'wave': batch['wave'].astype(np.float32)}
+  found = [
+    one.train_loss(state)(state.weights, arch, batch)[0]
+    for one, arch in ((hot, state.arch), (levels, soft), (levels, state.arch))
+  ]
+  np.testing.assert_allclose(found[0], found[1], rtol=1e-6)
+  assert abs(found[0] - found[2]) > 1e-5
+  batch |= {'index': np.arange(8), 'mask': np.ones(8, bool)}
+  logits = [
+    search_steps.make_eval_step(one, shardings)(
+      (state.weights, arch, state.step), state.batch_stats, batch
+    )[2]
+    for one, arch in ((hot, state.arch), (levels, soft), (levels, state.arch))
+  ]
+  np.testing.assert_allclose(logits[0], logits[1], rtol=1e-5)
+  assert not np.allclose(logits[0], logits[2], rtol=1e-4)
+
+
 def test_sharpening_is_a_temperature():
   arch = {'normal': {'alpha': np.array([[0.0, 1.0]]), 'beta': np.zeros(1)}}
   sharp = architecture.sharpened(arch, 0.5)

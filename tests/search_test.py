@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import sys
+import types
 
 import jax
 import numpy as np
@@ -16,9 +17,9 @@ from jaxspoof import overrides, report, search, search_spaces
 from jaxspoof.darts import architecture, collapse, console
 from jaxspoof.darts.config import search_config, supernet_config
 from jaxspoof.data import pipeline
-from jaxspoof.light_darts import SearchController, load
+from jaxspoof.light_darts import SearchController, _opened, load
 from jaxspoof.report import evolution
-from jaxspoof.search_spaces.genotype import Genotype
+from jaxspoof.search_spaces.genotype import KINDS, Genotype
 from jaxspoof.training import sharding
 from tests.processes import finish, kill_after_step, lines_of, start
 
@@ -339,12 +340,45 @@ def test_what_to_try_next_is_a_command_that_loads(variant, tmp_path):
     (dict(cost_weight=np.inf), 'config.cost_weight=inf: expected a finite nu'),
     (dict(model=dict(node=2)), "config.model.node: did you mean 'nodes'"),
     (dict(cost='flops'), "cost='flops': expected one of macs, parameters"),
+    (dict(log_every=0), 'log_every=0: expected a number above 0'),
     (dict(data=dict(eval=('train',))), "data.train='train' and data.eval="),
   ],
 )
 def test_settings_that_cannot_be_are_refused(changes, message):
   with pytest.raises(ValueError, match=re.escape(message)):
     SearchController(**changes)
+
+
+def test_the_genotype_is_that_of_the_weights_the_supernet_uses(monkeypatch):
+  """Which edge is worth more can depend on the temperature."""
+  alpha = np.zeros((5, 4))
+  alpha[2:4] = [1, 0.8, -9, -9], [2, 1, 1, 1]
+  alpha[4] = [9, 0, 0, 0]
+  arch = {kind: {'alpha': alpha} for kind in KINDS}
+  config = search_config({'model': {'nodes': 2}, 'data': {'name': 'none'}})
+  found = {}
+  for temperature in (1.0, 0.1):
+    levels = types.SimpleNamespace(temperature=lambda _, t=temperature: t)
+    genotype = search.chosen(config, search.arch_at(levels, arch, 7))
+    found[temperature] = {source for _, source in genotype.normal[2:]}
+  assert found == {1.0: {0, 2}, 0.1: {1, 2}}
+
+
+def test_clips_too_short_for_the_supernet_are_refused(tmp_path, corpus):
+  for name in ('samples', 'eval_samples'):
+    raw = dict(search_space='raw', data={**SETTINGS['data'], name: 130})
+    with pytest.raises(ValueError, match=f'data.{name}=130: this supernet ne'):
+      controller(tmp_path, **raw).train_search(corpus)
+  assert not list(tmp_path.iterdir())
+
+
+def test_a_workdir_is_of_one_data_set(tmp_path):
+  records = [dict(RECORD, speaker=f's{n}', label=n % 2) for n in range(4)]
+  names = [
+    _opened(one, 'train', 'dev')[0]
+    for one in (records, records[:3], {'train': records}, records)
+  ]
+  assert names[0] == names[2] == names[3] != names[1]
 
 
 def test_a_start_that_was_refused_leaves_the_workdir_free(tmp_path, finished):

@@ -1,15 +1,16 @@
 """The study: cells of equal cost, comparison, words; derived networks."""
 
 import dataclasses
+import functools
 import json
 
 import numpy as np
 import pytest
 
-from jaxspoof import jobs, overrides, study, train_genotype
+from jaxspoof import files, jobs, overrides, study, train_genotype
 from jaxspoof.config import run_config
 from jaxspoof.darts import config as search_config
-from jaxspoof.models.light_darts import DEFAULT
+from jaxspoof.models.light_darts import DEFAULT, read_genotype
 from jaxspoof.report import study as page
 from jaxspoof.score_files import scores
 from jaxspoof.search_spaces.genotype import PUBLISHED, Genotype
@@ -115,6 +116,14 @@ def test_the_comparison_draws_runs_too(runs):
   assert width[1] > 3 * width[0]
 
 
+def test_runs_of_one_cell_are_drawn_together():
+  """Cells that differ and seeds that do not: the deviation of a mean of 3."""
+  eers_KxR = np.repeat([0.1, 0.2, 0.3], 3)[:, None].repeat(20_000, 1)
+  means_R = study._means(eers_KxR, 3, np.random.default_rng(0))
+  expected = np.std([0.1, 0.2, 0.3]) / np.sqrt(3)
+  np.testing.assert_allclose(means_R.std(), expected, rtol=0.02)
+
+
 def test_scores_of_other_trials_are_refused(runs):
   workdir, records = runs
   with pytest.raises(ValueError, match='has scored other trials of split'):
@@ -155,10 +164,10 @@ def test_a_study_that_was_stopped_goes_on(
   workdir, searched, trained = tmp_path / 'study', [], []
   rng = np.random.default_rng(0)
 
-  def search(values, folder):
+  def search(values, folder, found=FOUND):
     searched.append(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    FOUND.save(folder / 'genotype.json')
+    found.save(folder / 'genotype.json')
 
   def train(values, folder):
     if len(trained) == 3 and not folder.exists():
@@ -171,6 +180,7 @@ def test_a_study_that_was_stopped_goes_on(
       path = folder / 'scores' / f'{split}.txt'
       noise = rng.standard_normal(len(label))
       scores.write(path, *columns, label, noise + label)
+    files.write_json(folder / 'config.json', values)
     (folder / 'cost.json').write_text('{"parameters": 77}')
     (folder / 'metrics.json').write_text('{}')
 
@@ -206,17 +216,34 @@ def test_a_study_that_was_stopped_goes_on(
   assert said.count('cannot be told from') == 6
   assert (workdir / 'report.html').is_file()
 
+  other = functools.partial(search, found=DEFAULT)
+  monkeypatch.setattr(study.search, 'search', other)
+  with pytest.raises(ValueError, match='another config: model.genotype.hash'):
+    study.study(config.to_dict(), workdir)
+
+
+def test_a_training_that_cannot_be_is_refused_before_the_search(
+  tmp_path, repository, monkeypatch
+):
+  monkeypatch.chdir(repository)
+  monkeypatch.syspath_prepend(repository)
+  config = overrides.load('configs/light_darts_study.py:smoke')
+  config.train.model.channels = 7
+  with pytest.raises(ValueError, match='channels=7: needs an even number'):
+    study.study(config.to_dict(), tmp_path)
+  assert not list(tmp_path.iterdir())
+
 
 # -------------------------------------------------------- derived networks ---
 def test_genotypes_are_found_by_file_and_by_name(tmp_path):
   DEFAULT.save(tmp_path / 'genotype.json')
-  assert train_genotype.find(str(tmp_path / 'genotype.json')) == DEFAULT
-  assert train_genotype.find('') == DEFAULT
-  assert train_genotype.find('pc_darts') == PUBLISHED['pc_darts']
+  assert read_genotype(str(tmp_path / 'genotype.json')) == DEFAULT
+  assert read_genotype('') == DEFAULT
+  assert read_genotype('pc_darts') == PUBLISHED['pc_darts']
   with pytest.raises(
     ValueError, match=r"genotype='none.json': expected a file"
   ):
-    train_genotype.find('none.json')
+    read_genotype('none.json')
 
 
 def test_the_genotype_becomes_part_of_the_config():

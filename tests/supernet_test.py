@@ -455,7 +455,7 @@ def test_config_refuses(kind, fields, message):
       lambda: LightDartsConfig(genotype='pc_darts', space='light'),
       "'darts' does not fit space 'light'",
     ),
-    (lambda: LightDartsConfig(genotype='nowhere'), 'neither.*pc_darts'),
+    (lambda: LightDartsConfig(genotype='nowhere'), 'expected a file.*pc_darts'),
     (lambda: LightDartsConfig(drop_path=1.0), 'drop_path=1.0'),
     (lambda: LightDartsConfig(auxiliary=-1.0), 'auxiliary=-1.0'),
   ],

@@ -8,7 +8,6 @@ Xu et al., ICLR 2020). Edges are in the order of `genotype.edges_of`.
 Letters: E edges, O operations.
 """
 
-import itertools
 from typing import Any
 
 import jax
@@ -112,8 +111,7 @@ def _nodes(edges: int) -> list[slice]:
 
 def _ends(edges) -> list[tuple[int, int]]:
   """(input, node) of each of so many edges."""
-  nodes = next(n for n in itertools.count() if n * (n + 3) // 2 >= len(edges))
-  return genotype.edges_of(nodes)
+  return genotype.edges_of(genotype.nodes_of(len(edges)))
 
 
 def _softmax(x: np.ndarray) -> np.ndarray:

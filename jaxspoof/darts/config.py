@@ -116,7 +116,7 @@ class SearchConfig:
   Attributes:
     model: fields of the supernet's config, but for `head` and `classes`.
     data: corpus, splits and batches; `train` is divided into two halves, `dev`
-      is watched and decides nothing, None goes without; `eval` is not read.
+      is watched and decides nothing, '' goes without; `eval` is not read.
     seed: of weights, halves, order, crops and dropout.
     epochs: passes over the half that the weights are trained on.
     cost: 'macs' or 'parameters', of the derived network.
@@ -146,7 +146,8 @@ class SearchConfig:
   def __post_init__(self):
     _one_of('cost', self.cost, ('macs', 'parameters'))
     _at_least('cost_weight', self.cost_weight)
-    _above('epochs', self.epochs)
+    for name in ('epochs', 'checkpoint_every', 'log_every'):
+      _above(name, getattr(self, name))
     if self.data.padded:
       raise ValueError(
         'data.padded=True: a supernet takes clips of one length, expected False'

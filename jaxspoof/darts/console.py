@@ -1,6 +1,7 @@
 """Lines that a search prints for the person who watches it."""
 
 import pathlib
+import shlex
 
 import jax
 
@@ -74,10 +75,8 @@ def leading(arch: architecture.Arch, operations: tuple[str, ...]) -> str:
   return '\n'.join(lines)
 
 
-def closing(
-  config: SearchConfig, result: dict, workdir: pathlib.Path, page: pathlib.Path
-) -> str:
-  """The result in a few lines, and what to try next."""
+def closing(result: dict, page: pathlib.Path) -> str:
+  """The result in a few lines."""
   first, last = result['first_epoch'], result['last_epoch']
   size = result['derived']
   lines = [
@@ -92,7 +91,6 @@ def closing(
     f'{size["macs"]["total"] / 1e6:,.1f} million MACs per clip',
     *(f'WARNING: {words}' for words in result['failures']),
     f'report: {page}',
-    f'try next: {training(config, workdir / "genotype.json")}',
   ]
   return '\n'.join(lines)
 
@@ -100,14 +98,17 @@ def closing(
 def training(config: SearchConfig, genotype: pathlib.Path) -> str:
   """The command that trains the network a search ended in."""
   own = config.data.name == 'quickstart'
-  words = ['python run.py --config=configs/light_darts.py']
-  words[0] += ':quickstart' if own else ''
+  file = 'configs/light_darts.py' + (':quickstart' if own else '')
+  words = ['python', 'run.py', f'--config={file}']
   words.append(f'--config.genotype={genotype}')
   if not own:
     words.append(f'--config.data.name={config.data.name}')
+  if config.data.data_dir is not None:
+    words.append(f'--config.data.data_dir={config.data.data_dir}')
   sizes = [name for name in ('num_cells', 'channels') if name in config.model]
-  for name, usual in (('stem_multiplier', 1), ('features', '')):
-    if config.model.get(name, usual) != usual:
-      sizes.append(name)
+  if config.model.get('stem_multiplier', 1) != 1:
+    sizes.append('stem_multiplier')
+  if isinstance(features := config.model.get('features'), str) and features:
+    sizes.append('features')
   words += [f'--config.model.{name}={config.model[name]}' for name in sizes]
-  return ' '.join(words)
+  return shlex.join(words)

@@ -61,7 +61,7 @@ class LightDartsConfig:
   Attributes:
     genotype: a `Genotype`, the mapping of its fields, the name of a published
       one ('pc_darts', 'raw_pc_darts') or the path of a JSON file; `DEFAULT`
-      where None.
+      where None or ''.
     space: name of the space the genotype must be of; '' takes any.
     features: front end, as in `SupernetConfig`.
     num_cells: cells in a row; those after a third and after two thirds reduce
@@ -97,7 +97,7 @@ class LightDartsConfig:
 
   def __post_init__(self):
     """Reads the genotype and refuses what cannot work."""
-    genotype = _read(self.genotype)
+    genotype = read_genotype(self.genotype)
     object.__setattr__(self, 'genotype', genotype)
     if self.space:
       search_spaces.space(self.space)
@@ -341,9 +341,13 @@ def _copy_rows(ours, theirs, kind: str) -> None:
           getattr(target, leaf)[...] = variable[index]
 
 
-def _read(genotype) -> Genotype:
-  """A genotype of any of the forms that a config takes."""
-  if genotype is None:
+def read_genotype(genotype: Genotype | Mapping | str | None) -> Genotype:
+  """A genotype of any of the forms that `LightDartsConfig` takes.
+
+  Raises:
+    ValueError: there is none of that name, or the file is broken.
+  """
+  if genotype is None or genotype == '':
     return DEFAULT
   if not isinstance(genotype, str):
     return genotype_lib.from_fields(genotype)
@@ -351,7 +355,7 @@ def _read(genotype) -> Genotype:
     return genotype_lib.PUBLISHED[genotype]
   if not pathlib.Path(genotype).is_file():
     raise ValueError(
-      f'genotype={genotype!r}: neither a file nor one of '
-      f'{", ".join(genotype_lib.PUBLISHED)}'
+      f'genotype={genotype!r}: expected a file that a search has left '
+      f'(genotype.json), or one of {", ".join(genotype_lib.PUBLISHED)}'
     )
   return Genotype.load(genotype)

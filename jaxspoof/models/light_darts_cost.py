@@ -63,14 +63,13 @@ def expected(
   config: SupernetConfig,
   arch: Mapping[str, Mapping[str, jax.Array]],
   samples: int,
-  temperature: float | jax.Array = 1.0,
 ) -> dict[str, jax.Array]:
   """Expected cost of the derived network, differentiable in `arch`.
 
   The expectation is over networks drawn so: each node draws its first input
   from its edges with probabilities proportional to w (1 - p(none)), where w is
   softmax(beta) over the edges of the node, or 1 without edge normalisation,
-  and p is softmax(alpha / temperature) over the operations of the edge; the
+  and p is softmax(alpha) over the operations of the edge; the
   second input in the same way from the other edges; and for both inputs an
   operation other than 'none' with probabilities proportional to p. Every
   network drawn has two inputs at each node, as the rule of DARTS leaves, and
@@ -83,7 +82,6 @@ def expected(
     config: of the supernet.
     arch: values of its `Arch` variables, as `nnx.to_pure_dict` gives them.
     samples: length of the clip.
-    temperature: of the softmax over operations.
 
   Returns:
     The scalars 'macs' and 'parameters', floating point.
@@ -93,7 +91,7 @@ def expected(
   for column, cost in enumerate(COSTS):
     totals[cost] = jnp.asarray(fixed[column], arch['normal']['alpha'].dtype)
   for kind in KINDS:
-    share_ExO = shares(config, arch[kind], temperature)
+    share_ExO = shares(config, arch[kind])
     for column, cost in enumerate(COSTS):
       table_ExO = jnp.asarray(tables[kind][column], share_ExO.dtype)
       totals[cost] += (share_ExO * table_ExO).sum()
@@ -104,10 +102,9 @@ def normalised(
   config: SupernetConfig,
   arch: Mapping[str, Mapping[str, jax.Array]],
   samples: int,
-  temperature: float | jax.Array = 1.0,
 ) -> dict[str, jax.Array]:
   """`expected`, divided by the cost of the space's largest network."""
-  costs = expected(config, arch, samples, temperature)
+  costs = expected(config, arch, samples)
   most = largest(config, samples)
   return {name: costs[name] / most[name] for name in COSTS}
 
@@ -127,27 +124,24 @@ def largest(config: SupernetConfig, samples: int) -> dict[str, int]:
 def shares(
   config: SupernetConfig,
   arch: Mapping[str, jax.Array],
-  temperature: float | jax.Array = 1.0,
 ) -> jax.Array:
   """Probability that a drawn network has an operation on an edge.
 
   Args:
     config: of the supernet.
     arch: 'alpha' and perhaps 'beta' of one kind of cell.
-    temperature: of the softmax over operations.
 
   Returns:
     `[E, O]` for the operations but 'none'; those of a node's edges sum to 2.
   """
   space = search_spaces.space(config.space)
-  logits_ExO = arch['alpha'] / temperature
+  logits_ExO = arch['alpha']
   chosen_ExO = logits_ExO[:, space.has_none :]
   # Logarithms, so that parameters of any size are no 0 / 0.
   some_E = jax.nn.logsumexp(chosen_ExO, axis=1)
   worth_E = some_E - jax.nn.logsumexp(logits_ExO, axis=1)
   if arch.get('beta') is not None:
-    log_weight_E, _ = relaxation.log_edge_weights(arch['beta'], config.nodes)
-    worth_E = worth_E + log_weight_E
+    worth_E += relaxation.log_edge_weights(arch['beta'], config.nodes)
   kept_E = _kept(worth_E, config.nodes)
   return kept_E[:, None] * jax.nn.softmax(chosen_ExO, axis=1)
 

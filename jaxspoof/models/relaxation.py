@@ -40,21 +40,18 @@ def edge_weights(beta_E: jax.Array, nodes: int) -> jax.Array:
   of the paper sum to 1: a supernet whose architecture has become discrete is
   then equal to the derived network, in which both kept edges have weight 1.
   """
-  log_weight_E, _ = log_edge_weights(beta_E, nodes)
-  return KEPT * jnp.exp(log_weight_E)
+  return KEPT * jnp.exp(log_edge_weights(beta_E, nodes))
 
 
-def log_edge_weights(beta_E: jax.Array, nodes: int):
-  """Logarithm of the softmax over the edges of each node, and their nodes."""
+def log_edge_weights(beta_E: jax.Array, nodes: int) -> jax.Array:
+  """Logarithm of the softmax over the edges of each node, [E]."""
   node_E = np.array([target - 2 for _, target in genotype_lib.edges_of(nodes)])
   logits = jnp.where(
     jnp.asarray(node_E[None] == np.arange(nodes)[:, None]),
     beta_E[None],
     -jnp.inf,
   )
-  return jax.nn.log_softmax(logits, axis=1)[node_E, np.arange(len(node_E))], (
-    node_E
-  )
+  return jax.nn.log_softmax(logits, axis=1)[node_E, np.arange(len(node_E))]
 
 
 def all_edges(space: Space, nodes: int) -> tuple[Edge, ...]:

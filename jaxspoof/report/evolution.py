@@ -13,7 +13,7 @@ from jaxspoof.report.drawing import (
   picture,
 )
 from jaxspoof.report.markup import Html
-from jaxspoof.search_spaces.genotype import edges_of
+from jaxspoof.search_spaces.genotype import edges_of, nodes_of
 
 # As many operations as the largest space has can be told apart.
 LINES = [*((c, '-') for c in (*SERIES, BONAFIDE, SPOOF, INK, MUTED))]
@@ -37,10 +37,7 @@ def of_cell(
     beta_KxE: weights of the edges themselves, where they have some.
   """
   count = alpha_KxExO.shape[1]
-  nodes = 1
-  while nodes * (nodes + 3) // 2 < count:
-    nodes += 1
-  edges = edges_of(nodes)
+  edges = edges_of(nodes_of(count))
   rows = -(-count // COLUMNS)
   weights = [alpha_KxExO] if beta_KxE is None else [alpha_KxExO, beta_KxE]
   highest = max(1e-9, *(float(w.max()) for w in weights))

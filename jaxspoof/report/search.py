@@ -171,7 +171,8 @@ def _failures(run: Run) -> Html | None:
   if not found:
     words = (
       'None of the known ones: the cells are no collection of skip '
-      'connections, have weights to learn, and the edges are decided.'
+      'connections and have weights to learn, the weights of the operations '
+      'are not all alike, and dev did not get worse again.'
     )
     return section('Failure modes', element('p', words))
   return section(
@@ -223,7 +224,8 @@ def _derived(run: Run) -> Html | None:
     for stage, count in size['macs'].items()
   ]
   if run.cost:
-    rows.append(['parameters of the supernet', f'{run.cost["parameters"]:,}'])
+    supernet = run.cost['supernet_parameters']
+    rows.append(['parameters of the supernet', f'{supernet:,}'])
   return section(
     'The derived network', table('Size', [], rows, class_='numbers')
   )

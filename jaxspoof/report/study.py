@@ -125,7 +125,8 @@ def _split(split: str, found: dict[str, Any]) -> Html:
     element(
       'p',
       'Means over runs. Intervals: 95 % percentile bootstrap that draws '
-      'speakers, attacks and the runs of each group, the same trials for all.',
+      'speakers, attacks, the cells of each group and the seeds of each cell, '
+      'the same trials for all.',
     ),
     table(
       'EER',

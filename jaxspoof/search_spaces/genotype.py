@@ -70,7 +70,7 @@ class Genotype:
 
   @property
   def hash(self) -> str:
-    """Short SHA-256 of the content: equal networks, equal hashes."""
+    """Short SHA-256 of the content, the order of a node's edges included."""
     text = json.dumps(self._content(), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -185,7 +185,7 @@ def discretise(
 
 def _discretised(space: search_spaces.Space, arch) -> Edges:
   alpha = np.asarray(arch['alpha'], np.float64)
-  nodes = _nodes(len(alpha))
+  nodes = nodes_of(len(alpha))
   if alpha.shape[1] != len(space.operations):
     raise ValueError(
       f'alpha has {alpha.shape[1]} operations, space {space.name!r} has '
@@ -257,8 +257,8 @@ def _softmax(x: np.ndarray) -> np.ndarray:
   return x / x.sum(1, keepdims=True)
 
 
-def _nodes(edges: int) -> int:
-  """Nodes of a cell with so many edges."""
+def nodes_of(edges: int) -> int:
+  """Nodes of a cell with so many edges; ValueError where none has as many."""
   nodes = 0
   while nodes * (nodes + 3) // 2 < edges:
     nodes += 1

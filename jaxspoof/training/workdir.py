@@ -60,9 +60,14 @@ def differences(old: dict, new: dict, prefix: str = '') -> list[str]:
     a, b = old.get(name), new.get(name)
     if isinstance(a, dict) and isinstance(b, dict):
       found += differences(a, b, f'{prefix}{name}.')
-    elif a != b and prefix + name not in FREE:
+    elif a != b and not _free(prefix + name):
       found.append(f'{prefix}{name} was {a!r}, now {b!r}')
   return found
+
+
+def _free(name: str) -> bool:
+  """A study has whole configs of its search and its runs as sections."""
+  return name.removeprefix('train.').removeprefix('search.') in FREE
 
 
 def keep_classes(workdir: pathlib.Path, classes: Sequence[str]) -> None:
