@@ -50,5 +50,6 @@ def of(systems: dict[str, str]) -> ml_collections.ConfigDict:
   config.systems = ml_collections.ConfigDict(systems)
   config.seeds = (1, 2, 3)
   config.resamples = 1000
-  config.changes = ml_collections.ConfigDict()  # fields of all systems
+  # Fields of all systems, as {'data.batch': 8}.
+  config.changes = ml_collections.ConfigDict(allow_dotted_keys=True)
   return config

@@ -1,9 +1,10 @@
 """Naming the attack by ECAPA-TDNN: attacks as classes, or `unknown`.
 
-The first trains on ASVspoof 2019 LA: six attacks are known, the thirteen of its
-evaluation are new. ADD 2023 track 3 is the corpus made for the task. Both must
-be built before: `tfds_builders/NAME/README.md` says how. The others build their
-own.
+The first trains on ASVspoof 2019 LA: six attacks are known; of the thirteen of
+its evaluation eleven are new, and A16 and A19 are the systems of A04 and A06
+(Wang et al. 2020, arXiv 1911.01601). ADD 2023 track 3 is the corpus made for
+the task. Both must be built before: `tfds_builders/NAME/README.md` says how.
+The others build their own.
 
 python run.py --config=configs/ecapa_attribution.py
 python run.py --config=configs/ecapa_attribution.py:add2023
@@ -31,11 +32,15 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
 
 
 def default() -> ml_collections.ConfigDict:
-  return naming(ecapa_mfcc.get_config())
+  config = naming(ecapa_mfcc.get_config())
+  config.recognition.same = ml_collections.ConfigDict(
+    {'A16': 'A04', 'A19': 'A06'}
+  )
+  return config
 
 
 def add2023() -> ml_collections.ConfigDict:
-  config = default()
+  config = naming(ecapa_mfcc.get_config())
   config.data.name = 'add2023_track3'
   config.data.build = False  # needs --manual_dir
   return config
@@ -57,4 +62,5 @@ def naming(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   config.recognition = ml_collections.ConfigDict()
   config.recognition.neighbours = 5  # the cosine to which of the nearest
   config.recognition.quantile = 0.05  # of dev is refused at most
+  config.recognition.same = ml_collections.ConfigDict()  # systems of two names
   return config

@@ -71,6 +71,8 @@ def small() -> ml_collections.ConfigDict:
 
 def voxceleb() -> ml_collections.ConfigDict:
   config = default('ecapa_voxceleb')
+  # Its weights were trained on crops of one length, without padding.
+  config.model.padding = 'clip'
   config.optim.learning_rate = 1e-4
   return config
 

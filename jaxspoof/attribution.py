@@ -29,7 +29,9 @@ def attribute(values: Mapping[str, Any], workdir: pathlib.Path) -> dict:
 
   Args:
     values: the config as a dictionary: that of `train`, and a section
-      `recognition`, see `recognition.RecognitionConfig`.
+      `recognition`, see `recognition.RecognitionConfig`, which may change when
+      a finished run is started again: it trains nothing, and is kept in
+      `recognition.json`.
     workdir: folder of the run; made if missing.
 
   Returns:
@@ -57,7 +59,10 @@ def attribute(values: Mapping[str, Any], workdir: pathlib.Path) -> dict:
   # --------------------------- embeddings of all splits, weights selected ---
   result = {}
   if jax.process_index() == 0:
-    batch = None if jax.default_backend() == 'cpu' else config.data.eval_batch
+    batch = None
+    if jax.default_backend() != 'cpu':  # one device, of those that trained
+      devices = config.mesh.devices or jax.device_count()
+      batch = max(1, config.data.eval_batch // devices)
     detector = Detector.load(workdir, batch=batch)
     data = config.data
     found = embed_splits(detector, data, (data.train, data.dev, *data.eval))
@@ -72,7 +77,8 @@ def attribute(values: Mapping[str, Any], workdir: pathlib.Path) -> dict:
       how=how,
     )
     files.write_json(workdir / 'recognition.json', result)
-    verify.add(workdir, ('embeddings.npz', 'recognition.json'))
+    names = ('classes.json', 'embeddings.npz', 'recognition.json')
+    verify.add(workdir, names)
     page = report.write(workdir)
     print(recognition.table(result))
     print(f'report: {page}')

@@ -21,9 +21,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxspoof import files, overrides, train
-from jaxspoof.config import job_section
+from jaxspoof import files, overrides, train, train_genotype
+from jaxspoof.config import job_section, run_config
 from jaxspoof.metrics import clustered, scorecard
+from jaxspoof.models.light_darts import read_genotype
 from jaxspoof.report import comparison
 from jaxspoof.report.run import aligned, load, speakers
 from jaxspoof.training import sharding as sharding_lib
@@ -69,6 +70,8 @@ def benchmark(values: Mapping[str, Any], workdir: pathlib.Path) -> dict:
   """
   config = job_section(BenchmarkConfig, values)
 
+  check_systems(config)
+
   # ----------------------------------------------------------- training ---
   for system, path in config.systems.items():
     for seed in config.seeds:
@@ -95,10 +98,30 @@ def folder(workdir: pathlib.Path, system: str, seed: int) -> pathlib.Path:
   return workdir / system / f'seed_{seed}'
 
 
-def run_of(
-  config: BenchmarkConfig, path: str, seed: int, workdir: pathlib.Path
-) -> None:
-  """Trains one system with one seed, unless that is done."""
+def check_systems(config: BenchmarkConfig) -> None:
+  """Refuses what would fail, or could not be compared, after hours.
+
+  Raises:
+    ValueError: a system's config that cannot work, or one of other trials than
+      the first's.
+  """
+  made = {
+    name: run_config(values_of(config, path, config.seeds[0])).data
+    for name, path in config.systems.items()
+  }
+  first, *others = made
+  for name in others:
+    for field in ('name', 'dev', 'eval'):
+      ours, theirs = (getattr(made[n], field) for n in (name, first))
+      if ours != theirs:
+        raise ValueError(
+          f'{config.systems[name]}: data.{field} is {ours!r}, but that of '
+          f'{config.systems[first]} {theirs!r}: expected the same trials'
+        )
+
+
+def values_of(config: BenchmarkConfig, path: str, seed: int) -> dict[str, Any]:
+  """The config of one run, as `train.train` takes it."""
   made = overrides.load(path)
   made.seed = seed
   for name, value in config.changes.items():
@@ -109,6 +132,17 @@ def run_of(
       part = part[parent]
     part[last] = value
   values = made.to_dict()
+  if 'genotype' in values:  # of job 'train_genotype'
+    genotype = read_genotype(values.pop('genotype'))
+    values = train_genotype.with_genotype(values, genotype)
+  return values
+
+
+def run_of(
+  config: BenchmarkConfig, path: str, seed: int, workdir: pathlib.Path
+) -> None:
+  """Trains one system with one seed, unless that is done."""
+  values = values_of(config, path, seed)
   if (workdir / 'metrics.json').is_file():
     workdir_lib.claim(workdir, values, jax.process_index() == 0)
     print(f'{workdir} is finished already')

@@ -211,6 +211,11 @@ def check_splits(data: DataConfig) -> None:
   """Refuses to report on what is trained or selected on."""
   if not data.eval:
     raise ValueError('data.eval is empty: expected the splits to report on')
+  if data.dev == data.train:
+    raise ValueError(
+      f'data.dev and data.train are both {data.dev!r}: expected a dev split '
+      'that is not trained on'
+    )
   for split in data.eval:
     for role in ('train', 'dev'):
       used = getattr(data, role)

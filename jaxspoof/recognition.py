@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -20,10 +21,13 @@ class RecognitionConfig:
     neighbours: the cosine to which of the nearest training clips counts.
     quantile: share of the dev trials that are refused, where dev has no
       unknown attacks.
+    same: attacks that are the system of another one, by name: the answer that
+      is right for them is that one's.
   """
 
   neighbours: int = recognition.NEIGHBOURS
   quantile: float = recognition.QUANTILE
+  same: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
   def __post_init__(self):
     if self.neighbours < 1:
@@ -51,20 +55,26 @@ def recognise(
     found: embedded clips of all splits.
     train_split: neighbours are looked for there.
     dev_split: thresholds are chosen there.
-    how: number of neighbours, quantile.
+    how: number of neighbours, quantile, systems with two names.
 
   Returns:
     What JSON can hold: `classes` (names; the last one is unknown), `train`,
-    `dev`, `neighbours`, `quantile`, and by split `splits`: `trials` (`known`,
-    `unknown`), `closed_set` (of known trials; None below two classes),
-    `open_set` by method. Of each: `accuracy`, `macro_f1`, `per_class`,
-    `by_attack` (answers to each attack), `majority` (always naming the
-    commonest class of train); of open sets also `auroc` (None without unknown
-    trials), `threshold`, `chosen_by`, `known_refused` and `unknown_found`
+    `dev`, `neighbours`, `quantile`, `same`, and by split `splits`: `trials`
+    (`known`, `unknown`), `closed_set` (of known trials; None below two
+    classes), `open_set` by method. Of each: `accuracy`, `macro_f1`,
+    `per_class`, `by_attack` (answers to each attack), `majority` (always
+    naming the commonest class of train); of open sets also `auroc` (None
+    without unknown trials), `threshold`, `chosen_by`, `known_refused` and
+    `unknown_found`
     (shares).
   """
+
+  def labels_of(part: Embeddings) -> np.ndarray:
+    attacks = part.attack.tolist()
+    return classes.labels([how.same.get(name, name) for name in attacks])
+
   train_part = found.of(train_split)
-  train_labels = classes.labels(train_part.attack.tolist())
+  train_labels = labels_of(train_part)
   kept = train_labels != classes.unknown
   neighbours = train_part.embedding[kept]
 
@@ -77,7 +87,7 @@ def recognise(
   thresholds = {
     method: recognition.choose_threshold(
       dev_scores[method],
-      classes.labels(dev.attack.tolist()),
+      labels_of(dev),
       dev.outputs.argmax(axis=1),
       classes.unknown,
       how.quantile,
@@ -89,7 +99,12 @@ def recognise(
     if split != train_split:
       part = found.of(split)
       splits[split] = _of_split(
-        classes, part, train_labels[kept], scores_of(part), thresholds
+        classes,
+        part,
+        labels_of(part),
+        train_labels[kept],
+        scores_of(part),
+        thresholds,
       )
   return {
     'classes': [*classes.names, classes_lib.UNKNOWN],
@@ -100,9 +115,10 @@ def recognise(
   }
 
 
-def _of_split(classes, part: Embeddings, train_labels, scores, thresholds):
+def _of_split(
+  classes, part: Embeddings, truth, train_labels, scores, thresholds
+):
   """The entry of `splits`; see `recognise`."""
-  truth = classes.labels(part.attack.tolist())
   answers = part.outputs.argmax(axis=1)
   known = truth != classes.unknown
   names = [*classes.names, classes_lib.UNKNOWN]

@@ -23,6 +23,7 @@ from jaxspoof.config import (
   near,
   run_config,
   shared_splits,
+  split_names,
 )
 from jaxspoof.data import augment, pipeline
 from jaxspoof.importers import start
@@ -70,6 +71,7 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
   train_source = splits.open(config.data.train)
   dev_source = splits.open(config.data.dev)
   dev_trials = pipeline.trials(dev_source)
+  check_eval_splits(config.data)
   task = make_task(config, train_source)
   task.check(dev_trials, pipeline.name_of(dev_source))
   loss = losses.make(config.loss, len(task.classes))
@@ -283,6 +285,17 @@ class Splits:
         'nothing may read it before the weights are selected'
       )
     return pipeline.open_source(self.data.name, split, self.data.data_dir)
+
+
+def check_eval_splits(data: DataConfig) -> None:
+  """Refuses, before the training, to report on splits that are not there."""
+  known = pipeline.splits_of(data.name, data.data_dir)
+  for split in data.eval:
+    if missing := sorted(split_names(split) - {*known, 'all'}):
+      raise ValueError(
+        f'data.eval names {split!r}: corpus {data.name!r} has no split '
+        f'{", ".join(missing)}; it has {", ".join(known)}'
+      )
 
 
 def make_task(config: RunConfig, train_source):

@@ -8,6 +8,7 @@ import pytest
 
 from configs import benchmark as config_file
 from jaxspoof import benchmark, files
+from jaxspoof.config import run_config
 from jaxspoof.metrics import summary
 from jaxspoof.metrics.eer import eer_of
 from jaxspoof.score_files import protocols
@@ -16,6 +17,10 @@ from jaxspoof.training import workdir as workdir_lib
 
 SKILL = {'aasist': 1.0, 'ecapa': 3.0}
 CLIPS = 240
+OTHER = {
+  'aasist': 'configs/aasist.py:smoke',
+  'ecapa': 'configs/ecapa_mfcc.py:small',
+}
 
 
 def columns(values):
@@ -37,6 +42,7 @@ def trained(monkeypatch):
 
   def train(values, workdir):
     calls.append((values['model']['name'], values['seed'], values['epochs']))
+    assert set(values['data']) > {'batch', 'name'}
     workdir_lib.claim(workdir, values, True)
     utterance, attack, label, scores = columns(values)
     speaker = [f'S{n % 8}' for n in range(CLIPS)]
@@ -81,7 +87,8 @@ def smoke(**changes):
 
 
 def test_the_table_is_that_of_the_score_files(trained, tmp_path, capsys):
-  result = benchmark.benchmark(smoke(changes={'epochs': 3}), tmp_path)
+  changes = {'epochs': 3, 'data.batch': 4}
+  result = benchmark.benchmark(smoke(changes=changes), tmp_path)
   assert [(seed, epochs) for _, seed, epochs in trained] == 2 * [
     (1, 3), (2, 3), (4, 3)
   ]  # fmt: skip
@@ -131,6 +138,9 @@ def test_finished_runs_are_reused_and_missing_ones_made(
     ({'seeds': (1, 1)}, ValueError, r'config.seeds=\(1, 1\): needs different'),
     ({'seed': 3}, ValueError, 'unknown config field config.seed: did you'),
     ({'changes': {'epoch': 1}}, SystemExit, "config.epoch: did you mean 'ep"),
+    # A field of the first system alone.
+    ({'changes': {'model.sinc_taps': 3}}, SystemExit, 'config.model.sinc_taps'),
+    ({'systems': OTHER}, ValueError, "data.name is 'asvspoof2019_la', bu"),
   ],
 )
 def test_what_cannot_be_compared_is_said(
@@ -140,6 +150,16 @@ def test_what_cannot_be_compared_is_said(
   with pytest.raises(error, match=message):
     benchmark.benchmark(values, tmp_path)
   assert not trained
+
+
+def test_a_genotype_is_a_system(repository):
+  config = benchmark.BenchmarkConfig(
+    {**OTHER, 'light_darts': 'configs/light_darts.py:smoke'}
+  )
+  path = f'{repository}/configs/light_darts.py:smoke'
+  values = benchmark.values_of(config, path, 7)
+  assert values['seed'] == 7 and values['model']['genotype']['hash']
+  run_config(values)
 
 
 def test_one_system_is_no_comparison(tmp_path):

@@ -31,8 +31,13 @@ def trials(*attacks):
     ),
     (
       tasks.Recognition(KNOWN),
-      ('A07', 'A08'),
-      r'no trial of toy dev is of a class that train knows \(A01, A02, bona',
+      ('A01', 'A02'),
+      'toy dev holds 2 trials, none of them bona fide: an EER needs both',
+    ),
+    (
+      tasks.Recognition(Classes(('A01', 'A02'))),
+      ('A07', '-'),
+      r'no trial of toy dev is of a class that train knows \(A01, A02\)',
     ),
   ],
 )

@@ -32,6 +32,7 @@ from jaxspoof.data.source import (
   Trials,
   asv_scores,
   open_source,
+  splits_of,
   text,
   trials,
 )
@@ -44,6 +45,7 @@ __all__ = [
   'eval_batches',
   'name_of',
   'open_source',
+  'splits_of',
   'text',
   'train_batches',
   'trials',

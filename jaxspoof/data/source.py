@@ -95,6 +95,15 @@ def open_source(
     ) from error
 
 
+def splits_of(
+  name: str, data_dir: str | os.PathLike | None = None
+) -> tuple[str, ...]:
+  """Names of the splits of a built corpus, without a look at their records."""
+  from tfds_builders import build  # TFDS is slow to import
+
+  return tuple(sorted(build.builder(name, data_dir).info.splits))
+
+
 def asv_scores(
   name: str, split: str, data_dir: str | os.PathLike | None = None
 ) -> pathlib.Path | None:

@@ -198,7 +198,9 @@ def choose_threshold(
 
 def decide(answers, scores, threshold: float, unknown: int) -> np.ndarray:
   """Open-set answers, int [N]: `unknown` where the score is below."""
-  return np.where(np.asarray(scores) < threshold, unknown, answers)
+  # Thresholds lie between scores: at float32 they would fall on one.
+  below = np.asarray(scores, np.float64) < threshold
+  return np.where(below, unknown, answers)
 
 
 def auroc(scores, truth, unknown: int) -> float | None:

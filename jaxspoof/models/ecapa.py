@@ -190,7 +190,7 @@ class Ecapa(nnx.Module):
     rngs: nnx.Rngs | None = None,
   ) -> jax.Array:
     """The embedding before the head, `[B, lin_neurons]`; args as in a call."""
-    self._check(wave_BxT, samples)
+    self._check(wave_BxT)
     wave_BxT = wave_BxT.astype(layers.wide(wave_BxT.dtype))
     h_BxNxF, frames_B = self.frontend(wave_BxT, samples)
     if self.augment is not None:
@@ -199,7 +199,7 @@ class Ecapa(nnx.Module):
       frames_B = None
     return self.tdnn.embed(h_BxNxF, frames_B, rngs)[:, 0]
 
-  def _check(self, wave_BxT, samples):
+  def _check(self, wave_BxT):
     shape = wave_BxT.shape
     if len(shape) != 2:
       raise ValueError(f'expected waves [batch, samples], got {list(shape)}')

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxspoof.models import layers
-from jaxspoof.ops import conv1d
+from jaxspoof.ops import conv1d, time_stats
 
 
 class Extent(NamedTuple):
@@ -189,7 +189,7 @@ class SqueezeExcitation(nnx.Module):
   def __call__(self, x_BxNxC: jax.Array, extent: Extent | None = None):
     """Returns the scales, `[B, 1, C]` in the dtype of `x`."""
     mask_BxN = None if extent is None else extent.mask_BxN
-    s_Bx1xC = mean_over_time(
+    s_Bx1xC = time_stats.mean(
       x_BxNxC.astype(layers.wide(x_BxNxC.dtype)), mask_BxN
     )
     s_Bx1xC = self.conv2(jax.nn.relu(self.conv1(s_Bx1xC)))
@@ -235,12 +235,3 @@ class SERes2Net(nnx.Module):
     h = self.tdnn2(self.res2net(h, extent), extent, noise)
     shortcut = x_BxNxI if self.shortcut is None else self.shortcut(x_BxNxI)
     return self.se(h, extent) * h + shortcut
-
-
-def mean_over_time(x_BxNxC: jax.Array, mask_BxN: jax.Array | None = None):
-  """The mean of the valid frames, `[B, 1, C]`."""
-  if mask_BxN is None:
-    return x_BxNxC.mean(1, keepdims=True)
-  weight_BxNx1 = mask_BxN.astype(x_BxNxC.dtype)[..., None]
-  total = (x_BxNxC * weight_BxNx1).sum(1, keepdims=True)
-  return total / weight_BxNx1.sum(1, keepdims=True)

@@ -218,7 +218,8 @@ def frames_of(lengths_B: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         f'lengths={wrong[:5]}: need values in (0, 1], relative to the frames '
         'of the batch'
       )
-  return jnp.ceil(lengths_B * shape[1]).astype(jnp.int32)
+  # n / N * N in float32 can be a little more than n, which is no frame.
+  return jnp.ceil(lengths_B * shape[1] - 1e-3).astype(jnp.int32)
 
 
 def known(array: jax.Array | None) -> bool:

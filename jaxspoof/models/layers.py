@@ -185,9 +185,9 @@ class BatchNorm(nnx.Module):
 
   Training normalises with the biased variance of the batch and stores the
   unbiased one (factor n / (n - 1)); `momentum` is the weight of the new value.
-  Statistics are at least float32 and computed in two passes, whatever the
-  dtype of `x`. Under `jit` with a sharded batch they are those of the global
-  batch.
+  Statistics are at least float32, whatever the dtype of `x`, and computed in
+  two passes (`after_relu`: in one, around the stored mean). Under `jit` with a
+  sharded batch they are those of the global batch.
 
   Reference: Ioffe & Szegedy 2015, arXiv 1502.03167, algorithm 1.
   """

@@ -27,8 +27,8 @@ def mean_and_variance(
 
 
 def _forward(x_BxNxC, mask_BxN):
-  mean_Bx1xC = _mean(x_BxNxC, mask_BxN)
-  var_Bx1xC = _mean(jnp.square(x_BxNxC - mean_Bx1xC), mask_BxN)
+  mean_Bx1xC = mean(x_BxNxC, mask_BxN)
+  var_Bx1xC = mean(jnp.square(x_BxNxC - mean_Bx1xC), mask_BxN)
   return (mean_Bx1xC, var_Bx1xC), (x_BxNxC, mask_BxN, mean_Bx1xC)
 
 
@@ -114,7 +114,8 @@ def _spread(x_BxNxC, mean_Bx1xC, dmean_Bx1xC, dvar_Bx1xC):
   return dmean_Bx1xC + 2 * dvar_Bx1xC * (x_BxNxC - mean_Bx1xC)
 
 
-def _mean(x_BxNxC, mask_BxN):
+def mean(x_BxNxC: jax.Array, mask_BxN: jax.Array | None = None) -> jax.Array:
+  """The mean of the valid frames, `[B, 1, C]`."""
   if mask_BxN is None:
     return x_BxNxC.mean(1, keepdims=True)
   total_Bx1xC = jnp.where(mask_BxN[..., None], x_BxNxC, 0).sum(1, keepdims=True)

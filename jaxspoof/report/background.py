@@ -11,6 +11,7 @@ CURVES = (
   # key, title, whether it is measured once an epoch, factor
   ('train/loss', 'training loss', False, 1),
   ('dev/eer', 'dev EER, %', True, 100),
+  ('dev/f1_error', 'dev 1 - macro-F1, %', True, 100),
   ('train/lr', 'learning rate', False, 1),
   ('clips_per_s', 'clips per second', False, 1),
   ('data_wait', 'time waiting for data, %', False, 100),
@@ -18,7 +19,9 @@ CURVES = (
 
 
 def training(
-  run: Run, curves=CURVES, rings: str = 'The ring marks the lowest dev EER.'
+  run: Run,
+  curves=CURVES,
+  rings: str = 'The ring marks the lowest error on dev, which selects.',
 ) -> Html | None:
   """Curves of the training.
 

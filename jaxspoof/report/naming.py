@@ -179,8 +179,13 @@ def _confusion(run: Run, split: str, kind: str, part: dict) -> Html:
   by_attack = part['by_attack']
   columns = list(part['per_class'])
   known = Classes.called(run.recognition['classes'][:-1])
-  right = known.labels(by_attack)[:, None] == np.arange(len(columns))
-  rows = [_row_name(attack, known) for attack in by_attack]
+  same = run.recognition.get('same', {})
+  systems = [same.get(attack, attack) for attack in by_attack]
+  right = known.labels(systems)[:, None] == np.arange(len(columns))
+  rows = [
+    _row_name(attack, known.label(system) == known.unknown)
+    for attack, system in zip(by_attack, systems, strict=True)
+  ]
   return figure(
     pictures.confusion(
       f'{split} {kind}', rows, columns, list(by_attack.values()), right
@@ -190,12 +195,11 @@ def _confusion(run: Run, split: str, kind: str, part: dict) -> Html:
   )
 
 
-def _row_name(attack: str, known: Classes) -> str:
+def _row_name(attack: str, new: bool) -> str:
   """An attack, marked where training has not seen it."""
-  new = '' if known.label(attack) != known.unknown else ' (new)'
   name = WORDS.get(attack, attack)
   name = name if len(name) <= 18 else name[:17] + '…'
-  return name if attack == UNKNOWN else name + new
+  return name + ' (new)' if new and attack != UNKNOWN else name
 
 
 def maps(run: Run) -> Html | None:

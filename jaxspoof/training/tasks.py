@@ -101,7 +101,8 @@ class Recognition:
     return self.known.label(pipeline.text(record['attack']))
 
   def check(self, trials: pipeline.Trials, name: str) -> None:
-    """As for `Detection`: some trial must be of a class that train knows."""
+    """As for `Detection`; some trial must be of a class that train knows."""
+    Detection().check(trials, name)
     labels = self.known.labels(trials.attack.tolist())
     if (labels == self.known.unknown).all():
       raise ValueError(
