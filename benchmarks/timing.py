@@ -55,11 +55,10 @@ def report(
   Without the original it is empty.
   """
   macs *= batch * (1 if kind == 'forward' else 3)
+  base = min(seconds[original]) if original in seconds else None
   for name, values in seconds.items():
     best = min(values)
-    ratio = (
-      f'{min(seconds[original]) / best:.2f}' if original in seconds else ''
-    )
+    ratio = '' if base is None else f'{base / best:.2f}'
     print(
       f'{kind:14} {batch:>5}  {name:22} {1e3 * best:9.1f} '
       f'{1e3 * statistics.median(values):9.1f} {batch / best:8.2f} '

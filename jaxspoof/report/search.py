@@ -190,13 +190,11 @@ def _evolution(run: Run) -> list[Html]:
   parts = []
   for kind in KINDS:
     alpha = np.array([line['arch'][kind]['alpha'] for line in lines])
-    beta, words = (
-      None,
-      (
-        'Weight of each operation (softmax of alpha) on each edge, by epoch; '
-        'an edge goes from one state to another, 0 and 1 are the inputs.'
-      ),
+    words = (
+      'Weight of each operation (softmax of alpha) on each edge, by epoch; '
+      'an edge goes from one state to another, 0 and 1 are the inputs.'
     )
+    beta = None
     if all('beta' in line['arch'][kind] for line in lines):
       beta = np.array([line['arch'][kind]['beta'] for line in lines])
       words += (
@@ -223,8 +221,7 @@ def _derived(run: Run) -> Html | None:
     [f'MACs of a clip, {stage}', f'{count / 1e6:,.1f} million']
     for stage, count in size['macs'].items()
   ]
-  if run.cost:
-    supernet = run.cost['supernet_parameters']
+  if supernet := (run.cost or {}).get('supernet_parameters'):
     rows.append(['parameters of the supernet', f'{supernet:,}'])
   return section(
     'The derived network', table('Size', [], rows, class_='numbers')
