@@ -14,7 +14,7 @@ from jaxspoof.importers.torch_pickle import CheckpointError
 from jaxspoof.models import ecapa_cost, layers
 from jaxspoof.models.ecapa_blocks import ChannelDropout
 from jaxspoof.models.ecapa_config import TdnnConfig
-from jaxspoof.models.ecapa_tdnn import ECAPA_TDNN
+from jaxspoof.models.ecapa_tdnn import ECAPA_TDNN, frames_of
 from jaxspoof.training import sharding, state
 
 pytestmark = pytest.mark.usefixtures('programs')
@@ -487,3 +487,14 @@ def test_a_clip_too_short_to_be_reflected_is_the_originals_own():
 def test_refused_arguments(name, value, message):
   with pytest.raises(ValueError, match=f'{name}=.*{message}'):
     ECAPA_TDNN(**(SMALL | {name: value}), rngs=nnx.Rngs(0))
+
+
+@pytest.mark.parametrize('frames', [300, 401, 1000])
+def test_relative_lengths_are_whole_frames(frames):
+  """In float32 n / N * N can be more than n."""
+  wanted = np.arange(1, frames + 1)
+  lengths = (wanted / frames).astype(np.float32)
+  found = frames_of(jnp.asarray(lengths), (frames, frames, 80))
+  np.testing.assert_array_equal(found, wanted)
+  shortest = frames_of(jnp.array([1e-7], jnp.float32), (1, frames, 80))
+  np.testing.assert_array_equal(shortest, [1])

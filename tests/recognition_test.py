@@ -121,6 +121,17 @@ def test_threshold_with_unknown_dev_trials_is_the_best_of_all(seed, ties):
   assert f'{best:.4f}' in threshold.chosen_by
 
 
+def test_a_threshold_between_neighbours_in_float32_divides_them():
+  """Rounded to float32 the middle of one of the two gaps is its lower end."""
+  scores = [np.float32(0.999)]
+  for _ in range(2):
+    scores.append(np.nextafter(scores[-1], np.float32(1)))
+  for pair in (scores[:2], scores[1:]):
+    middle = float(np.mean(pair, dtype=np.float64))
+    decided = recognition.decide(np.zeros(2, int), np.array(pair), middle, 1)
+    np.testing.assert_array_equal(decided, [1, 0])
+
+
 def test_threshold_may_refuse_nothing_or_everything():
   answers = np.array([0, 1, 0, 1])
   truth = np.array([0, 1, 2, 1])

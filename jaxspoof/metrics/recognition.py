@@ -66,10 +66,10 @@ def figures(truth, answers, classes: int) -> Figures:
   """Accuracy, precision, recall, F1, and what is taken for what.
 
   ADD 2023 ranks track 3 by a macro-F1 over its known classes and `unknown`,
-  all of which have trials there. Its official scorer is not public; as we read
-  it, and as is usual, that is the mean of the F1 of each class, not the F1 of
-  the mean precision and recall. A class without trials does not
-  count, but answers that name it are wrong ones of the others.
+  all of which have trials there. As we read its description, that is the mean
+  of the F1 of each class, not the F1 of the mean precision and recall. A class
+  without trials does not count, but answers that name it are wrong ones of the
+  others.
 
   >>> figures([0, 0, 1], [0, 1, 1], 2).macro_f1
   0.6666666666666666

@@ -219,7 +219,8 @@ def frames_of(lengths_B: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         'of the batch'
       )
   # n / N * N in float32 can be a little more than n, which is no frame.
-  return jnp.ceil(lengths_B * shape[1] - 1e-3).astype(jnp.int32)
+  frames_B = jnp.ceil(lengths_B * shape[1] - 1e-3).astype(jnp.int32)
+  return jnp.maximum(frames_B, 1)
 
 
 def known(array: jax.Array | None) -> bool:
