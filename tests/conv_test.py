@@ -1,6 +1,8 @@
 """Tests of the convolution: values, gradients, dtypes, sharding, messages."""
 
+import contextlib
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +11,7 @@ import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxspoof.ops import conv
+from jaxspoof.ops import conv, platform
 
 IN = ((1, 1), (1, 1))  # first convolution of a residual block
 OUT = ((0, 0), (1, 1))  # the second, and the shortcut
@@ -70,15 +72,35 @@ def assert_close(ours, theirs, tolerance):
     assert np.abs(a - b).max() <= tolerance * max(1, np.abs(b).max())
 
 
-@pytest.mark.parametrize('piece', [3, conv._PIECE])
+@pytest.mark.parametrize('piece', [3, conv._PIECE, 'accelerators'])
 @pytest.mark.parametrize('name', CASES)
 def test_gradients_equal_those_of_xla(name, piece, float64, monkeypatch):
-  monkeypatch.setattr(conv, '_PIECE', piece)
+  form = contextlib.nullcontext()
+  if piece == 'accelerators':
+    form = platform.accelerator_form()
+  else:
+    monkeypatch.setattr(conv, '_PIECE', piece)
   x, kernel, padding = CASES[name]
   arrays = draw([x, kernel, kernel[-1:]])
   ours = jax.jit(functools.partial(value_and_gradients, conv.conv2d, padding))
   theirs = jax.jit(functools.partial(value_and_gradients, plain, padding))
-  assert_close(ours(*arrays), theirs(*arrays), 1e-10)
+  with form:
+    ours = ours(*arrays)
+  assert_close(ours, theirs(*arrays), 1e-10)
+
+
+@pytest.mark.parametrize('name', sorted({*CASES} - {'too much padding'}))
+def test_gpus_have_a_library_for_the_gradients(name):
+  """XLA's GPU compiler has none where padding is unequal or negative."""
+  shape, kernel, padding = CASES[name]
+  function = functools.partial(value_and_gradients, conv.conv2d, padding)
+  arrays = draw([shape, kernel, kernel[-1:]], np.float32)
+  lowered = jax.jit(function).trace(*arrays).lower(lowering_platforms=('cuda',))
+  found = re.findall(r'pad = \[(\[.*?\])\]', lowered.as_text())
+  assert len(found) == (3 if kernel[2] > 1 else 0)
+  for pads in found:
+    before, after = zip(*re.findall(r'\[(-?\d+), (-?\d+)\]', pads), strict=True)
+    assert before == after and '-' not in ''.join(before), (name, pads)
 
 
 def test_without_jit_and_without_bias(float64):

@@ -1,5 +1,7 @@
 """The sinc front end: filters, masking, learning, pooling."""
 
+import contextlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 from flax import nnx
 
 from jaxspoof.frontends import sinc
+from jaxspoof.ops import platform
 
 
 def _wave(samples, batch=2, seed=0):
@@ -54,12 +57,16 @@ def test_bank_equals_torch_code():
     np.testing.assert_array_equal(bank[:, i], wanted)
 
 
+@pytest.mark.parametrize(
+  'form', [contextlib.nullcontext, platform.accelerator_form]
+)
 @pytest.mark.parametrize('samples', [131, 132, 1000, 4097])
 @pytest.mark.parametrize('filters', [6, 8, 70])
-def test_output_against_a_loop(samples, filters):
+def test_output_against_a_loop(samples, filters, form):
   wave = _wave(samples)
   frontend = sinc.SincFrontend(filters, 128)
-  got = frontend(jnp.asarray(wave))
+  with form():
+    got = frontend(jnp.asarray(wave))
   bank = sinc.mel_bank(filters, 128)
   frames, bands = (samples - 128) // 3, filters // 3
   assert got.shape == (2, frames, bands)

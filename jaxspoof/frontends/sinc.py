@@ -10,7 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from jaxspoof.ops import platform
+
 _TINY_BAND = 1e-4  # of half the sampling rate: 0.8 Hz at 16 kHz
+_BLOCK = 48  # samples of output for each segment of a wave
 _ROUNDING = 1e-6  # above half the rate that passes, so that no edge sticks
 
 
@@ -84,9 +87,20 @@ def frequency_mask(key: jax.Array, filters: int, limit: int) -> jax.Array:
 def filter_wave(wave_BxT: jax.Array, bank_KxF: jax.Array) -> jax.Array:
   """Correlates waves with a bank, without padding.
 
+  Accelerators compute it in the full precision of the dtype too: bands are
+  differences of neighbouring samples, and the weak ones of speech lie below
+  what is lost where products are rounded to the 11 bits of TF32.
+
   Returns:
     `[B, T - K + 1, F]`.
   """
+  return platform.choose(
+    wave_BxT, bank_KxF, cpu=filter_by_convolution, default=filter_by_product
+  )
+
+
+def filter_by_convolution(wave_BxT: jax.Array, bank_KxF: jax.Array):
+  """`filter_wave` as XLA's convolution."""
   return jax.lax.conv_general_dilated(
     wave_BxT[:, :, None],
     bank_KxF[:, None, :],
@@ -94,6 +108,33 @@ def filter_wave(wave_BxT: jax.Array, bank_KxF: jax.Array) -> jax.Array:
     padding='VALID',
     dimension_numbers=('NWC', 'WIO', 'NWC'),
   )
+
+
+def filter_by_product(wave_BxT: jax.Array, bank_KxF: jax.Array):
+  """`filter_wave` as one large matrix product.
+
+  Libraries for convolutions are slow with one channel. Here overlapping
+  segments of the wave meet a matrix that holds the bank once for each of the
+  `_BLOCK` outputs of a segment, a third of it zeros.
+  """
+  (batch, samples), (taps, filters) = wave_BxT.shape, bank_KxF.shape
+  frames = samples - taps + 1
+  segments, span = -(-frames // _BLOCK), _BLOCK + taps - 1
+  parts = -(-span // _BLOCK)
+  rest = (segments + parts - 1) * _BLOCK - samples
+  blocks = jnp.pad(wave_BxT, ((0, 0), (0, rest))).reshape(batch, -1, _BLOCK)
+  segment_BxSxL = jnp.concatenate(
+    [blocks[:, i : i + segments] for i in range(parts)], 2
+  )[:, :, :span]
+  shifted = [
+    jnp.pad(bank_KxF, ((i, _BLOCK - 1 - i), (0, 0))) for i in range(_BLOCK)
+  ]
+  h_BxSxM = jnp.matmul(
+    segment_BxSxL,
+    jnp.concatenate(shifted, 1),
+    precision=jax.lax.Precision.HIGHEST,
+  )
+  return h_BxSxM.reshape(batch, segments * _BLOCK, filters)[:, :frames]
 
 
 def rectify_and_pool(h_BxNxF: jax.Array, size: int) -> jax.Array:

@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxspoof.ops import platform
+
 PAD_MODES = ('constant', 'reflect')
 
 
@@ -89,7 +91,7 @@ def power_spectrum(
   first = (n_fft - len(window_K)) // 2
   h_BxNxK = frame(wave_BxT[:, first:], len(window_K), hop, frames)
   h_BxNxK = h_BxNxK * jnp.asarray(window_K, h_BxNxK.dtype)[None, None]
-  return jax.lax.platform_dependent(
+  return platform.choose(
     h_BxNxK,
     cpu=functools.partial(power_by_fft, n_fft=n_fft),
     default=functools.partial(power_by_product, n_fft=n_fft),

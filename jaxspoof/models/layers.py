@@ -291,7 +291,8 @@ class BatchNorm(nnx.Module):
       mean, var = self.mean[...].astype(dtype), self.var[...].astype(dtype)
       return norm.selu(self._apply(x, mean - offset_C, var)).astype(x.dtype)
     scale, bias = self.scale[...].astype(dtype), self.bias[...].astype(dtype)
-    y, mean, var = norm.batch_norm_selu(x, scale, bias, self.epsilon)
+    near = self.mean[...].astype(dtype) - offset_C
+    y, mean, var = norm.batch_norm_selu(x, scale, bias, near, self.epsilon)
     self._update(mean + offset_C, var, x.size // x.shape[-1])
     return y
 

@@ -1,10 +1,11 @@
-"""Two-dimensional convolution whose weight gradient is fast on CPU too.
+"""Two-dimensional convolution whose gradients are fast on every platform.
 
 XLA computes the weight gradient of a convolution as a convolution with a
-kernel as large as the image. GPUs and TPUs have a fast path for it; on CPU it
-takes about thirty times as long as the forward pass. Here it is a sum over
-rows of matrix products whose operands stay in cache. Forward pass and input
-gradient are XLA's own convolutions, save for an image of one channel on CPU.
+kernel as large as the image. On CPU that takes about thirty times as long as
+the forward pass; there it is a sum over rows of matrix products whose operands
+stay in cache. GPUs have a fast path for it, but only where as many zeros stand
+before as after the image: all others are brought into that form. Images of one
+channel are sums over taps: libraries for convolutions are made for many.
 
 Letters in names: B batch, H height (frequency), W width (time), I channels
 in, O channels out, P pieces of a row, N positions of a piece, M taps times
@@ -17,6 +18,8 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from jaxspoof.ops import platform
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
@@ -69,6 +72,24 @@ def _plain(x_BxHxWxI, kernel_HxWxIxO, padding: Padding):
   )
 
 
+def _centred(x_BxHxWxI, kernel_HxWxIxO, padding: Padding):
+  """The same with equal padding at both ends, cut to what was asked for.
+
+  XLA has no call into cuDNN for the gradients of a convolution whose padding
+  is unequal or negative. It then computes them as it is written, the one of
+  the weights with a kernel as large as the image: on an H200 a training step
+  of AASIST did not end within minutes.
+  """
+  sides = tuple(max(before, after, 0) for before, after in padding)
+  y = _plain(x_BxHxWxI, kernel_HxWxIxO, tuple((side, side) for side in sides))
+  for axis, side in enumerate(sides):
+    before, after = padding[axis]
+    start = side - before
+    size = y.shape[1 + axis] - 2 * side + before + after
+    y = jax.lax.slice_in_dim(y, start, start + size, axis=1 + axis)
+  return y
+
+
 def _one_channel(x_BxHxWx1, kernel_HxWx1xO, padding: Padding):
   """The same for one channel in: a sum over taps, in one pass over y."""
   height, width, _, _ = kernel_HxWx1xO.shape
@@ -84,14 +105,27 @@ def _one_channel(x_BxHxWx1, kernel_HxWx1xO, padding: Padding):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _conv2d(x_BxHxWxI, kernel_HxWxIxO, padding: Padding):
-  if x_BxHxWxI.shape[3] > 1:
-    return _plain(x_BxHxWxI, kernel_HxWxIxO, padding)
-  return jax.lax.platform_dependent(
+  return platform.choose(
     x_BxHxWxI,
     kernel_HxWxIxO,
-    cpu=functools.partial(_one_channel, padding=padding),
-    default=functools.partial(_plain, padding=padding),
+    cpu=functools.partial(_on_cpu, padding=padding),
+    default=functools.partial(_on_accelerators, padding=padding),
   )
+
+
+def _on_cpu(x_BxHxWxI, kernel_HxWxIxO, *, padding: Padding):
+  few = x_BxHxWxI.shape[3] == 1
+  return (_one_channel if few else _plain)(x_BxHxWxI, kernel_HxWxIxO, padding)
+
+
+def _on_accelerators(x_BxHxWxI, kernel_HxWxIxO, *, padding: Padding):
+  if x_BxHxWxI.shape[3] > 1:
+    return _centred(x_BxHxWxI, kernel_HxWxIxO, padding)
+  # Cheap enough to be computed again by whoever needs it, so that the widest
+  # activation of a network is never stored; sums are at least float32.
+  dtype = x_BxHxWxI.dtype
+  x_BxHxWxI, kernel_HxWxIxO = _wide(x_BxHxWxI), _wide(kernel_HxWxIxO)
+  return _one_channel(x_BxHxWxI, kernel_HxWxIxO, padding).astype(dtype)
 
 
 def _forward(x_BxHxWxI, kernel_HxWxIxO, padding: Padding):
@@ -100,26 +134,38 @@ def _forward(x_BxHxWxI, kernel_HxWxIxO, padding: Padding):
 
 
 def _backward(padding: Padding, residuals, dy_BxHxWxO):
-  x_BxHxWxI, kernel_HxWxIxO = residuals
-  size = kernel_HxWxIxO.shape[:2]
-  return (
-    _input_gradient(dy_BxHxWxO, kernel_HxWxIxO, padding),
-    weight_gradient(x_BxHxWxI, dy_BxHxWxO, size, padding),
+  return platform.choose(
+    *residuals,
+    dy_BxHxWxO,
+    cpu=functools.partial(_gradients_on_cpu, padding=padding),
+    default=functools.partial(_gradients_on_accelerators, padding=padding),
   )
 
 
 _conv2d.defvjp(_forward, _backward)
 
 
-def _input_gradient(dy_BxHxWxO, kernel_HxWxIxO, padding: Padding):
-  """The convolution of the output's gradient with the turned kernel."""
-  if math.prod(kernel_HxWxIxO.shape[:3]) > _FEW:
-    return _input_gradient_xla(dy_BxHxWxO, kernel_HxWxIxO, padding)
-  return jax.lax.platform_dependent(
-    dy_BxHxWxO,
-    kernel_HxWxIxO,
-    cpu=functools.partial(_input_gradient_of_few, padding=padding),
-    default=functools.partial(_input_gradient_xla, padding=padding),
+def _gradients_on_cpu(x_BxHxWxI, kernel_HxWxIxO, dy_BxHxWxO, *, padding):
+  size = kernel_HxWxIxO.shape[:2]
+  # Few taps times channels in: all of them fit into one product.
+  few = math.prod(kernel_HxWxIxO.shape[:3]) <= _FEW
+  to_input = _input_gradient_of_few if few else _input_gradient_xla
+  return (
+    to_input(dy_BxHxWxO, kernel_HxWxIxO, padding),
+    weight_gradient_by_rows(x_BxHxWxI, dy_BxHxWxO, size, padding),
+  )
+
+
+def _gradients_on_accelerators(
+  x_BxHxWxI, kernel_HxWxIxO, dy_BxHxWxO, *, padding: Padding
+):
+  if x_BxHxWxI.shape[3] > 1 or math.prod(kernel_HxWxIxO.shape[:2]) > _FEW:
+    centred = functools.partial(_centred, padding=padding)
+    return jax.vjp(centred, x_BxHxWxI, kernel_HxWxIxO)[1](dy_BxHxWxO)
+  size = kernel_HxWxIxO.shape[:2]
+  return (
+    _input_gradient_of_few(dy_BxHxWxO, kernel_HxWxIxO, padding),
+    _weight_gradient_by_sums(x_BxHxWxI, dy_BxHxWxO, size, padding),
   )
 
 
@@ -161,13 +207,34 @@ def _input_gradient_of_few(dy_BxHxWxO, kernel_HxWxIxO, padding: Padding):
   return total
 
 
-def weight_gradient(
+def _weight_gradient_by_sums(x_BxHxWx1, dy_BxHxWxO, size, padding: Padding):
+  """For one channel in: a sum for each tap, all in one pass over dy."""
+  _, rows, frames, outputs = dy_BxHxWxO.shape
+  x_BxHxWx1 = _pad_both(x_BxHxWx1, padding)
+  dy_BxHxWxO = _wide(dy_BxHxWxO)
+  sums = [
+    (_wide(x_BxHxWx1[:, i : i + rows, j : j + frames]) * dy_BxHxWxO).sum(
+      (0, 1, 2)
+    )
+    for i in range(size[0])
+    for j in range(size[1])
+  ]
+  return jnp.stack(sums).astype(x_BxHxWx1.dtype).reshape(*size, 1, outputs)
+
+
+def weight_gradient_by_rows(
   x_BxHxWxI: jax.Array,
   dy_BxHxWxO: jax.Array,
   size: tuple[int, int],
   padding: Padding,
 ) -> jax.Array:
-  """Gradient of a loss with respect to the kernel of `conv2d`.
+  """Gradient of a loss with respect to the kernel, as matrix products.
+
+  One output row after the other: the rows of x that an output row saw,
+  transposed, times that row of dy is one tap in time of the kernel; the other
+  taps take the row shifted. The batch stays an axis of its own until the end,
+  so that a sharded batch is summed once. Products accumulate in float32 or
+  better.
 
   Args:
     x_BxHxWxI: images that went in.
@@ -177,34 +244,6 @@ def weight_gradient(
 
   Returns:
     `[*size, I, O]` in the dtype of the images.
-  """
-  return jax.lax.platform_dependent(
-    x_BxHxWxI,
-    dy_BxHxWxO,
-    cpu=functools.partial(weight_gradient_by_rows, size=size, padding=padding),
-    default=functools.partial(_weight_gradient_xla, size=size, padding=padding),
-  )
-
-
-def _weight_gradient_xla(x_BxHxWxI, dy_BxHxWxO, size, padding: Padding):
-  shape = (*size, x_BxHxWxI.shape[-1], dy_BxHxWxO.shape[-1])
-  zeros = jnp.zeros(shape, x_BxHxWxI.dtype)
-  _, vjp = jax.vjp(lambda kernel: _plain(x_BxHxWxI, kernel, padding), zeros)
-  return vjp(dy_BxHxWxO)[0]
-
-
-def weight_gradient_by_rows(
-  x_BxHxWxI: jax.Array,
-  dy_BxHxWxO: jax.Array,
-  size: tuple[int, int],
-  padding: Padding,
-) -> jax.Array:
-  """`weight_gradient` as matrix products, one output row after the other.
-
-  The rows of x that an output row saw, transposed, times that row of dy is
-  one tap in time of the kernel; the other taps take the row shifted. The
-  batch stays an axis of its own until the end, so that a sharded batch is
-  summed once. Products accumulate in float32 or better.
   """
   if size[0] * size[1] * x_BxHxWxI.shape[-1] <= _FEW:
     return _weight_gradient_of_few(x_BxHxWxI, dy_BxHxWxO, size, padding)
@@ -277,6 +316,10 @@ def _product(x_BxPxMxN, dy_BxPxNxO):
     dimension_numbers=(((3,), (2,)), ((0, 1), (0, 1))),
     precision=jax.lax.Precision.HIGHEST,
   ).sum(1)
+
+
+def _wide(x):
+  return x.astype(np.promote_types(x.dtype, np.float32))
 
 
 def _pad(x, axis: int, before: int, after: int):

@@ -14,6 +14,8 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from jaxspoof.ops import platform
+
 
 def conv1d(
   x_BxNxI: jax.Array,
@@ -125,7 +127,7 @@ def _contract(a, b, axes):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _conv1d(x_BxNxI, kernel_KxIxO, dilation: int, groups: int):
-  return jax.lax.platform_dependent(
+  return platform.choose(
     x_BxNxI,
     kernel_KxIxO,
     cpu=functools.partial(by_products, dilation=dilation, groups=groups),
@@ -140,7 +142,7 @@ def _forward(x_BxNxI, kernel_KxIxO, dilation: int, groups: int):
 
 def _backward(dilation: int, groups: int, residuals, dy_BxNxO):
   options = dict(dilation=dilation, groups=groups)
-  return jax.lax.platform_dependent(
+  return platform.choose(
     *residuals,
     dy_BxNxO,
     cpu=functools.partial(_gradients_by_products, **options),

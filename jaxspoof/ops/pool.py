@@ -9,6 +9,8 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from jaxspoof.ops import platform
+
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def max_pool_time(x_BxHxWxC: jax.Array, size: int) -> jax.Array:
@@ -55,8 +57,12 @@ def _backward(size: int, residuals, dy_BxHxWxC):
   if rest:
     pads = ((0, 0), (0, 0), (0, rest), (0, 0))
     dx_BxHxWxC = jnp.pad(dx_BxHxWxC, pads)
-  # Else XLA would compute it anew for every convolution that takes it.
-  return (jax.lax.optimization_barrier(dx_BxHxWxC),)
+  # Else XLA would compute it anew for every convolution that takes it on CPU.
+  return (
+    platform.choose(
+      dx_BxHxWxC, cpu=jax.lax.optimization_barrier, default=lambda dx: dx
+    ),
+  )
 
 
 max_pool_time.defvjp(_forward, _backward)

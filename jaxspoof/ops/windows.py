@@ -22,6 +22,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxspoof.ops import platform
+
 
 class Window(NamedTuple):
   """Taps along height and width, steps between windows and between taps."""
@@ -62,7 +64,7 @@ def depthwise(
   Returns:
     `[B, H', W', C]` in the dtype of the images.
   """
-  return jax.lax.platform_dependent(
+  return platform.choose(
     x_BxHxWxC,
     kernel_HxWxC,
     cpu=functools.partial(depthwise_by_shifts, window=window),
@@ -92,7 +94,7 @@ def _depthwise_forward(x_BxHxWxC, kernel_HxWxC, window: Window):
 
 
 def _depthwise_backward(window: Window, residuals, dy_BxHxWxC):
-  return jax.lax.platform_dependent(
+  return platform.choose(
     *residuals,
     dy_BxHxWxC,
     cpu=functools.partial(_depthwise_gradients, window=window),
@@ -155,7 +157,7 @@ def _dense_backward(window: Window, residuals, dy_BxHxWxO):
   _, to_image = jax.vjp(
     lambda x: convolve(x, kernel_HxWxIxO, window), x_BxHxWxI
   )
-  dk_HxWxIxO = jax.lax.platform_dependent(
+  dk_HxWxIxO = platform.choose(
     x_BxHxWxI,
     kernel_HxWxIxO,
     dy_BxHxWxO,
