@@ -104,7 +104,7 @@ def original(options, kind: str, wave, label) -> dict:
   import torch
 
   gpu = jax.default_backend() == 'gpu'
-  modes = ['float32', 'AMP', 'compiled AMP'] if gpu else ['float32']
+  modes = ['float32', 'TF32', 'AMP', 'compiled AMP'] if gpu else ['float32']
   return {
     f'PyTorch {mode}': torch_call(torch, options, kind, wave, label, mode, gpu)
     for mode in modes
@@ -112,7 +112,11 @@ def original(options, kind: str, wave, label) -> dict:
 
 
 def torch_call(torch, options, kind, wave, label, mode: str, gpu: bool):
-  """One call of the original's work, on its device."""
+  """One call of the original's work, on its device.
+
+  `mode` is 'float32', 'TF32' (matrix units, what PyTorch's convolutions take
+  unless told otherwise), 'AMP' (bfloat16) or 'compiled AMP'.
+  """
   device = torch.device('cuda' if gpu else 'cpu')
   model = official_model(options.reference, options.model).to(device)
   if mode == 'compiled AMP':
@@ -124,14 +128,21 @@ def torch_call(torch, options, kind, wave, label, mode: str, gpu: bool):
   criterion = torch.nn.CrossEntropyLoss(torch.tensor(WEIGHTS, device=device))
   optimizer = torch.optim.Adam(model.parameters(), 1e-4, weight_decay=1e-4)
 
+  def matrix_units():
+    for backend in (torch.backends.cudnn, torch.backends.cuda.matmul):
+      backend.allow_tf32 = mode != 'float32'
+
   def forward():
+    matrix_units()
     with torch.no_grad(), cast:
       model(wave)
     wait()
 
   def train():
+    matrix_units()
     with cast:
-      loss = criterion(model(wave).float(), label)
+      _, logits = model(wave)
+      loss = criterion(logits.float(), label)
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()

@@ -131,15 +131,21 @@ def compiled(function, *args):
 
 
 def torch_call(model, kind: str, x, target):
-  """One call of the original's work."""
+  """One call of the original's work, on the device that JAX uses too."""
   import torch
 
-  x, target = torch.from_numpy(x), torch.from_numpy(target)
+  gpu = jax.default_backend() == 'gpu'
+  device = torch.device('cuda' if gpu else 'cpu')
+  model = model.to(device)
+  x, target = (
+    torch.from_numpy(x).to(device),
+    torch.from_numpy(target).to(device),
+  )
   optimizer = torch.optim.Adam(model.parameters(), RATE)
 
   def forward():
     with torch.inference_mode():
-      return model(x)
+      return model(x).cpu()
 
   def train():
     loss = torch.square(model(x) - target).mean()
