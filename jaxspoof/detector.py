@@ -316,6 +316,11 @@ def _load_run(
 ) -> tuple[str, nnx.Module, dict]:
   """The same of the best checkpoint of a run."""
   config, params, batch_stats = checkpoint_lib.load_weights(path)
+  if not {'model', 'data', 'loss'} <= config.keys():
+    raise ValueError(
+      f'{path / "config.json"}: expected the config of a training run, with '
+      f'model, data and loss; found {", ".join(config) or "nothing"}'
+    )
   name, data = config['model']['name'], config['data']
   if model not in (None, name):
     raise ValueError(

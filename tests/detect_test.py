@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 import types
@@ -201,6 +202,36 @@ def test_a_run_without_weights(tmp_path):
   workdir = write_run(tmp_path / 'run')
   (workdir / 'weights.npz').unlink()
   with pytest.raises(ValueError, match='no weights.npz yet'):
+    Detector.load(workdir)
+
+
+@pytest.mark.parametrize(
+  ('name', 'size'),
+  [
+    ('weights.npz', 0),
+    ('weights.npz', 2_000),
+    ('weights.npz', -1),
+    ('config.json', 0),
+    ('config.json', 40),
+  ],
+)
+def test_files_of_a_run_that_were_copied_in_part(
+  command, capsys, run, tmp_path, name, size
+):
+  workdir = shutil.copytree(run, tmp_path / 'run')
+  (workdir / name).write_bytes((run / name).read_bytes()[:size])
+  status, _, errors = detect(command, capsys, workdir, '--input', 'a.wav')
+  assert status == 2
+  assert errors.startswith(
+    f'detect.py: error: {workdir / name}: damaged or cut'
+  )
+  assert errors.count('\n') == 1
+
+
+def test_a_config_that_is_not_of_training(run, tmp_path):
+  workdir = shutil.copytree(run, tmp_path / 'run')
+  (workdir / 'config.json').write_text('{"job": "embed"}')
+  with pytest.raises(ValueError, match='config.json: expected the config of a'):
     Detector.load(workdir)
 
 

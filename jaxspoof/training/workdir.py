@@ -36,7 +36,7 @@ def claim(workdir: pathlib.Path, values: dict, first: bool) -> None:
   path = workdir / 'config.json'
   values = json.loads(json.dumps(values))
   if path.exists() and _begun(workdir):
-    old = json.loads(path.read_text())
+    old = read_json(path)
     if different := differences(old, values):
       raise ValueError(
         f'{workdir} is a run with another config: {"; ".join(different)}. '
@@ -46,6 +46,21 @@ def claim(workdir: pathlib.Path, values: dict, first: bool) -> None:
     workdir.mkdir(parents=True, exist_ok=True)
     files.write_json(path, values)
   sharding_lib.barrier('config')
+
+
+def read_json(path: pathlib.Path) -> dict:
+  """The dictionary in a JSON file of a run.
+
+  Raises:
+    ValueError: the file is damaged or cut; its name comes first.
+  """
+  try:
+    values = json.loads(path.read_text())
+  except ValueError as error:  # no JSON, or no text
+    raise ValueError(f'{path}: damaged or cut ({error})') from error
+  if not isinstance(values, dict):
+    raise ValueError(f'{path}: expected a JSON object')
+  return values
 
 
 def _begun(workdir: pathlib.Path) -> bool:
@@ -80,7 +95,7 @@ def load_classes(workdir: pathlib.Path) -> tuple[str, ...]:
   path = workdir / CLASSES
   if not path.is_file():
     return DETECTION
-  return tuple(json.loads(path.read_text())['classes'])
+  return tuple(read_json(path)['classes'])
 
 
 def keep_scores(
