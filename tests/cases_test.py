@@ -7,6 +7,7 @@ are read, so that none of them comes back.
 import numpy as np
 import pytest
 
+from jaxspoof import detector
 from jaxspoof.data import audio, signal_checks
 
 RATE, SAMPLES = 16_000, 64_600  # what AASIST scores
@@ -66,3 +67,8 @@ def test_audio_that_is_scored_with_a_warning(
 def test_audio_that_is_refused(cases, name, words):
   with pytest.raises(audio.AudioError, match=f'{name}: .*{words}'):
     signal_checks.read(cases / 'audio' / name, samples=SAMPLES)
+
+
+def test_weights_as_lightning_saves_them(cases):
+  path = cases / 'checkpoint' / 'saved_by_lightning.ckpt'
+  assert detector.Detector.load(path).model == 'aasist_l'
