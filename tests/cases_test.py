@@ -9,6 +9,7 @@ import pytest
 
 from jaxspoof import detector
 from jaxspoof.data import audio, signal_checks
+from jaxspoof.metrics import __main__ as metrics
 
 RATE, SAMPLES = 16_000, 64_600  # what AASIST scores
 
@@ -72,3 +73,26 @@ def test_audio_that_is_refused(cases, name, words):
 def test_weights_as_lightning_saves_them(cases):
   path = cases / 'checkpoint' / 'saved_by_lightning.ckpt'
   assert detector.Detector.load(path).model == 'aasist_l'
+
+
+@pytest.mark.parametrize(
+  ('scores', 'protocol', 'bonafide', 'spoof'),
+  [
+    ('two_columns.txt', 'trial_metadata_2021.txt', 8, 24),
+    ('with_suffix.txt', 'protocol.txt', 10, 30),
+    ('blank_last_line.txt', 'protocol.txt', 10, 30),
+    ('asvspoof5_scores.tsv', 'asvspoof5_key.tsv', 10, 30),
+    ('detector_output.jsonl', 'protocol.txt', 10, 30),
+  ],
+)
+def test_score_files(cases, scores, protocol, bonafide, spoof):
+  folder = cases / 'scores'
+  options = metrics.parser().parse_args(
+    [
+      str(folder / scores),
+      f'--protocol={folder / protocol}',
+      '--resamples=10',
+    ]
+  )
+  found = metrics.measure(options)['trials']
+  assert (found['bonafide'], found['spoof']) == (bonafide, spoof)
