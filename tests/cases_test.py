@@ -10,6 +10,7 @@ import pytest
 from jaxspoof import detector
 from jaxspoof.data import audio, signal_checks
 from jaxspoof.metrics import __main__ as metrics
+from tfds_builders import build
 
 RATE, SAMPLES = 16_000, 64_600  # what AASIST scores
 
@@ -96,3 +97,18 @@ def test_score_files(cases, scores, protocol, bonafide, spoof):
   )
   found = metrics.measure(options)['trials']
   assert (found['bonafide'], found['spoof']) == (bonafide, spoof)
+
+
+@pytest.mark.parametrize(
+  ('name', 'words'),
+  [
+    ('same_audio_in_train_and_eval', 'same audio is in several splits, 2 rec'),
+    ('windows_paths', ''),
+    ('file_column_pipes', ''),
+  ],
+)
+def test_tables(cases, tmp_path, capsys, name, words):
+  table = cases / 'table' / f'{name}.csv'
+  build.build(f'wav_folder/{name}', tmp_path, manifest=table)
+  said = capsys.readouterr().out
+  assert words in said and ('warning' in said) == bool(words)
