@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Iterable
 
-from jaxspoof import huge_pages
+from jaxspoof import huge_pages, interrupts
 
 EXAMPLES = """examples:
   python detect.py --checkpoint runs/aasist_quickstart --input clip.wav
@@ -193,7 +193,7 @@ if __name__ == '__main__':
   huge_pages.ensure()
   sys.stdout.reconfigure(errors='backslashreplace')  # any file name prints
   try:
-    sys.exit(main())
+    sys.exit(interrupts.call(main))
   except BrokenPipeError:  # `| head` has seen enough
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(1)

@@ -5,6 +5,8 @@ import sys
 
 import numpy as np
 
+from jaxspoof import interrupts
+
 EXAMPLES = """examples:
   python -m jaxspoof.metrics scores/eval.txt
   python -m jaxspoof.metrics scores.txt.gz \\
@@ -266,4 +268,4 @@ def _difference(name, found) -> str:
 
 
 if __name__ == '__main__':
-  sys.exit(main())
+  sys.exit(interrupts.call(main))
