@@ -9,7 +9,7 @@ import pytest
 from jaxspoof.metrics import __main__ as cli
 from jaxspoof.metrics import dcf, tdcf
 from jaxspoof.metrics.eer import eer
-from jaxspoof.score_files import protocols, score_lists
+from jaxspoof.score_files import asv_scores, protocols, score_lists
 from jaxspoof.score_files import scores as scores_lib
 
 
@@ -258,6 +258,46 @@ def test_one_phase_of_the_challenge_is_measured(tmp_path, capsys):
   (tmp_path / 'scores.txt').write_text('\n'.join(lines[2:]))
   status, _, said = run(capsys, *arguments)
   assert status == 2 and 'no score of U0' in said and 'U1\n' not in said
+
+
+def test_verification_scores_of_2021_are_those_of_their_phase(tmp_path, capsys):
+  scores, _, _ = write_2021(tmp_path)
+  rng = np.random.default_rng(1)
+  old, new, trials = [], [], []
+  for n in range(90):
+    kind = asv_scores.KINDS[n % 3]
+    key, score = (
+      'A07' if kind == 'spoof' else 'bonafide',
+      rng.normal() + (2, 0, 1)[n % 3],
+    )
+    phase = 'progress' if n % 4 == 3 else 'eval'
+    new.append(f'S{n % 5}-gsm U{n}-gsm {score!r}\n')
+    trials.append(f'S{n % 5}-gsm U{n}-gsm gsm - {key} {kind} notrim {phase}\n')
+    old += [f'{key} {kind} {score!r}\n'] if phase == 'eval' else []
+  for name, lines in (('old', old), ('new', new), ('trials', trials)):
+    (tmp_path / f'{name}.txt').write_text(''.join(lines))
+  found = []
+  for name, options in (
+    ('old', []),
+    ('new', [f'--asv_protocol={tmp_path / "trials.txt"}']),
+  ):
+    status, _, said = run(
+      capsys,
+      tmp_path / 'scores.txt',
+      f'--protocol={tmp_path / "meta.txt"}',
+      f'--asv_scores={tmp_path / name}.txt',
+      f'--json={tmp_path / "out.json"}',
+      *options,
+    )
+    assert status == 0, said
+    found.append(json.loads((tmp_path / 'out.json').read_text()))
+  assert found[0]['min_tdcf_revised'] is not None
+  assert found[0] == found[1]
+  (tmp_path / 'new.txt').write_text(''.join(new[1:]) + 'S9 U9 1.0\n')
+  with pytest.raises(scores_lib.ScoreFileError) as caught:
+    asv_scores.read(tmp_path / 'new.txt', tmp_path / 'trials.txt')
+  assert 'no score of S0-gsm U0-gsm' in str(caught.value)
+  assert 'not a trial of' in str(caught.value)
 
 
 @pytest.mark.parametrize(

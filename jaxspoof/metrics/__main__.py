@@ -68,6 +68,7 @@ def parser() -> argparse.ArgumentParser:
     ' eval (the default) or hidden',
   )
   add('--asv_scores', help='verification scores, for the t-DCF')
+  add('--asv_protocol', help='their trials, where the scores do not say')
   add('--negate', action='store_true', help='higher scores of SCORES are spoof')
   add('--against', metavar='SCORES', help='another system on the same trials')
   add('--negate_against', action='store_true', help='likewise, of --against')
@@ -110,7 +111,9 @@ def measure(options) -> dict:
       trials, other, options.scores, options.against
     )
     systems.append(-paired if options.negate_against else paired)
-  asv = asv_scores.rates(options.asv_scores)
+  asv = asv_scores.rates(
+    options.asv_scores, options.asv_protocol, options.phase or 'eval'
+  )
   cards = scorecard.make(
     np.stack(systems),
     trials.label,
