@@ -173,7 +173,10 @@ def _chunked(kind: str, data: bytes) -> Samples | None:
     elif tag == wanted:
       if long_size is not None and size == 0xFFFFFFFF:
         size, field = long_size, None
-      return Samples(start, _known(size, size_format), field, end)
+      known = _known(size, size_format)
+      if kind == 'CAF' and known is not None:  # says nothing of the whole file
+        end = start + known
+      return Samples(start, known, field, end)
     if size < 0 or tag == wanted:
       return None
     start += size + -size % align

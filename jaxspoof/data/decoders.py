@@ -76,7 +76,7 @@ def read(
     wanted = None
     if seconds is not None:
       wanted = max(0.0, seconds - sum(len(d.wave) / d.rate for d in done))
-    done.append(_read_one(one, name, verify and len(bounds) == 1, wanted))
+    done.append(_read_one(one, name, verify, wanted))
   if len(done) == 1:
     return done[0]
   formats = dict.fromkeys((one.rate, one.wave.shape[1]) for one in done)
