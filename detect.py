@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Iterable
 
-from jaxspoof import huge_pages
+from jaxspoof import huge_pages, interrupts
 
 EXAMPLES = """examples:
   python detect.py --checkpoint runs/aasist_quickstart --input clip.wav
@@ -18,7 +18,9 @@ EXAMPLES = """examples:
 
 A file that cannot be scored is reported on stderr, and with --json as an
 object with "path" and "error"; the others are scored, and the exit status is
-1. A wrong command or checkpoint gives 2."""
+1. What makes a score doubtful (little sound, a very low level, channels that
+cancel ...) is named behind it, and in "warnings". A wrong command or
+checkpoint gives 2."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -39,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
       seconds=options.seconds,
       batch=options.batch,
     )
-  except ValueError as error:
+  except (ValueError, OSError) as error:
     print(f'detect.py: error: {error}', file=sys.stderr)
     return 2
   paths, problems = expand(options.input)
@@ -65,9 +67,9 @@ def parser() -> argparse.ArgumentParser:
     nargs='+',
     required=True,
     metavar='PATH',
-    help='wav, flac, mp3, ogg or opus files of any rate and number of'
-    ' channels, and directories, which are searched to the bottom (files'
-    ' whose names begin with a dot are left out)',
+    help='wav, flac, mp3, ogg, opus, aiff, au, caf, w64 or sph files of any'
+    ' rate and number of channels, and directories, which are searched to the'
+    ' bottom, links too (names that begin with a dot are left out)',
   )
   made.add_argument(
     '--checkpoint',
@@ -102,20 +104,32 @@ def parser() -> argparse.ArgumentParser:
 def expand(inputs: list[str]) -> tuple[list[str], list]:
   """Files to score, and a `Failure` for each directory without any.
 
-  Files are taken as they are named. Below a directory, files with a known
-  extension are taken, sorted.
+  Files are taken as they are named. Below a directory, recordings are taken,
+  sorted; files that are none are counted on stderr.
   """
   from jaxspoof.data import audio
   from jaxspoof.detector import Failure
 
   paths, problems = [], []
   for name in inputs:
-    found = audio.find(name) if os.path.isdir(name) else [name]
-    paths += found
-    if not found:
+    if not os.path.isdir(name):
+      paths.append(name)
+      continue
+    found = audio.find(name)
+    paths += found.files
+    problems += [Failure(path, why) for path, why in found.problems]
+    if not found.files and not found.problems:
       known = ', '.join(audio.EXTENSIONS)
       message = f'{name}: no audio files below this directory ({known})'
       problems.append(Failure(name, message))
+    if found.others:
+      shown = ', '.join(os.path.relpath(x, name) for x in found.others[:3])
+      more = ', ...' if len(found.others) > 3 else ''
+      print(
+        f'{name}: {len(found.others)} files that are no audio are left out '
+        f'({shown}{more})',
+        file=sys.stderr,
+      )
   return paths, problems
 
 
@@ -143,16 +157,17 @@ def show_table(results: Iterable, paths: list[str], detector) -> int:
   width = max([len('file'), *map(len, paths)])
   failed = 0
   kind = 'logits' if detector.loss.head == 'linear' else 'cosines'
-  print(f'{"file":<{width}}  {"score":>9}  {"seconds":>8}  {kind}')
+  print(f'{"file":<{width}}  {"score":>9}  {"scored":>8}  {"of":>9}  {kind}')
   for result in results:
     if not hasattr(result, 'score'):
       failed += 1
       print(result.error, file=sys.stderr, flush=True)
       continue
     outputs = ' '.join(f'{value:>8.3f}' for value in result.logits)
+    warnings = ''.join(f'  warning: {text}' for text in result.warnings)
     print(
-      f'{result.path:<{width}}  {result.score:>9.3f}  {result.duration:>8.2f}'
-      f'  {outputs}',
+      f'{result.path:<{width}}  {result.score:>9.3f}  {result.scored:>6.2f} s'
+      f'  {result.duration:>7.2f} s  {outputs}{warnings}',
       flush=True,
     )
   print(meaning(kind, detector))
@@ -178,7 +193,7 @@ if __name__ == '__main__':
   huge_pages.ensure()
   sys.stdout.reconfigure(errors='backslashreplace')  # any file name prints
   try:
-    sys.exit(main())
+    sys.exit(interrupts.call(main))
   except BrokenPipeError:  # `| head` has seen enough
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(1)

@@ -16,7 +16,7 @@ import sys
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from jaxspoof import huge_pages
+from jaxspoof import huge_pages, interrupts
 
 _CONFIG = config_flags.DEFINE_config_file('config', help_string='Config file.')
 _WORKDIR = flags.DEFINE_string(
@@ -65,6 +65,15 @@ def default_workdir() -> pathlib.Path:
   return pathlib.Path('runs') / (name + argument).replace(':', '_')
 
 
+def stopped() -> str:
+  """What Ctrl-C has left, and how to go on."""
+  from jaxspoof.training import workdir as workdir_lib
+
+  if not flags.FLAGS.is_parsed() or flags.FLAGS['config'].value is None:
+    return 'interrupted before anything was done'
+  return workdir_lib.stopped(pathlib.Path(_WORKDIR.value or default_workdir()))
+
+
 def parse(argv: list[str]) -> list[str]:
   """Parses flags; a misspelt config field gets its near matches."""
   from jaxspoof import overrides
@@ -75,4 +84,4 @@ def parse(argv: list[str]) -> list[str]:
 
 if __name__ == '__main__':
   huge_pages.ensure()
-  app.run(main, flags_parser=parse)
+  interrupts.call(lambda: app.run(main, flags_parser=parse), stopped)

@@ -97,7 +97,7 @@ def embed_splits(detector: Detector, data, splits) -> embeddings.Embeddings:
     source = pipeline.open_source(data.name, split, data.data_dir)
     loads += embeddings.loads_of_split(source)
   print(f'embedding {len(loads):,} clips of {", ".join(splits)}', flush=True)
-  found, failures = embeddings.embed(detector, loads)
+  found, failures, _ = embeddings.embed(detector, loads)
   if failures:
     shown = '; '.join(failure.error for failure in failures[:5])
     raise ValueError(

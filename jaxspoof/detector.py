@@ -5,6 +5,7 @@ the workdir of a run of `run.py` or a `.pth` file of the original AASIST.
 """
 
 import dataclasses
+import itertools
 import operator
 import os
 import pathlib
@@ -18,7 +19,7 @@ from flax import nnx
 
 from jaxspoof import config as config_lib
 from jaxspoof import losses, models
-from jaxspoof.data import audio
+from jaxspoof.data import audio, signal_checks
 from jaxspoof.importers import aasist as aasist_importer
 from jaxspoof.training import checkpoint as checkpoint_lib
 from jaxspoof.training import state as state_lib
@@ -38,15 +39,19 @@ class Detection:
     logits: what the loss takes: for (spoof, bona fide) logits, or cosines
       where it is a loss of cosines.
     score: higher = bona fide; of logits their difference, else see the loss.
+    scored: seconds of the file that the score is of.
     duration: seconds of the whole file.
     model: name of the model.
+    warnings: why the score may mean little; mostly there are none.
   """
 
   path: str
   logits: tuple[float, ...]
   score: float
+  scored: float
   duration: float
   model: str
+  warnings: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,7 +200,7 @@ class Detector:
     """Scores files in their order; reads the next ones meanwhile.
 
     A file that cannot be read or scored becomes a `Failure` and does not
-    stop the others.
+    stop the others. Of each no more is decoded than is scored.
     """
     paths = [os.fspath(path) for path in paths]
     chunks = [
@@ -203,28 +208,33 @@ class Detector:
       for start in range(0, len(paths), self.batch)
     ]
     with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-      ahead = [pool.submit(_read, path) for path in (chunks or [[]])[0]]
-      for chunk, following in zip(chunks, chunks[1:] + [[]], strict=True):
-        waves = [future.result() for future in ahead]
-        ahead = [pool.submit(_read, path) for path in following]
-        yield from self._detect(chunk, waves)
+      ahead = []
+      for chunk, following in itertools.pairwise([[], *chunks, []]):
+        clips = [future.result() for future in ahead]
+        ahead = [pool.submit(read, path, self.samples) for path in following]
+        yield from self._detect(chunk, clips)
 
   def _detect(
-    self, paths: Sequence[str], waves: Sequence[np.ndarray | str]
+    self, paths: Sequence[str], clips: Sequence[audio.Clip | str]
   ) -> Iterator[Detection | Failure]:
-    logits = self.logits([w for w in waves if not isinstance(w, str)])
+    logits = self.logits([c.wave for c in clips if not isinstance(c, str)])
     found = iter(zip(logits, np.asarray(self.loss.score(logits)), strict=True))
-    for path, wave in zip(paths, waves, strict=True):
-      if isinstance(wave, str):
-        yield Failure(path, wave)
+    for path, clip in zip(paths, clips, strict=True):
+      if isinstance(clip, str):
+        yield Failure(path, clip)
         continue
       outputs, score = next(found)
       if not np.isfinite(score):
         yield Failure(path, f'{path}: its score is not a finite number')
         continue
-      seconds = len(wave) / self.sample_rate
       yield Detection(
-        path, tuple(map(float, outputs)), float(score), seconds, self.model
+        path,
+        tuple(map(float, outputs)),
+        float(score),
+        len(clip.wave) / self.sample_rate,
+        clip.seconds,
+        self.model,
+        clip.warnings,
       )
 
   def _in_batches(self, function, waves: Sequence[np.ndarray]) -> Iterator:
@@ -267,12 +277,28 @@ def _samples(seconds: float, least: int, model: str) -> int:
   return samples
 
 
-def _read(path: str) -> np.ndarray | str:
-  """The wave of a file, or what is wrong with it."""
+def read(
+  source: str | bytes,
+  samples: int,
+  name: str | None = None,
+  verify: bool = True,
+) -> audio.Clip | str:
+  """What is scored of a file, or what is wrong with it.
+
+  Args:
+    source: a path, or the encoded file itself.
+    samples: how many are scored.
+    name: what messages call it; the path by default.
+    verify: see `audio.decode`.
+  """
+  name = name or str(source)
   try:
-    return audio.load(path)
+    return signal_checks.read(source, name, samples=samples, verify=verify)
   except audio.AudioError as error:
     return str(error)
+  # One file among thousands must not take the results of the others along.
+  except Exception as error:
+    return f'{name}: cannot be read ({type(error).__name__}: {error})'
 
 
 def _load_original(
@@ -290,6 +316,11 @@ def _load_run(
 ) -> tuple[str, nnx.Module, dict]:
   """The same of the best checkpoint of a run."""
   config, params, batch_stats = checkpoint_lib.load_weights(path)
+  if not {'model', 'data', 'loss'} <= config.keys():
+    raise ValueError(
+      f'{path / "config.json"}: expected the config of a training run, with '
+      f'model, data and loss; found {", ".join(config) or "nothing"}'
+    )
   name, data = config['model']['name'], config['data']
   if model not in (None, name):
     raise ValueError(

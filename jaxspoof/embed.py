@@ -3,6 +3,7 @@
   embeddings.npz   vectors, outputs and what is known of each clip
   embeddings.tsv   the same clips as a table, without the vectors
   failures.tsv     clips that could not be embedded, and why
+  warnings.tsv     clips whose embedding may mean little, and why
 
 Read from top to bottom.
 """
@@ -19,7 +20,7 @@ import jax
 from jaxspoof import embeddings
 from jaxspoof.config import job_section
 from jaxspoof.data import audio, pipeline
-from jaxspoof.detector import Detector
+from jaxspoof.detector import Detector, Failure
 from jaxspoof.training import workdir as workdir_lib
 
 
@@ -102,12 +103,15 @@ def embed(values: Mapping[str, Any], workdir: pathlib.Path) -> dict:
   workdir_lib.claim(workdir, dict(values), first=True)
 
   # -------------------------------------------------------------- clips ---
+  problems = []
   if config.input is not None:
-    loads = embeddings.loads_of_files(_files(config.input))
+    paths, problems = _files(config.input)
+    loads = embeddings.loads_of_files(paths)
   else:
     loads = _loads_of_corpus(config.data)
   print(f'{detector.model}: embedding {len(loads):,} clips', flush=True)
-  found, failures = embeddings.embed(detector, loads)
+  found, failures, doubts = embeddings.embed(detector, loads)
+  failures = [Failure(*problem) for problem in problems] + failures
 
   # ------------------------------------------------------------- output ---
   embeddings.write_table(
@@ -115,8 +119,13 @@ def embed(values: Mapping[str, Any], workdir: pathlib.Path) -> dict:
     ('utterance', 'error'),
     [(failure.path, failure.error) for failure in failures],
   )
-  for failure in failures:
-    print(failure.error, file=sys.stderr, flush=True)
+  embeddings.write_table(
+    workdir / 'warnings.tsv', embeddings.Doubt._fields, doubts
+  )
+  for text in [failure.error for failure in failures] + [
+    f'{name}: warning: {text}' for name, text in doubts
+  ]:
+    print(text, file=sys.stderr, flush=True)
   if found is None:
     raise ValueError(f'none of {len(loads):,} clips could be embedded')
   embeddings.save(workdir, found, detector.classes)
@@ -132,18 +141,21 @@ def embed(values: Mapping[str, Any], workdir: pathlib.Path) -> dict:
 
 
 # ------------------------------------------------------------------ helpers ---
-def _files(name: str) -> list[str]:
-  """The file, or the audio files below the folder."""
+def _files(name: str) -> tuple[list[str], list[tuple[str, str]]]:
+  """The file, or the recordings below the folder and what is wrong there."""
   path = os.path.expanduser(name)
   if not os.path.exists(path):
     raise ValueError(f'input={name!r}: there is no such file or folder')
-  found = audio.find(path) if os.path.isdir(path) else [path]
-  if not found:
+  if not os.path.isdir(path):
+    return [path], []
+  found = audio.find(path)
+  if not found.files:
+    reasons = [why for _, why in found.problems]
     raise ValueError(
       f'input={name!r}: no audio files below this folder '
-      f'({", ".join(audio.EXTENSIONS)})'
+      f'({"; ".join(reasons) or ", ".join(audio.EXTENSIONS)})'
     )
-  return found
+  return found.files, found.problems
 
 
 def _loads_of_corpus(data: DataConfig) -> list[embeddings.Load]:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxspoof import detector as detector_lib
-from jaxspoof.data import audio
+from jaxspoof.data import audio, signal_checks
 from jaxspoof.data.source import Source, text
 from jaxspoof.files import write_atomically
 
@@ -41,6 +41,13 @@ class Clip(NamedTuple):
   speaker: str = ''
   attack: str = ''
   label: int = -1
+
+
+class Doubt(NamedTuple):
+  """What makes the embedding of a clip mean little."""
+
+  utterance: str
+  warning: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,15 +83,18 @@ class Embeddings:
     return Embeddings(**{k: v[chosen] for k, v in vars(self).items()})
 
 
-# A clip that is read in a thread: what is known of it, and its wave, or what
-# is wrong with its audio.
-Load = Callable[[], tuple[Clip, np.ndarray | str]]
+# Reads a clip, in a thread, of which so many samples are taken: what is known
+# of it, and its audio, or what is wrong with that.
+Load = Callable[[int], tuple[Clip, audio.Clip | str]]
 
 
 def loads_of_split(source: Source) -> list[Load]:
-  """One function per record of a split, in its order."""
+  """One function per record of a split, in its order.
 
-  def load(index: int) -> tuple[Clip, np.ndarray | str]:
+  As in the evaluation of training, no trial is refused for what it holds.
+  """
+
+  def load(index: int, samples: int) -> tuple[Clip, audio.Clip | str]:
     record = source[index]
     clip = Clip(
       text(record['utterance']),
@@ -94,22 +104,27 @@ def loads_of_split(source: Source) -> list[Load]:
       int(record['label']),
     )
     name = f'{source.name} {source.split}, utterance {clip.utterance}'
-    return clip, _wave(record['audio'], name, verify=False)
+    try:
+      found = audio.read(record['audio'], name, verify=False, samples=samples)
+    except audio.AudioError as error:
+      return clip, str(error)
+    doubts = signal_checks.doubts(found.wave)
+    return clip, found._replace(warnings=(*found.warnings, *doubts))
 
-  return [lambda i=i: load(i) for i in range(len(source))]
+  return [lambda n, i=i: load(i, n) for i in range(len(source))]
 
 
 def loads_of_files(paths: Iterable[str]) -> list[Load]:
   """One function per file."""
   return [
-    lambda p=p: (Clip(p), _wave(p, p, verify=True))
+    lambda n, p=p: (Clip(p), detector_lib.read(p, n))
     for p in map(os.fspath, paths)
   ]
 
 
 def embed(
   detector: detector_lib.Detector, loads: Sequence[Load]
-) -> tuple[Embeddings | None, list[detector_lib.Failure]]:
+) -> tuple[Embeddings | None, list[detector_lib.Failure], list[Doubt]]:
   """Embeds clips in their order; reads the next ones meanwhile.
 
   Args:
@@ -117,17 +132,20 @@ def embed(
     loads: from `loads_of_split` and `loads_of_files`.
 
   Returns:
-    (the clips that could be embedded, or None; the others and why).
+    (the clips that could be embedded, or None; the others and why; what is
+    doubtful about the former).
   """
-  clips, parts, failures = [], [], []
-  for chunk in _chunks(loads, max(_CHUNK, detector.batch)):
-    for clip, wave in chunk:
-      if isinstance(wave, str):
-        failures.append(detector_lib.Failure(clip.utterance, wave))
+  clips, parts, failures, doubts = [], [], [], []
+  for chunk in _chunks(loads, max(_CHUNK, detector.batch), detector.samples):
+    for clip, read in chunk:
+      if isinstance(read, str):
+        failures.append(detector_lib.Failure(clip.utterance, read))
+      else:
+        doubts += [Doubt(clip.utterance, text) for text in read.warnings]
     good = [item for item in chunk if not isinstance(item[1], str)]
     if not good:
       continue
-    found = detector.embed([wave for _, wave in good])
+    found = detector.embed([read.wave for _, read in good])
     finite = np.all([np.isfinite(x).all(axis=1) for x in found], axis=0)
     parts.append([x[finite] for x in found])
     for (clip, _), fine in zip(good, finite, strict=True):
@@ -137,12 +155,12 @@ def embed(
         why = f'{clip.utterance}: its embedding is not finite'
         failures.append(detector_lib.Failure(clip.utterance, why))
   if not clips:
-    return None, failures
+    return None, failures, doubts
   embedding, outputs = (np.concatenate(x) for x in zip(*parts, strict=True))
   columns = Clip(*map(np.array, zip(*clips, strict=True)))
   known = {**columns._asdict(), 'label': columns.label.astype(np.int32)}
   score = np.asarray(detector.loss.score(outputs))
-  return Embeddings(embedding, outputs, score, **known), failures
+  return Embeddings(embedding, outputs, score, **known), failures, doubts
 
 
 def save(workdir: pathlib.Path, found: Embeddings, classes) -> None:
@@ -192,22 +210,14 @@ def write_table(path: pathlib.Path, head, rows) -> None:
   write_atomically(path, buffer.getvalue())
 
 
-def _chunks(loads: Sequence[Load], size: int) -> Iterator[list]:
+def _chunks(loads: Sequence[Load], size: int, samples: int) -> Iterator[list]:
   """Lists of what the functions return; the next list is read meanwhile."""
   with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
     ahead = []
     for start in range(0, len(loads) + size, size):
       now, ahead = (
         ahead,
-        [pool.submit(load) for load in loads[start : start + size]],
+        [pool.submit(load, samples) for load in loads[start : start + size]],
       )
       if now:
         yield [future.result() for future in now]
-
-
-def _wave(source: str | bytes, name: str, verify: bool) -> np.ndarray | str:
-  """The wave of a clip, or what is wrong with it."""
-  try:
-    return audio.load(source, name, verify=verify)
-  except audio.AudioError as error:
-    return str(error)

@@ -22,6 +22,7 @@ from jaxspoof import (
   train_genotype,
 )
 from jaxspoof.config import near
+from jaxspoof.training import workdir as workdir_lib
 
 JOBS = {
   'attribution': attribution.attribute,
@@ -66,4 +67,7 @@ def run(
       cluster.coordinator, cluster.num_processes, cluster.process_id
     )
   programs.keep()
-  return JOBS[job](config.to_dict(), pathlib.Path(workdir))
+  try:
+    return JOBS[job](config.to_dict(), pathlib.Path(workdir))
+  finally:
+    workdir_lib.release()

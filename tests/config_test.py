@@ -1,6 +1,9 @@
 """Configs: every file loads, every typo is answered, sections are typed."""
 
+import fcntl
+import os
 import pathlib
+import signal
 import subprocess
 import sys
 
@@ -172,6 +175,60 @@ def test_command_line_refuses_the_typo_of_the_readme():
   assert done.returncode != 0
   assert "did you mean 'learning_rate' or" in done.stderr
   assert 'Traceback' not in done.stderr
+
+
+def test_a_workdir_belongs_to_one_process_at_a_time(tmp_path):
+  values, run = load().to_dict(), tmp_path / 'run'
+  run.mkdir()
+  # A lock belongs to an open file: this is as good as another process.
+  other = os.open(run / workdir.LOCK, os.O_RDWR | os.O_CREAT)
+  fcntl.flock(other, fcntl.LOCK_EX)
+  os.write(other, b'process 123 on elsewhere\n')
+  with pytest.raises(
+    ValueError, match='run is in use by process 123 on elsewhere: wait until'
+  ):
+    workdir.claim(run, values, first=True)
+  assert not (run / 'config.json').exists()
+  fcntl.flock(other, fcntl.LOCK_UN)
+  workdir.claim(run, values, first=True)
+  with pytest.raises(BlockingIOError):
+    fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  assert (run / workdir.LOCK).read_text().startswith(f'process {os.getpid()} ')
+  workdir.release()
+  fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  os.close(other)
+
+
+def test_a_run_that_was_interrupted_says_how_to_go_on(tmp_path):
+  assert workdir.stopped(tmp_path) == (
+    'interrupted; no checkpoint yet: the same command begins anew'
+  )
+  (tmp_path / 'metrics.jsonl').write_text('{"step": 7}\n{"step": 8}\n')
+  for name in ('4', '8', '8.orbax-checkpoint-tmp'):
+    (tmp_path / 'checkpoints' / name).mkdir(parents=True)
+  assert workdir.stopped(tmp_path) == (
+    'interrupted after step 8; start the same command again to go on from the '
+    f'checkpoint of step 8 in {tmp_path}'
+  )
+
+
+def test_ctrl_c_ends_a_program_with_one_line():
+  script = (
+    'import time\nfrom jaxspoof import interrupts\n'
+    'def main():\n  print("begun", flush=True)\n  time.sleep(60)\n'
+    'interrupts.call(main)\n'
+  )
+  process = subprocess.Popen(
+    [sys.executable, '-c', script],
+    cwd=ROOT,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+  assert process.stdout.readline() == 'begun\n'
+  process.send_signal(signal.SIGINT)
+  assert process.communicate(timeout=60) == ('', 'interrupted\n')
+  assert process.returncode == 130
 
 
 def test_a_workdir_belongs_to_one_config(tmp_path):

@@ -15,6 +15,7 @@ pytest_plugins = ['tests.fixtures_corpus']
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 REFERENCE = REPOSITORY.parent / 'shared' / 'reference'
+CASES = REPOSITORY.parent / 'shared' / 'cases'
 
 jax.config.update('jax_num_cpu_devices', 4)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
@@ -40,6 +41,16 @@ def reference() -> pathlib.Path:
       'parity with the original is not checked here'
     )
   return REFERENCE
+
+
+@pytest.fixture(scope='session')
+def cases() -> pathlib.Path:
+  """Files of users that once went wrong; tests skip without them."""
+  if not CASES.is_dir():
+    pytest.skip(
+      'the cases from outside (../shared/cases) are not beside this checkout'
+    )
+  return CASES
 
 
 @pytest.fixture(scope='module')

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 import types
@@ -15,7 +16,7 @@ from flax import nnx
 
 from jaxspoof import losses, models
 from jaxspoof.config import DataConfig
-from jaxspoof.data import pipeline
+from jaxspoof.data import audio, pipeline
 from jaxspoof.detector import Detection, Detector, Failure
 from jaxspoof.training import checkpoint, evaluate, sharding, state, steps
 
@@ -204,6 +205,36 @@ def test_a_run_without_weights(tmp_path):
     Detector.load(workdir)
 
 
+@pytest.mark.parametrize(
+  ('name', 'size'),
+  [
+    ('weights.npz', 0),
+    ('weights.npz', 2_000),
+    ('weights.npz', -1),
+    ('config.json', 0),
+    ('config.json', 40),
+  ],
+)
+def test_files_of_a_run_that_were_copied_in_part(
+  command, capsys, run, tmp_path, name, size
+):
+  workdir = shutil.copytree(run, tmp_path / 'run')
+  (workdir / name).write_bytes((run / name).read_bytes()[:size])
+  status, _, errors = detect(command, capsys, workdir, '--input', 'a.wav')
+  assert status == 2
+  assert errors.startswith(
+    f'detect.py: error: {workdir / name}: damaged or cut'
+  )
+  assert errors.count('\n') == 1
+
+
+def test_a_config_that_is_not_of_training(run, tmp_path):
+  workdir = shutil.copytree(run, tmp_path / 'run')
+  (workdir / 'config.json').write_text('{"job": "embed"}')
+  with pytest.raises(ValueError, match='config.json: expected the config of a'):
+    Detector.load(workdir)
+
+
 def test_a_run_of_another_model(run):
   message = "another model: a run of 'aasist_l', not of 'aasist'"
   with pytest.raises(ValueError, match=message):
@@ -263,12 +294,13 @@ def test_json_has_one_object_a_line(command, capsys, run, tmp_path):
   found = [json.loads(line) for line in lines]
   assert [f['path'] for f in found] == list(map(str, paths))
   for values in found:
-    fields = {'path', 'logits', 'score', 'duration', 'model', 'classes'}
-    assert set(values) == fields
+    fields = 'path logits score scored duration model warnings classes'
+    assert set(values) == set(fields.split())
     assert values['classes'] == ['spoof', 'bonafide']
     spoof, bona_fide = values['logits']
     assert values['score'] == pytest.approx(bona_fide - spoof, abs=2e-6)
-    assert values['duration'] == 1.0
+    assert (values['scored'], values['duration']) == (0.5, 1.0)
+    assert values['warnings'] == []
     assert values['model'] == 'aasist_l'
 
 
@@ -283,7 +315,8 @@ def test_table_is_aligned_and_says_what_the_score_means(
   assert lines[0].split() == [
     'file',
     'score',
-    'seconds',
+    'scored',
+    'of',
     'logits',
   ]
   assert len(lines[1]) == len(lines[2]) > lines[0].index('logits')
@@ -313,11 +346,11 @@ def test_table_says_which_outputs_of_which_classes(
 ):
   loss = losses.make(losses.LossConfig(name=name))
   loaded = types.SimpleNamespace(loss=loss, classes=tuple(classes.split()))
-  found = Detection('a.wav', (0.25, -0.5), 0.125, 1.0, 'ecapa')
+  found = Detection('a.wav', (0.25, -0.5), 0.125, 1.0, 7.0, 'ecapa')
   assert command.show_table([found], ['a.wav'], loaded) == 0
   head, row, last = capsys.readouterr().out.splitlines()
   assert head.split()[-1] == ('logits' if name == 'focal' else 'cosines')
-  assert row.split() == ['a.wav', '0.125', '1.00', '0.250', '-0.500']
+  assert row.split() == 'a.wav 0.125 1.00 s 7.00 s 0.250 -0.500'.split()
   assert words in last
 
 
@@ -387,7 +420,7 @@ def test_bad_files_are_reported_and_the_others_scored(
     'cut.flac': 'truncated or damaged FLAC',
     'text.wav': 'not audio',
     'empty.wav': 'holds no samples',
-    'empty': 'no audio files below this directory (.flac, .mp3, ',
+    'empty': 'no audio files below this directory (.aif, .aifc, ',
   }
 
   status, lines, errors = detect(
@@ -407,6 +440,56 @@ def test_bad_files_are_reported_and_the_others_scored(
   status, lines, again = detect(command, capsys, run, '--input', *inputs)
   assert (status, again) == (1, errors)
   assert sum(line.startswith(str(good)) for line in lines) == 2
+
+
+def test_the_table_says_how_much_was_scored_and_what_is_doubtful(
+  command, capsys, run, tmp_path
+):
+  sound = np.stack([wave(3.0), -wave(3.0)], 1)
+  path = write_wave(tmp_path / 'a.wav', sound, subtype='FLOAT')
+  plain = write_wave(tmp_path / 'b.wav', wave(3.0), subtype='FLOAT')
+  status, lines, errors = detect(command, capsys, run, '--input', path, plain)
+  assert (status, errors) == (0, '')
+  words = 'the mean of its 2 channels is nearly silent'
+  values, _, warning = lines[1].partition('  warning: ')
+  assert warning.startswith(words)
+  assert values.split()[2:6] == ['0.50', 's', '3.00', 's']
+  assert values.split()[1:] == lines[2].split()[1:]  # the same score
+  _, lines, _ = detect(command, capsys, run, '--json', '--input', path)
+  (found,) = map(json.loads, lines)
+  assert found['warnings'][0].startswith(words)
+
+
+def test_one_crash_takes_no_other_result_along(
+  command, capsys, run, tmp_path, monkeypatch
+):
+  paths = [write_wave(tmp_path / f'{n}.wav', wave()) for n in 'abc']
+  read = audio.read
+
+  def crash(source, *arguments, **options):
+    if str(source).endswith('b.wav'):
+      raise RuntimeError('a decoder that nobody knows')
+    return read(source, *arguments, **options)
+
+  monkeypatch.setattr(audio, 'read', crash)
+  status, lines, errors = detect(
+    command, capsys, run, '--json', '--input', *paths
+  )
+  found = list(map(json.loads, lines))
+  assert (status, len(found)) == (1, 3)
+  message = f'{paths[1]}: cannot be read (RuntimeError: a decoder that nobody'
+  assert found[1]['error'].startswith(message) and message in errors
+
+
+def test_a_folder_without_audio_alone(command, capsys, run, tmp_path):
+  (tmp_path / 'readme.txt').write_text('note')
+  for options in ([], ['--json']):
+    status, _, errors = detect(
+      command, capsys, run, *options, '--input', tmp_path
+    )
+    assert status == 1
+    assert 'no audio files below this directory' in errors
+    assert '1 files that are no audio are left out (readme.txt)' in errors
 
 
 def test_wrong_commands_end_with_2(command, capsys, run, tmp_path):

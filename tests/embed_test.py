@@ -192,8 +192,9 @@ def test_a_folder_with_files_that_cannot_be_read(run, tmp_path, capsys):
   write(folder / 'deep', 1, 'odd\tname {}.wav')
   (folder / 'clip 1.wav').write_bytes(b'RIFF, but no more')
   (folder / 'clip 3.wav').write_bytes(b'')
+  soundfile.write(folder / 'zeros.wav', np.zeros(RATE), RATE)
   result = jobs.run(config(run, input=str(folder)), tmp_path / 'out')
-  assert result == {'clips': 4, 'failed': 2, 'size': SIZE}
+  assert result == {'clips': 4, 'failed': 3, 'size': SIZE}
   found, _ = embeddings.load(tmp_path / 'out' / 'embeddings.npz')
   assert found.utterance.tolist() == [
     str(folder / name)
@@ -208,16 +209,20 @@ def test_a_folder_with_files_that_cannot_be_read(run, tmp_path, capsys):
   assert set(found.split) == set(found.attack) == set(found.speaker) == {''}
   said = capsys.readouterr()
   listed = {}
-  for name in ('embeddings', 'failures'):
+  for name in ('embeddings', 'failures', 'warnings'):
     with (tmp_path / 'out' / f'{name}.tsv').open(newline='') as file:
       listed[name] = list(csv.DictReader(file, delimiter='\t'))
   assert [row['utterance'] for row in listed['failures']] == [
-    str(folder / 'clip 1.wav'), str(folder / 'clip 3.wav')
-  ]  # fmt: skip
+    str(folder / name) for name in ('clip 1.wav', 'clip 3.wav', 'zeros.wav')
+  ]
   assert 'empty (0 bytes)' in listed['failures'][1]['error']
+  assert 'holds no sound' in listed['failures'][2]['error']
   for row in listed['failures']:
     assert row['error'] in said.err
-  assert '2 clips could not be embedded, listed in' in said.out
+  short = {row['utterance']: row['warning'] for row in listed['warnings']}
+  assert short[str(folder / 'clip 0.wav')] == 'only 0.19 s long'
+  assert 'clip 0.wav: warning: only 0.19 s long' in said.err
+  assert '3 clips could not be embedded, listed in' in said.out
   utterances = [row['utterance'] for row in listed['embeddings']]
   assert utterances == found.utterance.tolist()
 
@@ -234,7 +239,7 @@ def test_a_damaged_record_of_a_corpus_is_listed(detector):
     for i in range(3)
   ]
   loads = embeddings.loads_of_split(Source(records, 'mine', 'dev'))
-  found, failures = embeddings.embed(detector, loads)
+  found, failures, _ = embeddings.embed(detector, loads)
   assert found.utterance.tolist() == ['u1']
   assert [failure.path for failure in failures] == ['u0', 'u2']
   assert failures[0].error.startswith('mine dev, utterance u0: ')
@@ -248,6 +253,10 @@ def _wav(seed):
   return file.getvalue()
 
 
+def clip_loader(i):
+  return lambda samples: (embeddings.Clip(f'c{i}'), audio.Clip(wave(i), 1.0))
+
+
 def test_what_is_not_finite_is_listed(detector, monkeypatch):
   original = Detector.embed
 
@@ -257,8 +266,8 @@ def test_what_is_not_finite_is_listed(detector, monkeypatch):
     return embedding, outputs
 
   monkeypatch.setattr(Detector, 'embed', broken)
-  loads = [lambda i=i: (embeddings.Clip(f'c{i}'), wave(i)) for i in range(4)]
-  found, failures = embeddings.embed(detector, loads)
+  loads = [clip_loader(i) for i in range(4)]
+  found, failures, _ = embeddings.embed(detector, loads)
   assert found.utterance.tolist() == ['c0', 'c3']
   assert [failure.path for failure in failures] == ['c1', 'c2']
   assert failures[0].error == 'c1: its embedding is not finite'
@@ -266,8 +275,8 @@ def test_what_is_not_finite_is_listed(detector, monkeypatch):
 
 def test_many_chunks_keep_their_order(detector, monkeypatch):
   monkeypatch.setattr(embeddings, '_CHUNK', 1)
-  loads = [lambda i=i: (embeddings.Clip(f'c{i}'), wave(i)) for i in range(10)]
-  found, failures = embeddings.embed(detector, loads)
+  loads = [clip_loader(i) for i in range(10)]
+  found, failures, _ = embeddings.embed(detector, loads)
   assert found.utterance.tolist() == [f'c{i}' for i in range(10)]
   assert not failures
   expected, _ = direct([wave(i) for i in range(10)])

@@ -135,14 +135,28 @@ def test_big_endian_checkpoint(tmp_path):
   np.testing.assert_array_equal(torch_pickle.load(path)['x'], [1, 258])
 
 
-def test_wrapped_state_dictionary(tmp_path):
+@pytest.mark.parametrize(
+  'wrap',
+  [
+    lambda weights: {'epoch': 3, 'state_dict': weights},
+    lambda weights: {'state_dict': {'model': weights}, 'optimizer': {}},
+    lambda weights: {**weights, 'epoch': 3, 'name': 'x', 'best': None},
+    lambda weights: {f'module.{k}': v for k, v in weights.items()},
+    lambda weights: {f'_orig_mod.{k}': v for k, v in weights.items()},
+    lambda weights: {
+      'pytorch-lightning_version': '2.1',
+      'state_dict': {f'model._orig_mod.{k}': v for k, v in weights.items()},
+    },
+  ],
+)
+def test_wrapped_state_dictionary(tmp_path, wrap):
   one = tensor('FloatStorage', '0', 1, 0, (1,), (1,))
-  path = save(
-    tmp_path / 'x.pth',
-    {'epoch': 3, 'state_dict': {'w': one}},
-    {'0': np.ones(1, np.float32)},
-  )
-  assert list(torch_pickle.load(path)) == ['w']
+  weights = {'w': one, 'model.v': one}
+  path = save(tmp_path / 'x.pth', wrap(weights), {'0': np.ones(1, np.float32)})
+  assert list(torch_pickle.load(path)) == ['w', 'model.v']
+
+
+def test_a_checkpoint_without_weights(tmp_path):
   path = save(tmp_path / 'y.pth', {'epoch': 3, 'optimizer': {}})
   with pytest.raises(CheckpointError, match="y.pth: expected .* 'epoch'"):
     torch_pickle.load(path)

@@ -9,7 +9,7 @@ import pytest
 from jaxspoof.metrics import __main__ as cli
 from jaxspoof.metrics import dcf, tdcf
 from jaxspoof.metrics.eer import eer
-from jaxspoof.score_files import protocols, score_lists
+from jaxspoof.score_files import asv_scores, protocols, score_lists
 from jaxspoof.score_files import scores as scores_lib
 
 
@@ -167,11 +167,193 @@ def test_a_broken_protocol_is_listed(tmp_path):
     protocols.read(path)
   assert str(caught.value).splitlines() == [
     f'{path}: 3 problem(s); expected lines SPEAKER UTTERANCE ENVIRONMENT SYSTEM'
-    ' KEY',
+    ' KEY, or another layout of ASVspoof',
     "  line 2: key 'fake' is neither bonafide nor spoof: 'S1 U1 - - fake'",
     "  line 3: utterance U1 again: 'S1 U1 - - bonafide'",
     "  line 4: 1 columns: 'U2'",
   ]
+
+
+TRIALS = (('U1', 'A07', 'spoof'), ('U2', '-', 'bonafide'))
+
+
+@pytest.mark.parametrize(
+  ('layout', 'speaker', 'attack', 'phase', 'condition'),
+  [
+    ('{u} {k}', False, False, False, None),
+    ('S {u} - {a} {k}', True, True, False, None),
+    ('S {u} alaw ita_tx {b} {k} notrim eval', True, True, True, 'alaw/ita_tx'),
+    (
+      'S {u} low_m4a vcc2020 {b} {k} notrim eval traditional_vocoder - - - -',
+      True, True, True, 'low_m4a',
+    ),
+    ('S {u} R3 M3 d4 r1 m1 s4 c4 {k} notrim eval', True, False, True, None),
+    ('S {u} F C05 3 T_1 AC3 {b} {k} -', True, True, False, 'C05'),
+  ],
+)  # fmt: skip
+def test_protocols_of_the_challenges(
+  tmp_path, layout, speaker, attack, phase, condition
+):
+  path = tmp_path / 'trl.txt'
+  path.write_text(
+    ''.join(
+      layout.format(u=u, a=a, k=k, b=k if a == '-' else a) + '\n'
+      for u, a, k in TRIALS
+    )
+  )
+  found = protocols.read(path)
+  assert found.utterance.tolist() == ['U1', 'U2']
+  assert found.label.tolist() == [0, 1]
+  for given, column, values in (
+    (speaker, found.speaker, ['S', 'S']),
+    (attack, found.attack, ['A07', '-']),
+    (phase, found.phase, ['eval', 'eval']),
+    (condition, found.condition, [condition] * 2),
+  ):
+    assert (column.tolist() if given else column) == (values if given else None)
+
+
+def write_2021(tmp_path):
+  """Scores and a protocol of 40 trials, every fourth of another phase."""
+  rng = np.random.default_rng(0)
+  label = np.arange(40) % 5 == 0
+  scores = rng.normal(size=40) + label
+  phase = np.where(np.arange(40) % 4 == 1, 'progress', 'eval')
+  (tmp_path / 'meta.txt').write_text(
+    ''.join(
+      f'S{n % 4} U{n} gsm sin_tx {"bonafide bonafide" if one else "A07 spoof"} '
+      f'notrim {phase[n]}\n'
+      for n, one in enumerate(label)
+    )
+  )
+  (tmp_path / 'scores.txt').write_text(
+    ''.join(f'U{n} {score!r}\n' for n, score in enumerate(scores.tolist()))
+  )
+  return scores, label.astype(int), phase
+
+
+def test_one_phase_of_the_challenge_is_measured(tmp_path, capsys):
+  scores, label, phase = write_2021(tmp_path)
+  out = tmp_path / 'out.json'
+  arguments = [tmp_path / 'scores.txt', f'--protocol={tmp_path / "meta.txt"}']
+  for name in (None, 'progress'):
+    chosen = phase == (name or 'eval')
+    options = [f'--phase={name}'] if name else []
+    status, said, _ = run(capsys, *arguments, *options, f'--json={out}')
+    found = json.loads(out.read_text())
+    assert status == 0
+    assert found['eer'] == eer(scores[chosen], label[chosen]).eer
+    assert found['trials']['total'] == chosen.sum()
+    assert found['protocol'] == {
+      'phase': name or 'eval',
+      'phases': {'eval': 30, 'progress': 10},
+      'conditions': ['gsm/sin_tx'],
+    }
+    assert f'phase {name or "eval"} of the protocol' in said
+    assert 'conditions, pooled: gsm/sin_tx' in said
+  status, _, said = run(capsys, *arguments, '--phase=hidden')
+  assert status == 2 and "no phase 'hidden'; it has eval, progress" in said
+  # A trial of the phase that has no score is missed, one of another is not.
+  lines = (tmp_path / 'scores.txt').read_text().splitlines()
+  (tmp_path / 'scores.txt').write_text('\n'.join(lines[2:]))
+  status, _, said = run(capsys, *arguments)
+  assert status == 2 and 'no score of U0' in said and 'U1\n' not in said
+
+
+def test_verification_scores_of_2021_are_those_of_their_phase(tmp_path, capsys):
+  scores, _, _ = write_2021(tmp_path)
+  rng = np.random.default_rng(1)
+  old, new, trials = [], [], []
+  for n in range(90):
+    kind = asv_scores.KINDS[n % 3]
+    key, score = (
+      'A07' if kind == 'spoof' else 'bonafide',
+      rng.normal() + (2, 0, 1)[n % 3],
+    )
+    phase = 'progress' if n % 4 == 3 else 'eval'
+    new.append(f'S{n % 5}-gsm U{n}-gsm {score!r}\n')
+    trials.append(f'S{n % 5}-gsm U{n}-gsm gsm - {key} {kind} notrim {phase}\n')
+    old += [f'{key} {kind} {score!r}\n'] if phase == 'eval' else []
+  for name, lines in (('old', old), ('new', new), ('trials', trials)):
+    (tmp_path / f'{name}.txt').write_text(''.join(lines))
+  found = []
+  for name, options in (
+    ('old', []),
+    ('new', [f'--asv_protocol={tmp_path / "trials.txt"}']),
+  ):
+    status, _, said = run(
+      capsys,
+      tmp_path / 'scores.txt',
+      f'--protocol={tmp_path / "meta.txt"}',
+      f'--asv_scores={tmp_path / name}.txt',
+      f'--json={tmp_path / "out.json"}',
+      *options,
+    )
+    assert status == 0, said
+    found.append(json.loads((tmp_path / 'out.json').read_text()))
+  assert found[0]['min_tdcf_revised'] is not None
+  assert found[0] == found[1]
+  (tmp_path / 'new.txt').write_text(''.join(new[1:]) + 'S9 U9 1.0\n')
+  with pytest.raises(scores_lib.ScoreFileError) as caught:
+    asv_scores.read(tmp_path / 'new.txt', tmp_path / 'trials.txt')
+  assert 'no score of S0-gsm U0-gsm' in str(caught.value)
+  assert 'not a trial of' in str(caught.value)
+
+
+@pytest.mark.parametrize(
+  'layout',
+  [
+    '{u} {s}',
+    '{u}.flac {s}',
+    'flac/eval/{u}.flac {s}',
+    'C:\\data\\{u}.wav {s}',
+    '{{"path": "some folder/{u}.flac", "score": {s}, "duration": 1.0}}',
+  ],
+)
+@pytest.mark.parametrize('header', ['', 'filename\tcm-score\n'])
+def test_score_files_as_people_have_them(tmp_path, layout, header):
+  scores, label, _ = write_2021(tmp_path)
+  path = tmp_path / 'theirs.txt'
+  rows = ''.join(
+    layout.format(u=f'U{n}', s=repr(score)) + '\r\n'
+    for n, score in enumerate(scores.tolist())
+  )
+  path.write_bytes(f'\ufeff{header}{rows}\n\n'.encode())
+  protocol = protocols.read(tmp_path / 'meta.txt')
+  found = score_lists.read(path, protocol)
+  np.testing.assert_array_equal(found.scores, scores)
+  np.testing.assert_array_equal(found.label, label)
+  assert bool(found.notes) == (layout != '{u} {s}')
+  assert all('agree with those of the protocol' in note for note in found.notes)
+
+
+def test_json_lines_that_hold_no_score_are_listed(tmp_path):
+  path = tmp_path / 'out.jsonl'
+  path.write_text('{"path": "U1.wav", "error": "U1.wav: no such file"}\n{]\n')
+  (tmp_path / 'trl.txt').write_text('S1 U1 - A07 spoof\n')
+  with pytest.raises(scores_lib.ScoreFileError) as caught:
+    score_lists.read(path, protocols.read(tmp_path / 'trl.txt'))
+  text = str(caught.value)
+  assert "line 1: score 'U1.wav: no such file' is not a number" in text
+  assert 'line 2: ' in text and 'no output of detect.py --json' in text
+
+
+def test_ties_between_the_classes_are_named(tmp_path, capsys):
+  """The official order is one of two: what the other gives is said."""
+  path = tmp_path / 'a.txt'
+  path.write_text(
+    'U1 1 bonafide\nU2 1 spoof\nU3 1 bonafide\nU4 0 spoof\nU5 2 bonafide\n'
+    'U6 0 spoof\n'
+  )
+  status, _, err = run(capsys, path)
+  assert status == 0
+  assert (
+    '3 of 6 scores are shared by bona fide and spoof trials, most often 1 (3 '
+    'trials)' in err
+  )
+  assert 'gives an EER of 33.33%; the other order gives 0.00%' in err
+  corpus(tmp_path)
+  assert 'shared' not in run(capsys, tmp_path / 'b.txt')[2]
 
 
 def test_negated_scores_are_noticed_and_turned_round(tmp_path, capsys):
@@ -184,7 +366,7 @@ def test_negated_scores_are_noticed_and_turned_round(tmp_path, capsys):
   path = tmp_path / 'out.json'
   status, out, err = run(capsys, tmp_path / 'c.txt', f'--json={path}')
   assert status == 0 and 'look negated' in err and '--negate' in err
-  assert 'speakers are unknown without --protocol' in err
+  assert 'speakers are unknown without a protocol that' in err
   assert json.loads(path.read_text())['per_attack'] == {}
   assert json.loads(path.read_text())['min_tdcf_legacy'] is None
   assert 't-DCF' not in out

@@ -2,6 +2,9 @@
 
 import io
 import json
+import os
+import subprocess
+import sys
 import textwrap
 
 import grain
@@ -457,3 +460,29 @@ def test_embedded_corpus_that_is_not_built(tmp_path):
   command = f'python -m tfds_builders.build quickstart --data_dir={tmp_path}'
   with pytest.raises(pipeline.CorpusNotBuilt, match=command):
     pipeline.open_source('quickstart', 'train', tmp_path)
+
+
+def test_workers_leave_no_shared_memory_behind(repository, tmp_path):
+  """Endless batches that are left, a batch in hand, and an evaluation."""
+  script = tmp_path / 'run.py'
+  script.write_text(
+    'import io, numpy, soundfile\n'
+    'from jaxspoof.data import pipeline\n'
+    'if __name__ == "__main__":\n'
+    '  file = io.BytesIO()\n'
+    '  soundfile.write(file, numpy.ones(4000) / 9, 16000, format="WAV")\n'
+    '  record = {"audio": file.getvalue(), "label": 1, "utterance": b"u"}\n'
+    '  options = dict(batch=2, samples=4000, workers=1)\n'
+    '  left = iter(pipeline.train_batches([record] * 4, seed=0, **options))\n'
+    '  held = next(left)\n'
+    '  print(len(list(pipeline.eval_batches([record] * 4, **options))))\n'
+  )
+  done = subprocess.run(
+    [sys.executable, script],
+    env={**os.environ, 'PYTHONPATH': str(repository)},
+    capture_output=True,
+    text=True,
+    timeout=120,
+    check=False,
+  )
+  assert (done.returncode, done.stdout, done.stderr) == (0, '2\n', '')

@@ -53,6 +53,12 @@ def test_an_official_file_is_read(tmp_path):
   assert found.scores.tolist() == [-8.7505, 0.001]
 
 
+def test_blank_lines_and_a_byte_order_mark_are_nothing(tmp_path):
+  path = tmp_path / 'eval.txt'
+  path.write_bytes(b'\xef\xbb\xbfU1 A01 spoof 1.0\r\n\r\nU2 - bonafide 2\n \n')
+  assert scores_lib.read(path).utterance.tolist() == ['U1', 'U2']
+
+
 def test_all_broken_lines_are_listed_with_their_numbers(tmp_path):
   path = tmp_path / 'eval.txt'
   path.write_text(
@@ -70,7 +76,7 @@ def test_all_broken_lines_are_listed_with_their_numbers(tmp_path):
     scores_lib.read(path)
   message = str(caught.value)
   assert message.splitlines() == [
-    f'{path}: 13 lines not in the format UTTERANCE SYSTEM KEY SCORE, KEY being '
+    f'{path}: 12 lines not in the format UTTERANCE SYSTEM KEY SCORE, KEY being '
     'bonafide or spoof:',
     "  line 2: 3 columns: 'U2 A01 spoof'",
     "  line 3: key 'fake': 'U3 A01 fake 1.0'",
@@ -78,11 +84,11 @@ def test_all_broken_lines_are_listed_with_their_numbers(tmp_path):
     "  line 5: score nan is not finite: 'U5 A01 spoof nan'",
     "  line 6: score inf is not finite: 'U6 - bonafide inf'",
     "  line 7: utterance U1 is on line 1 already: 'U1 - bonafide 2.0'",
-    "  line 8: 0 columns: ''",
     "  line 9: score '1_0' is not a number: 'U7 A01 spoof 1_0'",
     "  line 10: 1 columns: 'U8'",
     "  line 11: 1 columns: 'U8'",
-    '  and 3 more',
+    "  line 12: 1 columns: 'U8'",
+    '  and 2 more',
   ]
 
 

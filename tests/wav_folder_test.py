@@ -176,6 +176,47 @@ def test_given_splits_that_share_speakers_or_lack_a_class(tmp_path, capsys):
   assert 'warning: 1 speakers are in several splits (x)' in said
 
 
+def test_the_same_audio_in_two_splits_or_with_two_labels(tmp_path, capsys):
+  rows = [
+    ('a.wav', '1', 'train'),
+    ('b.wav', '0', 'train'),
+    ('c.wav', '0', 'eval'),
+    ('again.flac', '1', 'eval'),  # a.wav in another coat
+    ('c_too.wav', '1', 'eval'),
+    ('zeros.wav', '0', 'eval'),
+  ]
+  table = write(tmp_path, 'path label split', rows)
+  wave, rate = soundfile.read(tmp_path / 'a.wav', dtype='int16')
+  soundfile.write(tmp_path / 'again.flac', wave, rate)
+  (tmp_path / 'c_too.wav').write_bytes((tmp_path / 'c.wav').read_bytes())
+  soundfile.write(tmp_path / 'zeros.wav', np.zeros(900), 16_000)
+  build.build('wav_folder/mine', tmp_path / 'data', manifest=table)
+  said = capsys.readouterr().out
+  where = 'in several splits, 1 recordings (row 2 in train and row 5 in eval)'
+  assert f'warning: the same audio is {where}' in said
+  where = 'and spoof, 1 recordings (row 4 in eval and row 6 in eval)'
+  assert f'warning: the same audio is bona fide {where}' in said
+  assert 'warning: row 7: holds no sound' in said
+  assert said.count('warning') == 3
+
+
+@pytest.mark.parametrize('name', ['path', 'file', 'filename', 'Audio'])
+@pytest.mark.parametrize('separator', ['|', ','])
+def test_tables_as_public_sets_have_them(tmp_path, name, separator):
+  rows = [(f'clips/{i}.wav', '01'[i % 2]) for i in range(6)]
+  table = pathlib.Path(write(tmp_path, f'{name} label', rows, separator))
+  table.write_text(table.read_text().replace('/', '\\'))  # as on Windows
+  found = manifest.read(table)
+  assert [row.utterance for row in found.rows] == [row[0] for row in rows]
+  assert not found.problems
+
+
+def test_a_path_of_another_machine_is_said_to_be_one(tmp_path):
+  (tmp_path / 'mine.csv').write_text('path,label\nC:\\calls\\a.wav,1\n')
+  text = failure(tmp_path, str(tmp_path / 'mine.csv'))
+  assert 'no such file: C:\\calls\\a.wav (with backslashes' in text[1]
+
+
 @pytest.mark.parametrize('speakers', range(3, 12))
 def test_every_split_gets_speakers_of_unequal_size(speakers):
   rows = [
@@ -266,7 +307,7 @@ def test_ten_of_many_problems(tmp_path):
   'content, message',
   [
     ('', 'row 1: no column path and no column label in an empty file'),
-    ('file,label\na.wav,1\n', 'no column path in file, label; expected a head'),
+    ('clip,label\na.wav,1\n', 'no column path in clip, label; expected a head'),
     ('path,label,label\n', 'row 1: column label is there twice'),
     ('path,label\n\n', 'no rows below the header'),
     ('path,label,split\na.wav,1,all\n', "split 'all', expected a word such as"),
@@ -346,7 +387,7 @@ def test_interrupted_build_leaves_nothing(tmp_path, monkeypatch):
     raise KeyboardInterrupt
 
   table = write(tmp_path, 'path label speaker', rows_of_speakers(4, 2))
-  monkeypatch.setattr(audio, 'load', interrupted)
+  monkeypatch.setattr(audio, 'read', interrupted)
   with pytest.raises(KeyboardInterrupt):
     build.build('wav_folder/mine', tmp_path / 'data', manifest=table)
   assert_nothing_left(tmp_path / 'data')

@@ -18,6 +18,7 @@ import time
 import tensorflow_datasets as tfds
 from absl import logging
 
+from jaxspoof import interrupts
 from tfds_builders import records
 from tfds_builders.errors import BuildError
 from tfds_builders.summary import summary
@@ -223,4 +224,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-  sys.exit(main())
+  sys.exit(interrupts.call(main))

@@ -17,7 +17,9 @@ them. Then evaluation puts clips of about one length into a batch.
 
 import dataclasses
 import functools
+import gc
 import os
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -343,21 +345,28 @@ class _BatchIterator(grain.DatasetIterator):
     self._batches = batches
     self._workers = workers
     self._next = 0
-    self._ahead = None  # started by the first use: workers are slow to start
+    self._ahead = []  # started by the first use: workers are slow to start
 
   def __next__(self) -> Batch:
     self._assert_not_closed()
     self.start_prefetch()
-    batch = next(self._ahead)
+    batch = next(self._ahead[0])
     self._next += 1
+    if self._workers:
+      # Batches of workers lie in shared memory, and whoever holds one when the
+      # program ends leaks it: what is handed out is a copy.
+      batch = {name: np.array(values) for name, values in batch.items()}
     return batch
 
   def start_prefetch(self) -> None:
     """Starts to compute the next batches in the background."""
-    if self._ahead is None:
+    if not self._ahead:
       remaining = self._batches.slice(slice(self._next, None))
-      self._ahead = iter(_ahead(remaining, self._workers))
-      self._ahead.start_prefetch()
+      self._ahead.append(iter(_ahead(remaining, self._workers)))
+      self._ahead[0].start_prefetch()
+      # Endless iterators are left, not ended: without this their workers'
+      # next batches would stay in shared memory.
+      weakref.finalize(self, _close, self._ahead, self._workers)
 
   def get_state(self) -> dict[str, int]:
     return {'next_batch': self._next}
@@ -372,9 +381,18 @@ class _BatchIterator(grain.DatasetIterator):
     self._stop()
 
   def _stop(self) -> None:
-    if self._ahead is not None:
-      self._ahead.close()
-    self._ahead = None
+    if self._ahead:
+      _close(self._ahead, self._workers)
+
+
+def _close(ahead: list[grain.DatasetIterator], workers: int) -> None:
+  """Ends what computes ahead, if it was started."""
+  while ahead:
+    ahead.pop().close()
+    if workers:
+      # The last batch is in a circle of references of grain's: it must go
+      # while there is somebody to give its shared memory back.
+      gc.collect()
 
 
 def _ahead(batches: grain.MapDataset, workers: int) -> grain.IterDataset:

@@ -23,7 +23,11 @@ from jaxspoof.importers.pickle_machine import CheckpointError
 
 __all__ = ['CheckpointError', 'load', 'load_tree']
 
-_WRAPPERS = ('state_dict', 'model_state_dict', 'model', 'net')
+# Keys under which trainers keep the weights, the likelier ones first.
+_WRAPPERS = ('state_dict', 'model_state_dict', 'model', 'net', 'network')
+# What wrappers put in front of every name: DataParallel and DDP, torch.compile,
+# Lightning and similar modules that hold the model as a field.
+_PREFIXES = ('module.', '_orig_mod.', 'model.', 'net.', 'network.')
 _ZIP = b'PK\x03\x04'
 _LARGEST = 2**40  # of a size or stride
 _MOST_AXES = 64
@@ -43,11 +47,14 @@ def load(path: str | os.PathLike) -> dict[str, np.ndarray]:
   Args:
     path: a file written by `torch.save` of PyTorch 1.6 or newer that holds a
       state dictionary, alone or under one of the usual keys ('state_dict',
-      'model_state_dict', 'model', 'net').
+      'model_state_dict', 'model', 'net', 'network'), also one in another.
+      What else lies beside the weights (epoch, settings ...) is left out.
 
   Returns:
-    Tensor name to array, in the file's order. Arrays are read-only views of
-    the file's records: tensors that share a storage share memory.
+    Tensor name to array, in the file's order, without the prefixes that
+    wrappers put before every name ('module.', '_orig_mod.', 'model.' ...).
+    Arrays are read-only views of the file's records: tensors that share a
+    storage share memory.
 
   Raises:
     CheckpointError (a ValueError): not such a file, truncated, or the pickle
@@ -55,21 +62,25 @@ def load(path: str | os.PathLike) -> dict[str, np.ndarray]:
       the file and what it asked for; nothing of it was executed.
   """
   tree = load_tree(path)
-  for name in _WRAPPERS:
-    if isinstance(tree, dict) and isinstance(tree.get(name), dict):
-      tree = tree[name]
-      break
+  while isinstance(tree, dict) and (
+    inner := [tree[k] for k in _WRAPPERS if isinstance(tree.get(k), dict)]
+  ):
+    tree = inner[0]
   if not isinstance(tree, dict):
     raise CheckpointError(
       f'{path}: holds a {type(tree).__name__}, expected a state dictionary'
     )
-  wrong = [k for k, v in tree.items() if not isinstance(v, np.ndarray)]
-  if wrong or not tree:
-    found = ', '.join(map(repr, wrong[:5])) or 'nothing at all'
+  arrays = {str(k): v for k, v in tree.items() if isinstance(v, np.ndarray)}
+  if not arrays:
+    found = ', '.join(map(repr, list(tree)[:5])) or 'nothing at all'
     raise CheckpointError(
       f'{path}: expected a state dictionary of tensors, found {found}'
     )
-  return {str(name): array for name, array in tree.items()}
+  while prefix := next(
+    (p for p in _PREFIXES if all(name.startswith(p) for name in arrays)), None
+  ):
+    arrays = {name.removeprefix(prefix): v for name, v in arrays.items()}
+  return arrays
 
 
 def load_tree(path: str | os.PathLike) -> Any:

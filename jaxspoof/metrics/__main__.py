@@ -5,6 +5,8 @@ import sys
 
 import numpy as np
 
+from jaxspoof import interrupts
+
 EXAMPLES = """examples:
   python -m jaxspoof.metrics scores/eval.txt
   python -m jaxspoof.metrics scores.txt.gz \\
@@ -13,8 +15,10 @@ EXAMPLES = """examples:
   python -m jaxspoof.metrics a.txt --against=b.txt --protocol=eval.trl.txt
 
 A score file has lines UTTERANCE SCORE, UTTERANCE SCORE KEY or UTTERANCE SYSTEM
-KEY SCORE, a protocol SPEAKER UTTERANCE ENVIRONMENT SYSTEM KEY; each may be
-gzipped. Higher scores must mean bona fide: --negate turns them round."""
+KEY SCORE, or is what detect.py --json prints. A protocol has lines SPEAKER
+UTTERANCE ENVIRONMENT SYSTEM KEY, or is a key file of ASVspoof 2021 or 5. Each
+may have a header that names its columns, and may be gzipped. Higher scores must
+mean bona fide: --negate turns them round."""
 
 NAMES = {
   'eer': 'EER %',
@@ -58,7 +62,13 @@ def parser() -> argparse.ArgumentParser:
   add = made.add_argument
   add('scores', metavar='SCORES', help='score file')
   add('--protocol', help='what the trials are: labels, attacks, speakers')
+  add(
+    '--phase',
+    help='of a protocol that has several, as those of ASVspoof 2021: progress,'
+    ' eval (the default) or hidden',
+  )
   add('--asv_scores', help='verification scores, for the t-DCF')
+  add('--asv_protocol', help='their trials, where the scores do not say')
   add('--negate', action='store_true', help='higher scores of SCORES are spoof')
   add('--against', metavar='SCORES', help='another system on the same trials')
   add('--negate_against', action='store_true', help='likewise, of --against')
@@ -87,16 +97,23 @@ def measure(options) -> dict:
   from jaxspoof.metrics import scorecard
   from jaxspoof.score_files import asv_scores, protocols, score_lists
 
-  protocol = options.protocol and protocols.read(options.protocol)
-  trials = score_lists.read(options.scores, protocol or None)
+  protocol, others, part = None, (), None
+  if options.protocol:
+    protocol = protocols.read(options.protocol)
+    protocol, others, part = of_phase(protocol, options)
+  elif options.phase:
+    raise ValueError('--phase is of a protocol; expected --protocol=FILE too')
+  trials = score_lists.read(options.scores, protocol, others)
   systems = [-trials.scores if options.negate else trials.scores]
   if options.against:
-    other = score_lists.read(options.against, protocol or None)
+    other = score_lists.read(options.against, protocol, others)
     paired = score_lists.paired_scores(
       trials, other, options.scores, options.against
     )
     systems.append(-paired if options.negate_against else paired)
-  asv = asv_scores.rates(options.asv_scores)
+  asv = asv_scores.rates(
+    options.asv_scores, options.asv_protocol, options.phase or 'eval'
+  )
   cards = scorecard.make(
     np.stack(systems),
     trials.label,
@@ -116,6 +133,7 @@ def measure(options) -> dict:
       'bonafide': int(np.sum(trials.label == 1)),
       'spoof': int(np.sum(trials.label == 0)),
     },
+    'protocol': part,
     'unit': 'fraction',
     'resampled': scorecard.resampled(
       trials.label, trials.speaker, trials.attack
@@ -124,25 +142,69 @@ def measure(options) -> dict:
     'resamples': options.resamples,
     'seed': options.seed,
     'asv': asv and asv._asdict(),
-    'warnings': warnings(files, cards, trials),
+    'warnings': [*trials.notes, *warnings(files, systems, cards, trials)],
   }
   if options.against:
     result['against'] = {'scores': str(options.against), **cards[1]}
   return result
 
 
-def warnings(files, cards, trials) -> list[str]:
+def of_phase(protocol, options):
+  """The part of a protocol that is measured.
+
+  Returns:
+    (its trials; utterances of the other phases; in words, for the result: the
+    `phase`, trials of all `phases`, the `conditions`, or None where the
+    protocol has neither).
+
+  Raises:
+    ValueError: a phase that the protocol does not have.
+  """
+  others, part = (), {}
+  if protocol.phase is not None:
+    names, counts = np.unique(protocol.phase, return_counts=True)
+    phases = dict(zip(names.tolist(), counts.tolist(), strict=True))
+    phase = options.phase or 'eval'
+    if phase not in phases:
+      raise ValueError(
+        f'{options.protocol} has no phase {phase!r}; it has '
+        f'{", ".join(phases)}: say --phase=NAME'
+      )
+    chosen = protocol.phase == phase
+    others = protocol.utterance[~chosen].tolist()
+    protocol = protocol.of(chosen)
+    part |= {'phase': phase, 'phases': phases}
+  elif options.phase:
+    raise ValueError(f'{options.protocol} has no phases; leave out --phase')
+  if protocol.condition is not None:
+    part['conditions'] = np.unique(protocol.condition).tolist()
+  return protocol, others, part or None
+
+
+def warnings(files, systems, cards, trials) -> list[str]:
   """What a reader of the figures should know."""
+  from jaxspoof.metrics import eer
+  from jaxspoof.metrics import trials as trials_lib
+
   found = [
     f'{file}: EER {card["eer"]:.2%} is above 50 %: the scores look negated; '
     'higher must mean bona fide (see --negate)'
     for file, card in zip(files, cards, strict=True)
     if card['eer'] > 0.5
   ]
+  for file, scores, card in zip(files, systems, cards, strict=True):
+    if tied := trials_lib.ties(scores, trials.label):
+      other = eer.eer_of(tied.optimistic, trials.label).eer
+      found.append(
+        f'{file}: {tied.trials:,} of {len(scores):,} scores are shared by bona '
+        f'fide and spoof trials, most often {tied.score:g} ({tied.most:,} '
+        'trials); of equal scores the bona fide ones are rejected first, which '
+        f'gives an EER of {card["eer"]:.2%}; the other order gives {other:.2%}'
+      )
   if trials.speaker is None:
     found.append(
-      'speakers are unknown without --protocol: intervals are too narrow if '
-      'trials of one speaker agree'
+      'speakers are unknown without a protocol that names them: intervals are '
+      'too narrow if trials of one speaker agree'
     )
   return found
 
@@ -157,6 +219,15 @@ def table(result: dict) -> list[str]:
     f'in brackets: {percent} interval, {result["resamples"]:,} resamples of '
     f'{result["resampled"]}',
   ]
+  part = result['protocol'] or {}
+  if 'phase' in part:
+    left = {k: n for k, n in part['phases'].items() if k != part['phase']}
+    shown = ', '.join(f'{n:,} trials of {k}' for k, n in left.items())
+    lines.append(
+      f'phase {part["phase"]} of the protocol; left out: {shown or "none"}'
+    )
+  if 'conditions' in part:
+    lines.append(f'conditions, pooled: {", ".join(part["conditions"])}')
   if other:
     lines.append(f'against: {other["scores"]}, on the same resamples')
   lines.append('')
@@ -200,4 +271,4 @@ def _difference(name, found) -> str:
 
 
 if __name__ == '__main__':
-  sys.exit(main())
+  sys.exit(interrupts.call(main))

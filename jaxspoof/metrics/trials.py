@@ -71,6 +71,41 @@ def select_trials(scores, labels, mask, metric):
   return scores, labels, index
 
 
+class Ties(NamedTuple):
+  """Scores that trials of both classes have: their order is not known.
+
+  Attributes:
+    trials: how many have such a score.
+    score: the one that most have.
+    most: how many have it.
+    optimistic: float [N], scores in the other order than the official one:
+      of equal ones spoof is rejected first.
+  """
+
+  trials: int
+  score: float
+  most: int
+  optimistic: np.ndarray
+
+
+def ties(scores, labels) -> Ties | None:
+  """Ties between bona fide and spoof trials; None where there are none.
+
+  Args:
+    scores: float [N].
+    labels: int [N], spoof 0, bona fide 1.
+  """
+  values, group = np.unique(scores, return_inverse=True)
+  count = np.bincount(group)
+  bonafide = np.bincount(group, np.asarray(labels) == 1)
+  both = np.where((bonafide > 0) & (bonafide < count), count, 0)
+  if not both.any():
+    return None
+  most = int(np.argmax(both))
+  optimistic = 2.0 * group + labels
+  return Ties(int(both.sum()), float(values[most]), int(both[most]), optimistic)
+
+
 def bucket(count: int) -> int:
   """The padded length for `count` trials: a power of two, at least 4,096."""
   return max(SMALLEST_BUCKET, 1 << (count - 1).bit_length())

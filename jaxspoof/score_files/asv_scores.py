@@ -5,7 +5,10 @@
   A14 spoof 29.252830
 
 `CM_KEY ASV_KEY SCORE`, separated by blanks, no header, no utterance: CM_KEY is
-bonafide or the name of the attack, ASV_KEY is target, nontarget or spoof.
+bonafide or the name of the attack, ASV_KEY is target, nontarget or spoof. Those
+of ASVspoof 2021 are `SPEAKER UTTERANCE SCORE`, and a protocol says the keys:
+
+  LA_0007-alaw LA_E_5013670-alaw alaw ita_tx bonafide nontarget notrim eval
 """
 
 from typing import NamedTuple
@@ -17,6 +20,9 @@ from jaxspoof.score_files import columns
 
 FORMAT = 'CM_KEY ASV_KEY SCORE, ASV_KEY being target, nontarget or spoof'
 KINDS = ('target', 'nontarget', 'spoof')
+PROTOCOL = (
+  'lines SPEAKER UTTERANCE CODEC TRANSMISSION CM_KEY ASV_KEY TRIM PHASE'
+)
 
 
 class AsvScores(NamedTuple):
@@ -35,11 +41,14 @@ class AsvScores(NamedTuple):
   attack: np.ndarray
 
 
-def read(path) -> AsvScores:
+def read(path, protocol=None, phase: str = 'eval') -> AsvScores:
   """Read a file of verification scores; `.gz` is decompressed.
 
   Args:
-    path: file of lines `CM_KEY ASV_KEY SCORE`.
+    path: file of lines `CM_KEY ASV_KEY SCORE`, or with a protocol `SPEAKER
+      UTTERANCE SCORE`.
+    protocol: file of the trials, as ASVspoof 2021 has it.
+    phase: of the protocol's trials that are read.
 
   Returns:
     `AsvScores`, each kind in the order of the file.
@@ -49,11 +58,25 @@ def read(path) -> AsvScores:
       and the count; no line of one kind.
     OSError: no such file.
   """
-  problems = columns.Problems(path, f'lines {FORMAT}')
+  form = FORMAT if protocol is None else 'SPEAKER UTTERANCE SCORE'
+  problems = columns.Problems(path, f'lines {form}')
   scores, attacks = {kind: [] for kind in KINDS}, []
+  keys = None if protocol is None else _keys(protocol)
   for number, fields in columns.read_rows(path):
+    if keys is not None and len(fields) == 3:
+      trial = ' '.join(fields[:2])
+      if trial not in keys:
+        problems.at_line(number, f'not a trial of {protocol}', fields)
+        continue
+      *found, of_phase = keys.pop(trial)
+      if of_phase != phase:
+        continue
+      fields = [*found, fields[2]]
     if reason := _add(fields, scores, attacks):
       problems.at_line(number, reason, fields)
+  missing = [k for k, (*_, which) in (keys or {}).items() if which == phase]
+  for trial in missing:
+    problems.add(f'no score of {trial}')
   for kind, found in scores.items():
     if not found:
       problems.add(f'no {kind} trial')
@@ -62,15 +85,29 @@ def read(path) -> AsvScores:
   return AsvScores(*arrays, np.array(attacks))
 
 
-def rates(path) -> tdcf.AsvRates | None:
+def _keys(path) -> dict[str, tuple[str, str, str]]:
+  """(CM_KEY, ASV_KEY, phase) by speaker and utterance."""
+  problems, keys = columns.Problems(path, PROTOCOL), {}
+  for number, fields in columns.read_rows(path):
+    if len(fields) != 8:
+      problems.at_line(number, f'{len(fields)} columns', fields)
+      continue
+    keys[' '.join(fields[:2])] = fields[4], fields[5], fields[7]
+  problems.raise_if_any()
+  return keys
+
+
+def rates(path, protocol=None, phase: str = 'eval') -> tdcf.AsvRates | None:
   """Error rates of a verification system at its EER threshold.
 
   Args:
     path: file of its scores; None = there is none.
+    protocol: see `read`.
+    phase: see `read`.
   """
   if path is None:
     return None
-  kinds = read(path)
+  kinds = read(path, protocol, phase)
   return tdcf.asv_rates(kinds.target, kinds.nontarget, kinds.spoof)
 
 

@@ -1,4 +1,4 @@
-"""Text files of blank-separated columns, checked line by line.
+"""Text files of columns, separated by blanks or tabs, checked line by line.
 
 Everything that is wrong with a file is collected and said at once: the first
 ten problems and how many there are.
@@ -41,8 +41,10 @@ class Problems:
     raise ScoreFileError('\n'.join([head, *listed, *tail]))
 
 
-def read_rows(path) -> Iterator[tuple[int, list[str]]]:
-  """Lines of a text file as (line number from 1, fields); `.gz` is unpacked.
+def read_lines(path) -> Iterator[tuple[int, str]]:
+  """Lines of a text file as (line number from 1, text); `.gz` is unpacked.
+
+  Blank lines, a byte-order mark, and the line ends of Windows are no content.
 
   Raises:
     ScoreFileError: no text file, or an empty one.
@@ -50,14 +52,40 @@ def read_rows(path) -> Iterator[tuple[int, list[str]]]:
   """
   path, number = pathlib.Path(path), 0
   opened = gzip.open if path.suffix == '.gz' else open
-  with opened(path, 'rt', encoding='utf-8') as lines:
+  with opened(path, 'rt', encoding='utf-8-sig') as lines:
     try:
       for number, line in enumerate(lines, 1):
-        yield number, line.split()
+        if line := line.strip():
+          yield number, line
     except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
       raise ScoreFileError(f'{path}: not a text file: {error}') from error
   if not number:
     raise ScoreFileError(f'{path}: empty')
+
+
+def read_rows(path) -> Iterator[tuple[int, list[str]]]:
+  """As `read_lines`, but the fields of each line."""
+  for number, line in read_lines(path):
+    yield number, line.split()
+
+
+# What headers call the columns.
+_NAMES = {
+  'utterance': 'filename file file_name path utterance utt trial',
+  'score': 'cm-score cm_score score',
+  'key': 'cm-label cm_label label key',
+  'attack': 'attack system',
+  'speaker': 'speaker',
+}
+_HEADERS = {
+  word: name for name, text in _NAMES.items() for word in text.split()
+}
+
+
+def header(fields: list[str], needed: str) -> tuple[str, ...] | None:
+  """Names of the columns if a line is a header that has those needed."""
+  names = tuple(_HEADERS.get(field.lower(), '-') for field in fields)
+  return names if set(needed.split()) <= set(names) else None
 
 
 def parse_score(text: str) -> tuple[float, str | None]:

@@ -1,15 +1,22 @@
 """Score files as people have them, audited against the protocol.
 
-Lines of two, three or four columns, no header, `.gz` or not:
+Lines of two, three or four columns, `.gz` or not:
 
   UTTERANCE SCORE                 ASVspoof 2021; needs the protocol
   UTTERANCE SCORE KEY
   UTTERANCE SYSTEM KEY SCORE      ASVspoof 2019
+  {"path": ..., "score": ...}     detect.py --json; needs the protocol
 
-With a protocol, every trial of it must have exactly one score, and what the
-file says of a trial must agree with it.
+A header may name the columns, as in ASVspoof 5 (`filename cm-score`). With a
+protocol, every trial of it must have exactly one score, and what the file says
+of a trial must agree with it. Where names agree with those of the protocol
+without their suffix or folder only, they are taken so, and a note says it.
 """
 
+import json
+import pathlib
+import re
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 import numpy as np
@@ -35,6 +42,7 @@ class Trials(NamedTuple):
     attack: str [N], '-' for bona fide; None where nothing tells.
     label: int32 [N], spoof 0, bona fide 1.
     scores: float64 [N], as in the file.
+    notes: what a reader of the figures should know of the file.
   """
 
   utterance: np.ndarray
@@ -42,14 +50,18 @@ class Trials(NamedTuple):
   attack: np.ndarray | None
   label: np.ndarray
   scores: np.ndarray
+  notes: tuple[str, ...] = ()
 
 
-def read(path, protocol: Protocol | None = None) -> Trials:
-  """Read a score file of two, three or four columns.
+def read(
+  path, protocol: Protocol | None = None, others: Collection[str] = ()
+) -> Trials:
+  """Read a score file in one of the layouts above.
 
   Args:
     path: the file.
-    protocol: what the trials are; a file of two columns needs it.
+    protocol: what the trials are; a file without keys needs it.
+    others: utterances that may have scores, but are not measured.
 
   Raises:
     ScoreFileError (a ValueError): lines that break the format, scores that are
@@ -64,11 +76,14 @@ def read(path, protocol: Protocol | None = None) -> Trials:
     problems.raise_if_any()  # no line of any layout: nothing to audit
   if protocol is None and 'key' not in layout:
     raise ScoreFileError(
-      f'{path}: two columns say nothing of bona fide and spoof; the protocol '
-      'is needed'
+      f'{path}: {len(layout)} columns say nothing of bona fide and spoof; the '
+      'protocol is needed'
     )
+  notes = ()
   if protocol is not None:
-    _audit(rows, protocol, problems)
+    known = [*protocol.utterance.tolist(), *others]
+    rows, notes = _named_as(known, rows)
+    _audit(rows, protocol, others, problems)
   problems.raise_if_any()
   if protocol is not None:
     scores = [rows[utterance]['score'] for utterance in protocol.utterance]
@@ -78,6 +93,7 @@ def read(path, protocol: Protocol | None = None) -> Trials:
       protocol.attack,
       protocol.label,
       np.array(scores, np.float64),
+      notes,
     )
   found = list(rows.values())
   attack = [row['attack'] for row in found] if 'attack' in layout else None
@@ -116,8 +132,16 @@ def paired_scores(first: Trials, second: Trials, path, other_path):
 def _read_rows(path, problems: columns.Problems):
   """Lines by utterance, as far as they make sense, and their layout."""
   rows, layout = {}, ()
-  for number, fields in columns.read_rows(path):
-    layout = layout or LAYOUTS.get(len(fields), ())
+  for number, line in columns.read_lines(path):
+    if line[0] == '{':
+      fields, layout = _json_fields(line), LAYOUTS[2]
+    else:
+      fields = line.split()
+    if not layout:
+      layout = columns.header(fields, needed='utterance score') or ()
+      if layout:
+        continue
+      layout = LAYOUTS.get(len(fields), ())
     if len(fields) != len(layout):
       problems.at_line(number, f'{len(fields)} columns', fields)
       continue
@@ -131,6 +155,51 @@ def _read_rows(path, problems: columns.Problems):
   return rows, layout
 
 
+def _json_fields(line: str) -> list[str]:
+  """Path and score of a line of `detect.py --json`."""
+  try:
+    values = json.loads(line)
+    score = values.get('score', values.get('error', 'nothing'))
+    # There are no blanks in the names of a protocol.
+    return [re.sub(r'\s+', '_', values['path']), str(score)]
+  except (ValueError, KeyError, TypeError):
+    return ['a line that is no output of detect.py --json:', *line.split()]
+
+
+def _without_suffix(name: str) -> str:
+  return re.sub(r'\.[A-Za-z]\w{1,4}$', '', name)
+
+
+def _without_folder_and_suffix(name: str) -> str:
+  return _without_suffix(pathlib.PurePath(name.replace('\\', '/')).name)
+
+
+_NAMINGS: dict[str, Callable[[str], str]] = {
+  'as they are': lambda name: name,
+  'without their suffix': _without_suffix,
+  'without folder and suffix': _without_folder_and_suffix,
+}
+
+
+def _named_as(known: list[str], rows: dict) -> tuple[dict, tuple[str, ...]]:
+  """Rows under the names of the protocol, as most of them agree.
+
+  A way of naming that makes two names one is none.
+  """
+  best, most, how = {}, -1, ''
+  for words, naming in _NAMINGS.items():
+    theirs = {naming(name): name for name in known}
+    ours = {naming(name): name for name in rows}
+    agree = len(theirs.keys() & ours.keys())
+    unique = len(theirs) == len(known) and len(ours) == len(rows)
+    if words == 'as they are' or (unique and agree > most):
+      best = {theirs.get(n, ours[n]): rows[ours[n]] for n in ours}
+      most, how = agree, words
+  if how == 'as they are':
+    return best, ()
+  return best, (f'names agree with those of the protocol {how} only',)
+
+
 def _parse(row: dict):
   """Text to values; returns (row, what is wrong or None)."""
   score, wrong = columns.parse_score(row['score'])
@@ -141,12 +210,18 @@ def _parse(row: dict):
   return row, wrong
 
 
-def _audit(rows, protocol: Protocol, problems: columns.Problems):
+def _audit(rows, protocol: Protocol, others, problems: columns.Problems):
   """Note what does not agree with the protocol."""
-  attacks, labels = protocol.attack.tolist(), protocol.label.tolist()
+  labels = protocol.label.tolist()
+  attacks = [None] * len(labels)
+  if protocol.attack is not None:
+    attacks = protocol.attack.tolist()
   trials = zip(attacks, labels, strict=True)
   known = dict(zip(protocol.utterance.tolist(), trials, strict=True))
+  others = frozenset(others)
   for utterance, row in rows.items():
+    if utterance in others:
+      continue
     if utterance not in known:
       problems.add(
         f'line {row["line"]}: utterance {utterance} is not in the protocol'
@@ -154,7 +229,7 @@ def _audit(rows, protocol: Protocol, problems: columns.Problems):
       continue
     attack, label = known[utterance]
     if row.get('key', label) != label or (
-      label == 0 and row.get('attack', attack) != attack
+      label == 0 and attack not in (None, row.get('attack', attack))
     ):
       problems.add(
         f'line {row["line"]}: {utterance} has another key or attack in the '

@@ -95,7 +95,8 @@ def read(path) -> Scores:
   with _open(path) as lines:
     try:
       for number, line in enumerate(lines, 1):
-        rows.append(errors.check(number, line))
+        if line.strip():
+          rows.append(errors.check(number, line))
     except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
       raise ScoreFileError(f'{path}: not a text file: {error}') from error
   errors.raise_if_any()
@@ -164,5 +165,5 @@ class Errors:
 
 def _open(path: pathlib.Path):
   if path.suffix == '.gz':
-    return gzip.open(path, 'rt', encoding='utf-8')
-  return path.open(encoding='utf-8')
+    return gzip.open(path, 'rt', encoding='utf-8-sig')
+  return path.open(encoding='utf-8-sig')

@@ -6,7 +6,6 @@ have been. Saving is asynchronous; at most one save is under way. Kept are the
 latest two (to resume) and the one with the lowest error on dev (to evaluate).
 """
 
-import json
 import os
 import pathlib
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ import numpy as np
 from orbax.checkpoint import v1 as ocp
 
 from jaxspoof.training import state as state_lib
+from jaxspoof.training import workdir as workdir_lib
 
 _policies = ocp.training.preservation_policies
 WEIGHTS = 'weights.npz'
@@ -206,7 +206,8 @@ def load_weights(workdir: str | os.PathLike) -> tuple[dict, Any, Any]:
     statistics as pure dictionaries, as `state.split` gives them.
 
   Raises:
-    CheckpointError: the folder is no run, or the run has no weights yet.
+    CheckpointError: the folder is no run, the run has no weights yet, or a
+      file of it is damaged or was copied in part.
   """
   workdir = pathlib.Path(workdir)
   if not (workdir / 'config.json').is_file():
@@ -219,10 +220,18 @@ def load_weights(workdir: str | os.PathLike) -> tuple[dict, Any, Any]:
       f'{workdir} has no {WEIGHTS} yet: it is written after the first '
       'evaluation on the dev split'
     )
-  config = json.loads((workdir / 'config.json').read_text())
-  with np.load(workdir / WEIGHTS) as arrays:
-    tree = _unflatten({name: arrays[name] for name in arrays.files})
-  return config, tree['params'], tree.get('batch_stats', {})
+  config = workdir_lib.read_json(workdir / 'config.json')
+  try:
+    with (workdir / WEIGHTS).open('rb') as file, np.load(file) as arrays:
+      tree = _unflatten({name: arrays[name] for name in arrays.files})
+    params = tree['params']
+  # Whatever zip, zlib and numpy raise for half a file.
+  except Exception as error:
+    raise CheckpointError(
+      f'{workdir / WEIGHTS}: damaged or cut, as of a copy that was interrupted '
+      f'({type(error).__name__}: {error}); copy it again'
+    ) from error
+  return config, params, tree.get('batch_stats', {})
 
 
 def _unflatten(flat: dict[str, np.ndarray]) -> dict:

@@ -1,8 +1,12 @@
 """The folder of a run: whose it is, and how files get into it."""
 
+import contextlib
+import fcntl
 import json
+import os
 import pathlib
 import shutil
+import socket
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,6 +17,7 @@ from jaxspoof.score_files import protocols, scores
 from jaxspoof.training import sharding as sharding_lib
 
 CLASSES = 'classes.json'
+LOCK = 'run.lock'
 DETECTION = ('spoof', 'bonafide')  # classes, in the order of the outputs
 
 # Fields that may differ between the parts of a run that was interrupted: they
@@ -31,26 +36,105 @@ def claim(workdir: pathlib.Path, values: dict, first: bool) -> None:
   """Makes the workdir, or checks that it is of a run with this config.
 
   A start that was refused, a batch being too large say, has left nothing that
-  another config could not go on from.
+  another config could not go on from. Until `release`, or until this process
+  ends in whatever way, no other process can claim the workdir.
+
+  Raises:
+    ValueError: the run has another config, or is running in another process.
   """
   path = workdir / 'config.json'
+  if first:
+    workdir.mkdir(parents=True, exist_ok=True)
+    _lock(workdir)
   values = json.loads(json.dumps(values))
   if path.exists() and _begun(workdir):
-    old = json.loads(path.read_text())
+    old = read_json(path)
     if different := differences(old, values):
       raise ValueError(
         f'{workdir} is a run with another config: {"; ".join(different)}. '
         'Choose another --workdir, or remove this one'
       )
   elif first:
-    workdir.mkdir(parents=True, exist_ok=True)
     files.write_json(path, values)
   sharding_lib.barrier('config')
 
 
+# Descriptors of the locks that this process holds, by workdir.
+_HELD: dict[pathlib.Path, int] = {}
+
+
+def _lock(workdir: pathlib.Path) -> None:
+  """Holds the lock of a workdir; the system lets go of it with the process."""
+  key = workdir.resolve()
+  if key in _HELD:
+    return
+  try:
+    descriptor = os.open(key / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+  except OSError:  # nobody can write here, and so nobody is in the way
+    return
+  try:
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except BlockingIOError:
+    who = os.read(descriptor, 200).decode(errors='replace').strip()
+    os.close(descriptor)
+    raise ValueError(
+      f'{workdir} is in use by {who or "another process"}: wait until that '
+      'run has ended, or choose another --workdir'
+    ) from None
+  except OSError:  # a file system without locks
+    os.close(descriptor)
+    return
+  os.ftruncate(descriptor, 0)
+  who = f'process {os.getpid()} on {socket.gethostname()}\n'
+  os.write(descriptor, who.encode())
+  _HELD[key] = descriptor
+
+
+def release() -> None:
+  """Lets other processes claim the workdirs of this one."""
+  while _HELD:
+    os.close(_HELD.popitem()[1])
+
+
+def stopped(workdir: pathlib.Path) -> str:
+  """Says where a run was interrupted, and from where it will go on."""
+  step = None
+  with contextlib.suppress(OSError, ValueError, IndexError, KeyError):
+    lines = (workdir / 'metrics.jsonl').read_text().splitlines()
+    step = json.loads(lines[-1])['step']
+  saved = [
+    int(path.name)
+    for path in workdir.glob('checkpoints/*')
+    if path.name.isdigit()
+  ]
+  said = 'interrupted' if step is None else f'interrupted after step {step}'
+  if saved:
+    return (
+      f'{said}; start the same command again to go on from the checkpoint of '
+      f'step {max(saved)} in {workdir}'
+    )
+  return f'{said}; no checkpoint yet: the same command begins anew'
+
+
+def read_json(path: pathlib.Path) -> dict:
+  """The dictionary in a JSON file of a run.
+
+  Raises:
+    ValueError: the file is damaged or cut; its name comes first.
+  """
+  try:
+    values = json.loads(path.read_text())
+  except ValueError as error:  # no JSON, or no text
+    raise ValueError(f'{path}: damaged or cut ({error})') from error
+  if not isinstance(values, dict):
+    raise ValueError(f'{path}: expected a JSON object')
+  return values
+
+
 def _begun(workdir: pathlib.Path) -> bool:
   """Whether there is more than what is written before the first step."""
-  return any(p.name not in ('config.json', CLASSES) for p in workdir.iterdir())
+  before = ('config.json', CLASSES, LOCK)
+  return any(p.name not in before for p in workdir.iterdir())
 
 
 def differences(old: dict, new: dict, prefix: str = '') -> list[str]:
@@ -80,7 +164,7 @@ def load_classes(workdir: pathlib.Path) -> tuple[str, ...]:
   path = workdir / CLASSES
   if not path.is_file():
     return DETECTION
-  return tuple(json.loads(path.read_text())['classes'])
+  return tuple(read_json(path)['classes'])
 
 
 def keep_scores(

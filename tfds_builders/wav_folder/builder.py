@@ -1,11 +1,12 @@
 """The TFDS builder of one's own recordings: `wav_folder/NAME`."""
 
+import functools
 import pathlib
 import re
 
 import tensorflow_datasets as tfds
 
-from jaxspoof.data import audio
+from jaxspoof.data import audio, signal_checks
 from tfds_builders import records
 from tfds_builders.errors import BuildError
 from tfds_builders.wav_folder import manifest, splits
@@ -68,11 +69,17 @@ class WavFolder(records.RecordBuilder):
     pathlib.Path(self.data_dir, _COPY).write_bytes(_bytes(path))
     _say_how_read(table)
     divided = _divided(table, path)
+    self._heard = splits.Heard(divided)
     return self.shards(
       {split: [_trial(row) for row in rows] for split, rows in divided.items()},
-      _read,
+      functools.partial(_read, heard=self._heard),
       path,
     )
+
+  def _download_and_prepare(self, dl_manager, download_config=None) -> None:
+    super()._download_and_prepare(dl_manager, download_config)
+    for warning in self._heard.warnings():
+      print(f'warning: {warning}')
 
 
 def _bytes(path: pathlib.Path) -> bytes:
@@ -140,12 +147,18 @@ def _trial(row: manifest.Row) -> records.Trial:
   )
 
 
-def _read(trial: records.Trial) -> tuple[bytes, float]:
+def _read(
+  trial: records.Trial, heard: splits.Heard | None = None
+) -> tuple[bytes, float]:
   """Reads a file and decodes it, so that training need not fail on it."""
   name = f'row {trial.position}: {trial.source}'
   try:
     data = pathlib.Path(trial.source).read_bytes()
   except OSError as error:
     raise BuildError(f'{name}: cannot be read ({error.strerror})') from error
-  samples = audio.load(data, name)
-  return data, len(samples) / audio.SAMPLE_RATE
+  clip = audio.read(data, name)
+  if heard is not None:
+    silent = not signal_checks.has_sound(clip.wave).any()
+    doubts = (*clip.warnings, *(['holds no sound'] * silent))
+    heard.add(trial.position, clip.wave, doubts)
+  return data, len(clip.wave) / audio.SAMPLE_RATE

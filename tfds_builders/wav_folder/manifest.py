@@ -1,7 +1,8 @@
 """The table that lists one's own recordings.
 
 A CSV or TSV file with a header. Columns: `path` (relative to the table) and
-`label`; `speaker`, `attack`, `split` and `utterance` if there are any.
+`label`; `speaker`, `attack`, `split` and `utterance` if there are any. Public
+sets call the path `file` and the like, and put | between columns.
 """
 
 import csv
@@ -16,6 +17,10 @@ from tfds_builders.errors import BuildError, Problems
 
 REQUIRED = ('path', 'label')
 OPTIONAL = ('speaker', 'attack', 'split', 'utterance')
+ALIASES = dict.fromkeys(
+  ('file', 'filename', 'file_name', 'filepath', 'file_path', 'audio', 'wav'),
+  'path',
+)
 BONA_FIDE = ('bonafide', 'bona-fide', 'real', 'genuine', 'human', '1')
 SPOOF = ('spoof', 'fake', 'synthetic', '0')
 UNKNOWN = 'unknown'  # attack of spoofs where the table does not say
@@ -87,6 +92,7 @@ def read(path: pathlib.Path) -> Manifest:
       )
       continue
     cells = dict(zip(header, (field.strip() for field in fields), strict=True))
+    cells['path'] = _native(cells['path'], path.parent)
     labels[cells['label']] = labels.get(cells['label'], 0) + 1
     wrong = _wrong(cells, path.parent)
     for problem in wrong:
@@ -116,12 +122,14 @@ def _reader(path: pathlib.Path):
   except UnicodeDecodeError as error:
     raise BuildError(f'{path}: expected UTF-8 text ({error})') from error
   first = text.partition('\n')[0]
-  delimiter = max('\t,;', key=first.count)
+  delimiter = max('\t,;|', key=first.count)
   return csv.reader(io.StringIO(text, newline=''), delimiter=delimiter)
 
 
 def _header(reader, path: pathlib.Path) -> list[str]:
   header = [name.strip().lower() for name in next(reader, [])]
+  if 'path' not in header:
+    header = [ALIASES.get(name, name) for name in header]
   if missing := [name for name in REQUIRED if name not in header]:
     raise BuildError(
       f'{path}: row 1: no column {" and no column ".join(missing)} in '
@@ -131,6 +139,12 @@ def _header(reader, path: pathlib.Path) -> list[str]:
   if twice := sorted({name for name in header if header.count(name) > 1}):
     raise BuildError(f'{path}: row 1: column {", ".join(twice)} is there twice')
   return header
+
+
+def _native(text: str, folder: pathlib.Path) -> str:
+  """A path with the backslashes of Windows, where that is a file here."""
+  turned = text.replace('\\', '/')
+  return turned if (folder / turned).is_file() else text
 
 
 def _wrong(cells: Mapping[str, str], folder: pathlib.Path) -> list[str]:
@@ -148,7 +162,10 @@ def _wrong(cells: Mapping[str, str], folder: pathlib.Path) -> list[str]:
   if not cells['path']:
     found.append('no path')
   elif not (folder / cells['path']).is_file():
-    found.append(f'no such file: {cells["path"]}')
+    hint = ''
+    if '\\' in cells['path']:
+      hint = ' (with backslashes: a path of another machine?)'
+    found.append(f'no such file: {cells["path"]}{hint}')
   if cells.get('speaker') == '':
     found.append('no speaker, though there is a column for it')
   split = cells.get('split', 'train')

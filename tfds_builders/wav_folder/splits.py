@@ -1,7 +1,8 @@
-"""Divides recordings into train, dev and eval where nobody said how."""
+"""Divides recordings into train, dev and eval, and says what is doubtful."""
 
 import collections
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -91,3 +92,67 @@ def warnings(splits: dict[str, list[Row]], speakers: bool) -> list[str]:
       'learn who speaks'
     )
   return found
+
+
+class Heard:
+  """What was heard while the recordings were read: copies, and doubts.
+
+  Recordings are the same if their samples at 16 kHz are, whatever the file is
+  called and however it is encoded without loss.
+
+  Args:
+    divided: the recordings by split.
+  """
+
+  def __init__(self, divided: Mapping[str, Sequence[Row]]):
+    self._rows = {
+      row.number: (split, row)
+      for split, rows in divided.items()
+      for row in rows
+    }
+    self._copies = collections.defaultdict(list)
+    self._doubts = collections.defaultdict(list)
+
+  def add(self, number: int, wave: np.ndarray, doubts: Sequence[str]) -> None:
+    """Notes one recording; called in threads.
+
+    Args:
+      number: of its row.
+      wave: float32 [samples].
+      doubts: what is odd about it.
+    """
+    self._copies[hashlib.sha256(wave).digest()].append(number)
+    for doubt in doubts:
+      self._doubts[number].append(doubt)
+
+  def warnings(self) -> list[str]:
+    """Says what makes results on these recordings doubtful."""
+    twice = [sorted(found) for found in self._copies.values() if found[1:]]
+    leaks = [c for c in twice if len({self._rows[n][0] for n in c}) > 1]
+    split_labels = [
+      c for c in twice if len({self._rows[n][1].bona_fide for n in c}) > 1
+    ]
+    found = []
+    if leaks:
+      found.append(
+        f'the same audio is in several splits, {len(leaks)} recordings '
+        f'({self._named(leaks)}): results are better than the detector is'
+      )
+    if split_labels:
+      found.append(
+        f'the same audio is bona fide and spoof, {len(split_labels)} '
+        f'recordings ({self._named(split_labels)}): one of the labels is wrong'
+      )
+    doubts = sorted(self._doubts.items())
+    found += [f'row {n}: {"; ".join(said)}' for n, said in doubts[:10]]
+    if more := len(doubts) - 10:
+      found += [f'{more} more rows are doubtful'] if more > 0 else []
+    return found
+
+  def _named(self, copies: list[list[int]]) -> str:
+    """The first copies by row and split."""
+    shown = [
+      ' and '.join(f'row {n} in {self._rows[n][0]}' for n in numbers[:3])
+      for numbers in sorted(copies)[:3]
+    ]
+    return '; '.join(shown) + ('; ...' if len(copies) > 3 else '')
