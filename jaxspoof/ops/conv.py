@@ -78,16 +78,42 @@ def _centred(x_BxHxWxI, kernel_HxWxIxO, padding: Padding):
   XLA has no call into cuDNN for the gradients of a convolution whose padding
   is unequal or negative. It then computes them as it is written, the one of
   the weights with a kernel as large as the image: on an H200 a training step
-  of AASIST did not end within minutes.
+  of AASIST did not even get compiled within minutes.
   """
+  sides, cuts = _centre(padding)
+  y_BxHxWxO = _plain(x_BxHxWxI, kernel_HxWxIxO, sides)
+  return _pad_both(y_BxHxWxO, tuple((-a, -b) for a, b in cuts))
+
+
+def _gradients_of_centred(x_BxHxWxI, kernel_HxWxIxO, dy_BxHxWxO, sides):
+  """Gradients with respect to images and kernel, padding equal at both ends.
+
+  The barriers keep XLA from making padding of convolutions out of zeros that
+  are written into an array, which would be unequal again.
+  """
+  images = functools.partial(_plain, padding=sides)
+  _, vjp = jax.vjp(lambda x: images(x, kernel_HxWxIxO), x_BxHxWxI)
+  # Where more comes out than went in, XLA takes the images for the kernel of
+  # the gradient, and cuDNN is out again: there the images get their zeros.
+  if (
+    dy_BxHxWxO.size // dy_BxHxWxO.shape[3]
+    > x_BxHxWxI.size // x_BxHxWxI.shape[3]
+  ):
+    x_BxHxWxI = jax.lax.optimization_barrier(_pad_both(x_BxHxWxI, sides))
+    sides = ((0, 0), (0, 0))
+  kernels = functools.partial(_plain, x_BxHxWxI, padding=sides)
+  _, vjp_of_kernel = jax.vjp(kernels, kernel_HxWxIxO)
+  return *vjp(dy_BxHxWxO), *vjp_of_kernel(dy_BxHxWxO)
+
+
+def _centre(padding: Padding) -> tuple[Padding, Padding]:
+  """Equal padding, and how much of its output is to be cut at each end."""
   sides = tuple(max(before, after, 0) for before, after in padding)
-  y = _plain(x_BxHxWxI, kernel_HxWxIxO, tuple((side, side) for side in sides))
-  for axis, side in enumerate(sides):
-    before, after = padding[axis]
-    start = side - before
-    size = y.shape[1 + axis] - 2 * side + before + after
-    y = jax.lax.slice_in_dim(y, start, start + size, axis=1 + axis)
-  return y
+  cuts = tuple(
+    (side - before, side - after)
+    for side, (before, after) in zip(sides, padding, strict=True)
+  )
+  return tuple((side, side) for side in sides), cuts
 
 
 def _one_channel(x_BxHxWx1, kernel_HxWx1xO, padding: Padding):
@@ -159,13 +185,20 @@ def _gradients_on_cpu(x_BxHxWxI, kernel_HxWxIxO, dy_BxHxWxO, *, padding):
 def _gradients_on_accelerators(
   x_BxHxWxI, kernel_HxWxIxO, dy_BxHxWxO, *, padding: Padding
 ):
-  if x_BxHxWxI.shape[3] > 1 or math.prod(kernel_HxWxIxO.shape[:2]) > _FEW:
-    centred = functools.partial(_centred, padding=padding)
-    return jax.vjp(centred, x_BxHxWxI, kernel_HxWxIxO)[1](dy_BxHxWxO)
-  size = kernel_HxWxIxO.shape[:2]
+  sides, cuts = _centre(padding)
+  if any(map(any, cuts)):
+    # One array for all convolutions that take this gradient, so for one
+    # channel too. The barrier: see `_gradients_of_centred`.
+    dy_BxHxWxO = _pad_both(dy_BxHxWxO, cuts)
+    dy_BxHxWxO = jax.lax.optimization_barrier(dy_BxHxWxO)
+  size, few = kernel_HxWxIxO.shape[:2], math.prod(kernel_HxWxIxO.shape[:3])
+  if few > _FEW or x_BxHxWxI.shape[3] > 1:
+    return _gradients_of_centred(x_BxHxWxI, kernel_HxWxIxO, dy_BxHxWxO, sides)
+  # XLA makes three sums in a pass over dy, not more.
+  to_kernel = _weight_gradient_by_sums if few <= 3 else _weight_gradient_of_few
   return (
-    _input_gradient_of_few(dy_BxHxWxO, kernel_HxWxIxO, padding),
-    _weight_gradient_by_sums(x_BxHxWxI, dy_BxHxWxO, size, padding),
+    _input_gradient_of_few(dy_BxHxWxO, kernel_HxWxIxO, sides),
+    to_kernel(x_BxHxWxI, dy_BxHxWxO, size, sides),
   )
 
 
@@ -205,21 +238,6 @@ def _input_gradient_of_few(dy_BxHxWxO, kernel_HxWxIxO, padding: Padding):
       part = _pad(part, 1, i - top, height - 1 - i - bottom)
       total += _pad(part, 2, j - left, width - 1 - j - right)
   return total
-
-
-def _weight_gradient_by_sums(x_BxHxWx1, dy_BxHxWxO, size, padding: Padding):
-  """For one channel in: a sum for each tap, all in one pass over dy."""
-  _, rows, frames, outputs = dy_BxHxWxO.shape
-  x_BxHxWx1 = _pad_both(x_BxHxWx1, padding)
-  dy_BxHxWxO = _wide(dy_BxHxWxO)
-  sums = [
-    (_wide(x_BxHxWx1[:, i : i + rows, j : j + frames]) * dy_BxHxWxO).sum(
-      (0, 1, 2)
-    )
-    for i in range(size[0])
-    for j in range(size[1])
-  ]
-  return jnp.stack(sums).astype(x_BxHxWx1.dtype).reshape(*size, 1, outputs)
 
 
 def weight_gradient_by_rows(
@@ -280,6 +298,21 @@ def _weight_gradient_of_few(x_BxHxWxI, dy_BxHxWxO, size, padding: Padding):
   )
   gradient = gradient_BxMxO.sum(0).astype(x.dtype)
   return gradient.reshape(*size, x.shape[-1], outputs)
+
+
+def _weight_gradient_by_sums(x_BxHxWx1, dy_BxHxWxO, size, padding: Padding):
+  """For one channel in and few taps: a sum for each tap."""
+  _, rows, frames, outputs = dy_BxHxWxO.shape
+  x_BxHxWx1 = _pad_both(x_BxHxWx1, padding)
+  dy_BxHxWxO = _wide(dy_BxHxWxO)
+  sums = [
+    (_wide(x_BxHxWx1[:, i : i + rows, j : j + frames]) * dy_BxHxWxO).sum(
+      (0, 1, 2)
+    )
+    for i in range(size[0])
+    for j in range(size[1])
+  ]
+  return jnp.stack(sums).astype(x_BxHxWx1.dtype).reshape(*size, 1, outputs)
 
 
 def _row_gradient(x_BxHxWxI, dy_Bx1xWxO, width: int, pads: tuple[int, int]):

@@ -56,6 +56,7 @@ def batch_norm_selu(
 
 
 def _forward(x, scale_C, bias_C, near_C, epsilon):
+  (x,) = _once((x,))
   wide_NxC = _wide(x)
   mean_C, var_C = platform.choose(
     wide_NxC, near_C, cpu=_moments_in_two_passes, default=_moments_in_one_pass
@@ -89,11 +90,9 @@ def _backward(epsilon, residuals, cotangents):
   del epsilon
   x, y, *how = residuals
   mean_C, inverse_C, scale_C, _ = how
-  x_NxC, y_NxC, dy_NxC = _wide(x), _wide(y), _wide(cotangents[0])
-  slope_NxC = platform.choose(
-    x_NxC, y_NxC, *how, cpu=_slope_of_output, default=_slope_of_input
-  )
-  dz_NxC = dy_NxC * slope_NxC
+  # dz is computed anew by both passes: to keep it costs accelerators more.
+  x, y, dy = _once((x, y, cotangents[0]))
+  x_NxC, dz_NxC = _wide(x), _slope_times(x, y, dy, how)
   dbias_C = dz_NxC.sum(0)
   # Centred almost, then put right: XLA would keep x - mean, which the
   # variance was made of, in memory from the forward pass to here.
@@ -103,10 +102,28 @@ def _backward(epsilon, residuals, cotangents):
   # dx = gain * (dz - mean of dz - xhat * mean of (dz * xhat)), by powers of x.
   slant_C = inverse_C * dscale_C / x_NxC.shape[0]
   offset_C = mean_C * slant_C - dbias_C / x_NxC.shape[0]
+  x, y, dy = _once((x, y, dy))
+  x_NxC, dz_NxC = _wide(x), _slope_times(x, y, dy, how)
   dx_NxC = dz_NxC - x_NxC * slant_C[None] + offset_C[None]
   dx_NxC = dx_NxC * (scale_C * inverse_C)[None]
   dx = dx_NxC.astype(x.dtype).reshape(x.shape)
   return dx, dscale_C, dbias_C, jnp.zeros_like(mean_C)
+
+
+def _once(arrays):
+  """Arrays that XLA keeps as they are: accelerators share nothing else."""
+  return platform.choose(
+    arrays, cpu=lambda v: v, default=jax.lax.optimization_barrier
+  )
+
+
+def _slope_times(x, y, dy, how):
+  """Gradient with respect to what went into SELU."""
+  x_NxC, y_NxC = _wide(x), _wide(y)
+  slope_NxC = platform.choose(
+    x_NxC, y_NxC, *how, cpu=_slope_of_output, default=_slope_of_input
+  )
+  return _wide(dy) * slope_NxC
 
 
 def _slope_of_output(x_NxC, y_NxC, *how):
