@@ -11,7 +11,6 @@ from flax import nnx
 
 from jaxspoof.frontends.spec_augment import SpecAugmentConfig
 from jaxspoof.frontends.spectral import PRESETS
-from jaxspoof.models import ecapa
 from jaxspoof.models.ecapa import Ecapa, EcapaConfig
 from jaxspoof.training import state
 
@@ -77,8 +76,6 @@ def test_heads(head, classes, outputs):
   )
   assert embedding.shape == (3, 6) and y.shape == (3, outputs)
   assert y.dtype == jnp.float32
-  assert ecapa.parameters(config) == state.count_parameters(params)
-  assert ecapa.macs(config, SAMPLES)['head'] == outputs * 6
 
 
 def test_the_shortest_wave():
@@ -90,12 +87,8 @@ def test_the_shortest_wave():
     state.eval_view(model()), jnp.zeros((2, SMALL.min_samples))
   )
   assert y.shape == (2, 2)
-  for call in (
-    lambda: state.eval_view(model())(jnp.zeros((2, SMALL.min_samples - 1))),
-    lambda: ecapa.macs(SMALL, SMALL.min_samples - 1),
-  ):
-    with pytest.raises(ValueError, match=f'at least {SMALL.min_samples}'):
-      call()
+  with pytest.raises(ValueError, match=f'at least {SMALL.min_samples}'):
+    state.eval_view(model())(jnp.zeros((2, SMALL.min_samples - 1)))
 
 
 def test_refused_waves():
@@ -133,9 +126,6 @@ def test_configs():
   config = EcapaConfig(features='fbank80')
   assert config.features == PRESETS['fbank80'] and config.tdnn.input_size == 80
   assert dataclasses.replace(config, dropout=0.1).features == config.features
-  assert ecapa.parameters(config) == 6_194_048 + 2 * 192
-  macs = ecapa.macs(config, 48_000)
-  assert macs['total'] == sum(macs.values()) - macs['total']
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,12 @@ from flax import nnx
 
 from jaxspoof import losses, search_spaces
 from jaxspoof.frontends import SpectralConfig
-from jaxspoof.models import light_darts, light_darts_cost, relaxation, units
+from jaxspoof.models import (
+  arithmetic,
+  light_darts,
+  light_darts_cost,
+  relaxation,
+)
 from jaxspoof.models.light_darts import LightDarts, LightDartsConfig
 from jaxspoof.models.supernet import Arch, Supernet, SupernetConfig
 from jaxspoof.search_spaces import genotype as genotype_lib
@@ -104,14 +109,12 @@ def test_default_size():
 
 @pytest.mark.parametrize('space', SPACES)
 @pytest.mark.parametrize('seed', range(3))
-def test_counts_of_random_genotypes(space, seed, monkeypatch):
+def test_counts_of_random_genotypes(space, seed):
   config = _config(space, nodes=3, num_cells=4 + seed)
   genotype = _genotype(space, 3, seed)
   derived = light_darts.derived(config, genotype)
   model = _abstract(derived)
   assert light_darts_cost.parameters(derived) == _trained_values(model)
-  # Without the zeros between edges, which save time and are no arithmetic.
-  monkeypatch.setattr(units, '_BLOCKS', 0)
   counted = _macs_of_program(model, SAMPLES)
   assert light_darts_cost.macs(derived, SAMPLES)['total'] == counted
   arch = genotype_lib.one_hot(genotype)
@@ -126,7 +129,7 @@ def test_counts_of_random_genotypes(space, seed, monkeypatch):
 
 
 def _macs_of_program(model, samples):
-  """Counts the products in the program for GPUs, features left out."""
+  """Counts the products in the traced program, features left out."""
   graphdef, variables = nnx.split(state.eval_view(model))
   config = model.config
 
@@ -139,30 +142,8 @@ def _macs_of_program(model, samples):
     config.features, samples, config.channels
   )
   shape = jax.ShapeDtypeStruct((1, frames, width), jnp.float32)
-  program = jax.make_jaxpr(run)(variables, shape)
-  return (
-    _macs(program.jaxpr) + light_darts_cost.macs(config, samples)['frontend']
-  )
-
-
-def _macs(program):
-  total = 0
-  for equation in program.eqns:
-    shapes = [v.aval.shape for v in (*equation.invars, *equation.outvars)]
-    if equation.primitive.name == 'conv_general_dilated':
-      total += np.prod(shapes[1][:3]) * np.prod(shapes[-1])
-    elif equation.primitive.name == 'dot_general':
-      (contracted, _), _ = equation.params['dimension_numbers']
-      inner = np.prod([shapes[0][i] for i in contracted])
-      total += inner * np.prod(shapes[-1])
-    elif equation.primitive.name == 'cond':
-      total += _macs(equation.params['branches'][-1].jaxpr)
-    else:
-      for name in ('jaxpr', 'call_jaxpr', 'fun_jaxpr'):
-        inner = equation.params.get(name)
-        if inner is not None:
-          total += _macs(getattr(inner, 'jaxpr', inner))
-  return int(total)
+  counted = arithmetic.total(run, variables, shape)
+  return counted + light_darts_cost.macs(config, samples)['frontend']
 
 
 # -- expected cost ------------------------------------------------------------

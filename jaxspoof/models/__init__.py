@@ -1,10 +1,15 @@
 """Models by name, and the named variants of each."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
 from jaxspoof.frontends.spec_augment import SpecAugmentConfig
-from jaxspoof.models import aasist_cost, ecapa, light_darts_cost
+from jaxspoof.models import arithmetic, inputs
 from jaxspoof.models.aasist import Aasist, AasistConfig
 from jaxspoof.models.ecapa import Ecapa, EcapaConfig
 from jaxspoof.models.light_darts import LightDarts, LightDartsConfig
@@ -13,11 +18,6 @@ MODELS = {
   'aasist': (AasistConfig, Aasist),
   'ecapa': (EcapaConfig, Ecapa),
   'light_darts': (LightDartsConfig, LightDarts),
-}
-MACS = {
-  'aasist': aasist_cost.macs,
-  'ecapa': ecapa.macs,
-  'light_darts': light_darts_cost.macs,
 }
 
 VARIANTS = {
@@ -116,12 +116,40 @@ def fields(
   return {**section, 'head': head, 'classes': classes}
 
 
+def abstract(model: Mapping[str, Any]) -> nnx.Module:
+  """A model whose arrays have shapes but no values; see `variant`.
+
+  Args:
+    model: `name` of a variant, and fields of its config to replace.
+  """
+  config, kind = variant(**model)
+  return nnx.eval_shape(lambda: kind(config, rngs=nnx.Rngs(0)))
+
+
+def parameters(model: nnx.Module) -> int:
+  """Number of trained values of a model, abstract or not."""
+  arrays = jax.tree.leaves(nnx.to_pure_dict(nnx.state(model, nnx.Param)))
+  return sum(math.prod(array.shape) for array in arrays)
+
+
 def macs(model: Mapping[str, Any], samples: int) -> dict[str, int]:
-  """Multiply-accumulates of one clip, by stage and in 'total'.
+  """Multiply-accumulates of one clip in evaluation, by stage and in 'total'.
 
   Args:
     model: `name` of a variant, and fields of its config to replace.
     samples: length of the clip.
+
+  Raises:
+    ValueError: a clip that is too short for the model.
   """
-  config, _ = variant(**model)
-  return MACS[VARIANTS[model['name']][0]](config, samples)
+  made = nnx.view(abstract(model), deterministic=True, use_running_average=True)
+  graphdef, arrays = nnx.split(made)
+  stages = arithmetic.count(
+    lambda arrays, wave: nnx.merge(graphdef, arrays)(wave),
+    arrays,
+    jax.ShapeDtypeStruct((1, samples), jnp.float32),
+  )
+  if isinstance(made, LightDarts) and made.config.features != inputs.SINC:
+    # As the search does, which has no choice of spectral features.
+    stages['frontend'] = 0
+  return {**stages, 'total': sum(stages.values())}

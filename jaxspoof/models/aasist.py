@@ -138,7 +138,8 @@ class Aasist(nnx.Module):
     """
     noise = self._noise(wave_BxT, rngs)
     hidden_BxD = self._embed(wave_BxT, rngs, noise)
-    outputs_BxK = self.output(self.output_dropout(hidden_BxD, noise))
+    with jax.named_scope('head'):
+      outputs_BxK = self.output(self.output_dropout(hidden_BxD, noise))
     assert noise is None or not noise.left, 'more numbers drawn than used'
     return outputs_BxK
 
@@ -160,10 +161,12 @@ class Aasist(nnx.Module):
     dtype = jnp.dtype(self.config.dtype)
     # Bands are differences of neighbouring samples: too fine for bfloat16.
     wave_BxT = wave_BxT.astype(layers.wide(dtype))
-    h_BxWxH = self.frontend(wave_BxT, rngs)
-    h_BxHxWxC = h_BxWxH.mT[..., None]
-    h_BxHxWxC = self.first_norm.then_selu(h_BxHxWxC)
-    return self.encoder(h_BxHxWxC.astype(dtype))
+    with jax.named_scope('sinc'):
+      h_BxWxH = self.frontend(wave_BxT, rngs)
+    with jax.named_scope('encoder'):
+      h_BxHxWxC = h_BxWxH.mT[..., None]
+      h_BxHxWxC = self.first_norm.then_selu(h_BxHxWxC)
+      return self.encoder(h_BxHxWxC.astype(dtype))
 
   def attend(
     self, h_BxHxWxC: jax.Array, noise: layers.Noise | None = None
@@ -177,13 +180,18 @@ class Aasist(nnx.Module):
     return spectral, self.attention_temporal(h_BxWxC, noise)
 
   def _embed(self, wave_BxT, rngs, noise):
-    spectral, temporal = self.attend(self.encode(wave_BxT, rngs), noise)
+    h_BxHxWxC = self.encode(wave_BxT, rngs)
+    with jax.named_scope('graph'):
+      return self._join(*self.attend(h_BxHxWxC, noise), wave_BxT.shape, noise)
+
+  def _join(self, spectral, temporal, shape, noise):
+    batch, samples = shape
     spectral = self.pool_spectral(spectral, noise)
     temporal = self.pool_temporal(temporal, noise)
     parts = None
     if noise is not None:
-      _, count = self.config.dropped(wave_BxT.shape[1])
-      parts = noise.take((len(wave_BxT), BRANCHES, count)).swapaxes(0, 1)
+      _, count = self.config.dropped(samples)
+      parts = noise.take((batch, BRANCHES, count)).swapaxes(0, 1)
     # At once: half as many operations to compile and to launch.
     ways = layers.transformed(
       functools.partial(jax.vmap, in_axes=(0, None, None, 0, 0)),

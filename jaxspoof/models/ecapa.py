@@ -9,7 +9,6 @@ embedding, K outputs.
 """
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,7 +18,7 @@ from flax import nnx
 
 from jaxspoof.frontends.spec_augment import SpecAugmentConfig, spec_augment
 from jaxspoof.frontends.spectral import PRESETS, Spectral, SpectralConfig
-from jaxspoof.models import ecapa_cost, heads, layers
+from jaxspoof.models import heads, layers
 from jaxspoof.models.ecapa_config import TdnnConfig
 from jaxspoof.models.ecapa_tdnn import ECAPA_TDNN
 
@@ -181,7 +180,9 @@ class Ecapa(nnx.Module):
       ValueError: not `[B, T]`, or too short.
       TypeError: waves that are not floating point.
     """
-    return self.head(self.embed(wave_BxT, samples, rngs))
+    embedding_BxD = self.embed(wave_BxT, samples, rngs)
+    with jax.named_scope('head'):
+      return self.head(embedding_BxD)
 
   def embed(
     self,
@@ -192,7 +193,8 @@ class Ecapa(nnx.Module):
     """The embedding before the head, `[B, lin_neurons]`; args as in a call."""
     self._check(wave_BxT)
     wave_BxT = wave_BxT.astype(layers.wide(wave_BxT.dtype))
-    h_BxNxF, frames_B = self.frontend(wave_BxT, samples)
+    with jax.named_scope('frontend'):
+      h_BxNxF, frames_B = self.frontend(wave_BxT, samples)
     if self.augment is not None:
       h_BxNxF = self.augment(h_BxNxF, frames_B, rngs)
     if samples is None:
@@ -210,44 +212,6 @@ class Ecapa(nnx.Module):
         f'waves of {shape[1]} samples are too short: this model needs at '
         f'least {self.config.min_samples}'
       )
-
-
-def macs(config: EcapaConfig, samples: int) -> dict[str, int]:
-  """Multiply-accumulates of the forward pass of one clip.
-
-  Args:
-    config: the model.
-    samples: length of the clip.
-
-  Returns:
-    MACs of 'frontend' (its Fourier transforms counted as n log2 n), of the
-    stages of `ecapa_cost.macs`, of 'head', and their 'total'.
-
-  Raises:
-    ValueError: the clip is shorter than the model can process.
-  """
-  if samples < config.min_samples:
-    raise ValueError(
-      f'samples={samples}: this model needs at least {config.min_samples}'
-    )
-  c = config.features
-  each = round(c.n_fft * math.log2(c.n_fft))
-  if not c.kind.endswith('spectrogram'):
-    each += (c.n_fft // 2 + 1) * c.filters
-  if c.kind in ('mfcc', 'lfcc'):
-    each += c.filters * c.ceps
-  frames = c.frames(samples)
-  stages = {'frontend': frames * each, **ecapa_cost.macs(config.tdnn, frames)}
-  del stages['total']
-  outputs = 1 if config.head == 'one_class' else config.classes
-  stages['head'] = outputs * config.lin_neurons
-  return {**stages, 'total': sum(stages.values())}
-
-
-def parameters(config: EcapaConfig) -> int:
-  """Number of trained values, the head's included."""
-  head = heads.parameters(config.head, config.lin_neurons, config.classes)
-  return ecapa_cost.parameters(config.tdnn) + head
 
 
 def _spectral(features) -> SpectralConfig:

@@ -252,7 +252,8 @@ class LightDarts(nnx.Module):
     noise = self._noise(wave_BxT, samples, rngs)
     outputs = self._outputs(wave_BxT, noise)
     hidden_BxD = trunk.pooled(outputs[-1])
-    logits = self.output(self.dropout(hidden_BxD, noise))
+    with jax.named_scope('head'):
+      logits = self.output(self.dropout(hidden_BxD, noise))
     if not self.config.auxiliary or self.deterministic:
       return logits, None
     return logits, self.auxiliary(trunk.pooled(outputs[self._tap]))
@@ -273,7 +274,8 @@ class LightDarts(nnx.Module):
     return 2 * self.config.num_cells // 3
 
   def _outputs(self, wave_BxT, noise: layers.Noise | None) -> list[jax.Array]:
-    features = inputs.compute(self.frontend, wave_BxT)
+    with jax.named_scope('frontend'):
+      features = inputs.compute(self.frontend, wave_BxT)
     features = features.astype(jnp.dtype(self.config.dtype))
     rate = self.config.drop_path
 

@@ -195,12 +195,14 @@ class Trunk(nnx.Module):
     drop: Callable | None = None,
   ) -> list[jax.Array]:
     """Returns the outputs of all cells, each `[B, H, W, C]`."""
-    first, second = self.stem(features_BxNxF)
+    with jax.named_scope('stem'):
+      first, second = self.stem(features_BxNxF)
     outputs = []
-    for cell in self.cells:
-      mix = mixes and mixes['reduce' if cell.reduction else 'normal']
-      first, second = second, cell(first, second, mix, drop)
-      outputs.append(second)
+    with jax.named_scope('cells'):
+      for cell in self.cells:
+        mix = mixes and mixes['reduce' if cell.reduction else 'normal']
+        first, second = second, cell(first, second, mix, drop)
+        outputs.append(second)
     return outputs
 
 

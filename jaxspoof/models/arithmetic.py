@@ -1,0 +1,185 @@
+"""Multiply-accumulates (MACs), counted in the traced program.
+
+One MAC is one multiplication with its addition. Counted are products of
+matrices, convolutions and Fourier transforms: a transform of n points as
+n log2 n, whatever computes it. Zeros that pad a convolution count as other
+values do. Normalisation, activations, pooling and plain sums are left out.
+
+Nothing is computed and no backend is asked: where an operation has programs
+for several platforms, the one that is counted is always the same.
+"""
+
+import collections
+import math
+import re
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax.extend import core
+
+_WRAPPED = re.compile(r'\w+\((.*)\)')  # jvp(stage), transpose(jvp(stage))
+_ONE_IN = re.compile(r'one_in_(\d+)')
+_LEFT_OUT = 'left_out'
+
+
+def one_in(count: int):
+  """A scope in which all but 1 / `count` of the factors are zeros.
+
+  Products that a program makes only because one large product is faster than
+  many small ones are no arithmetic of the model, and are not counted.
+  """
+  return jax.named_scope(f'one_in_{count}')
+
+
+def left_out():
+  """A scope whose products only arrange parameters, once for a batch."""
+  return jax.named_scope(_LEFT_OUT)
+
+
+def count(function: Callable, *args: Any) -> dict[str, int]:
+  """MACs of one call.
+
+  Args:
+    function: of arrays; it is traced, not run.
+    *args: arrays, `jax.ShapeDtypeStruct`s, or trees of them.
+
+  Returns:
+    MACs by stage: the outermost `jax.named_scope` that a product lies in, ''
+    outside of any. In a gradient a stage's own products and those of its
+    gradient are one number.
+
+  Raises:
+    ValueError: products in a loop whose length is not known before it runs.
+  """
+  found = _count(jax.make_jaxpr(function)(*args).jaxpr, ())
+  return {stage: round(total) for stage, total in found.items()}
+
+
+def total(function: Callable, *args: Any) -> int:
+  """The sum of `count` over all stages."""
+  return sum(count(function, *args).values())
+
+
+def _count(program: core.Jaxpr, path: tuple[str, ...]) -> collections.Counter:
+  found = collections.Counter()
+  for equation in program.eqns:
+    # The scopes of an inner program begin anew.
+    here = path + _scopes(str(equation.source_info.name_stack))
+    stage = next((s for s in here if not _ONE_IN.fullmatch(s)), '')
+    shares = [int(m[1]) for s in here if (m := _ONE_IN.fullmatch(s))]
+    if _LEFT_OUT in here:
+      continue
+    own = _PRODUCTS.get(equation.primitive.name)
+    if own is not None:
+      found[stage] += own(equation) / math.prod(shares)
+      continue
+    found.update(_inner(equation, here))
+  return found
+
+
+def _scopes(stack: str) -> tuple[str, ...]:
+  """Names of a stack such as 'transpose(jvp(encoder))/vmap(block)'."""
+  names = stack.split('/') if stack else []
+  for i, name in enumerate(names):
+    while match := _WRAPPED.fullmatch(name):
+      name = match[1]
+    names[i] = name
+  return tuple(filter(None, names))
+
+
+def _inner(equation: core.JaxprEqn, path) -> collections.Counter:
+  """MACs of the programs that an equation calls."""
+  params = equation.params
+  inner = [
+    _count(program, path)
+    for value in params.values()
+    for program in _programs(value)
+  ]
+  if not inner:
+    return collections.Counter()
+  if 'branches' in params:
+    if params.get('branches_platforms') is not None:
+      return _variant(params['branches'], inner)
+    return max(inner, key=lambda found: found.total())
+  total = sum(inner, collections.Counter())
+  if equation.primitive.name == 'scan':
+    length = params['length']
+    return collections.Counter({k: v * length for k, v in total.items()})
+  if equation.primitive.name == 'while' and total:
+    raise ValueError(
+      'products in a loop of unknown length cannot be counted: '
+      f'{", ".join(path) or "outside of any stage"}; use jax.lax.scan'
+    )
+  return total
+
+
+def _variant(branches, counted: list) -> collections.Counter:
+  """The program to count of those that one operation has for platforms.
+
+  A Fourier transform where one of them has it, for others write it as a
+  product with cosines and sines; else the default, which is the last.
+  """
+  for branch, found in zip(branches, counted, strict=True):
+    if _transforms(branch.jaxpr):
+      return found
+  return counted[-1]
+
+
+def _transforms(program: core.Jaxpr) -> bool:
+  return any(
+    equation.primitive.name == 'fft'
+    or any(
+      _transforms(inner)
+      for value in equation.params.values()
+      for inner in _programs(value)
+    )
+    for equation in program.eqns
+  )
+
+
+def _programs(value) -> list[core.Jaxpr]:
+  """The programs in a parameter of an equation."""
+  if isinstance(value, core.ClosedJaxpr):
+    return [value.jaxpr]
+  if isinstance(value, core.Jaxpr):
+    return [value]
+  if isinstance(value, (tuple, list)):
+    return [program for one in value for program in _programs(one)]
+  return []
+
+
+def _of_dot(equation: core.JaxprEqn) -> int:
+  (contracted, _), _ = equation.params['dimension_numbers']
+  shape = equation.invars[0].aval.shape
+  inner = math.prod(shape[axis] for axis in contracted)
+  return inner * math.prod(equation.outvars[0].aval.shape)
+
+
+def _of_convolution(equation: core.JaxprEqn) -> float:
+  """Positions times taps times channels in of a group.
+
+  Zeros between the values of an image (the gradient of a stride) are no
+  values: of so many taps one meets a value.
+  """
+  params = equation.params
+  _, inputs, *taps = params['dimension_numbers'].rhs_spec
+  kernel = equation.invars[1].aval.shape
+  each = kernel[inputs] * math.prod(kernel[axis] for axis in taps)
+  positions = math.prod(equation.outvars[0].aval.shape)
+  return positions * each / math.prod(params['lhs_dilation'])
+
+
+def _of_transform(equation: core.JaxprEqn) -> int:
+  """Transforms times n log2 n; real ones as many as complex ones."""
+  lengths = equation.params['fft_lengths']
+  points = math.prod(lengths)
+  batch = equation.invars[0].aval.shape[: -len(lengths)]
+  return math.prod(batch) * round(points * math.log2(points))
+
+
+_PRODUCTS = {
+  'dot_general': _of_dot,
+  'conv_general_dilated': _of_convolution,
+  'fft': _of_transform,
+}
