@@ -175,8 +175,9 @@ def run_folder(workdir: pathlib.Path, name: str, seed: int) -> pathlib.Path:
 def macs_of(training, genotype: Genotype, samples: int) -> int:
   """Multiply-accumulates of a clip by the network of some cells."""
   # Thousands are asked for: summed, not counted in a traced program.
-  config, _ = models.variant(**with_cells(training, genotype, 0)['model'])
-  return light_darts_cost.macs(config, samples)['total']
+  values = with_cells(training, genotype, 0)
+  system = models.system(values['model'], values.get('frontend', ''))
+  return light_darts_cost.macs(system, samples)['total']
 
 
 def parameters_of(folder: pathlib.Path) -> int:

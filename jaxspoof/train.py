@@ -25,7 +25,7 @@ from jaxspoof.config import (
   shared_splits,
   split_names,
 )
-from jaxspoof.data import augment, pipeline
+from jaxspoof.data import audio, augment, pipeline
 from jaxspoof.importers import start
 from jaxspoof.metrics import summary
 from jaxspoof.score_files import asv_scores
@@ -88,13 +88,13 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
   # ---------------------------------------- model, optimiser, functions ---
   tx = optim.make(config.optim, last_step)
   learning_rate = optim.schedule(config.optim, last_step)
-  model = models.variant(
-    **models.fields(config.model, loss.head, len(task.classes))
+  system = models.system(
+    config.model, config.frontend, head=loss.head, classes=len(task.classes)
   )
   batches = iter(
     train_batches(config, train_source, task, shortest, config.seed)
   )
-  graphdef, state = make_state(config, *model, tx, shardings)
+  graphdef, state = make_state(config, system, tx, shardings)
   train_step = steps.make_train_step(graphdef, tx, loss, config.seed, shardings)
   eval_step = steps.make_eval_step(graphdef, shardings)
   add_to_average = jax.jit(steps.add_to_average, donate_argnums=0)
@@ -239,7 +239,14 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
   if first:
     files.write_json(
       workdir / 'cost.json',
-      cost.of_run(config, params, shardings, clock.summary(), started),
+      cost.of_run(
+        config,
+        params,
+        shardings,
+        clock.summary(),
+        started,
+        models.macs(system, config.data.eval_samples),
+      ),
     )
     result['sha256'] = verify.fingerprint(workdir, results)
     files.write_json(workdir / 'metrics.json', result)
@@ -311,10 +318,13 @@ def shortest_clip(config: RunConfig) -> int | None:
       not given enough.
   """
   # Head and classes, which are not known yet, change nothing here.
-  model_config, kind = models.variant(
-    **models.fields(config.model, 'linear', len(workdir_lib.DETECTION))
-  )
-  least, data = model_config.min_samples, config.data
+  system = models.system(config.model, config.frontend)
+  if system.frontend.sample_rate != audio.SAMPLE_RATE:
+    raise ValueError(
+      f'front end of {system.frontend.sample_rate} Hz: corpora are read at '
+      f'{audio.SAMPLE_RATE}'
+    )
+  least, data = system.min_samples, config.data
   for name in ('samples', 'eval_samples'):
     if (value := getattr(data, name)) < least:
       raise ValueError(
@@ -323,7 +333,7 @@ def shortest_clip(config: RunConfig) -> int | None:
       )
   if not data.padded:
     return None
-  if not kind.variable_length:
+  if not system.kind.variable_length:
     raise ValueError(
       f'data.padded is set, but model {config.model["name"]!r} takes clips of '
       'one length: it would hear the zeros'
@@ -354,12 +364,12 @@ def find(table: dict, name: str, field: str):
   return table[name]
 
 
-def make_state(config: RunConfig, model_config, kind, tx, shardings):
+def make_state(config: RunConfig, system: models.SystemConfig, tx, shardings):
   """Static description of the model, and the state of step 0.
 
   Every host draws the same weights; jit places them on all devices at once.
   """
-  module = kind(model_config, rngs=nnx.Rngs(config.seed))
+  module = system.make(nnx.Rngs(config.seed))
   if config.init is not None:
     module = start.start_from(module, config.init)
   graphdef, *weights = state_lib.split(module)

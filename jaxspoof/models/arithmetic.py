@@ -10,6 +10,7 @@ for several platforms, the one that is counted is always the same.
 """
 
 import collections
+import itertools
 import math
 import re
 from collections.abc import Callable
@@ -21,6 +22,8 @@ from jax.extend import core
 _WRAPPED = re.compile(r'\w+\((.*)\)')  # jvp(stage), transpose(jvp(stage))
 _ONE_IN = re.compile(r'one_in_(\d+)')
 _LEFT_OUT = 'left_out'
+# Calls of one program with the same arguments and results.
+_CALLS = ('jit', 'remat2', 'custom_vjp_call', 'custom_jvp_call')
 
 
 def one_in(count: int):
@@ -52,7 +55,7 @@ def count(function: Callable, *args: Any) -> dict[str, int]:
   Raises:
     ValueError: products in a loop whose length is not known before it runs.
   """
-  found = _count(jax.make_jaxpr(function)(*args).jaxpr, ())
+  found, _ = _count(jax.make_jaxpr(function)(*args).jaxpr, ())
   return {stage: round(total) for stage, total in found.items()}
 
 
@@ -61,21 +64,43 @@ def total(function: Callable, *args: Any) -> int:
   return sum(count(function, *args).values())
 
 
-def _count(program: core.Jaxpr, path: tuple[str, ...]) -> collections.Counter:
+def _count(
+  program: core.Jaxpr, path: tuple[str, ...], asked: list[bool] | None = None
+) -> tuple[collections.Counter, list[bool]]:
+  """MACs of a program, and which of its arguments they need.
+
+  What nothing needs is not counted, as compilers leave it out: a gradient
+  written by hand makes those of all arguments, wanted or not.
+
+  Args:
+    program: traced.
+    path: scopes around it.
+    asked: which of its results are needed; None: all.
+  """
   found = collections.Counter()
-  for equation in program.eqns:
+  results = program.outvars
+  if asked is not None:
+    results = itertools.compress(results, asked)
+  needed = {v for v in results if not isinstance(v, core.Literal)}
+  for equation in reversed(program.eqns):
+    used = [v in needed for v in equation.outvars]
+    if not any(used):
+      continue
+    arguments = equation.invars
     # The scopes of an inner program begin anew.
     here = path + _scopes(str(equation.source_info.name_stack))
     stage = next((s for s in here if not _ONE_IN.fullmatch(s)), '')
     shares = [int(m[1]) for s in here if (m := _ONE_IN.fullmatch(s))]
-    if _LEFT_OUT in here:
-      continue
     own = _PRODUCTS.get(equation.primitive.name)
     if own is not None:
-      found[stage] += own(equation) / math.prod(shares)
-      continue
-    found.update(_inner(equation, here))
-  return found
+      if _LEFT_OUT not in here:
+        found[stage] += own(equation) / math.prod(shares)
+    else:
+      inner, wanted = _inner(equation, here, used)
+      found.update(inner)
+      arguments = itertools.compress(arguments, wanted)
+    needed |= {v for v in arguments if not isinstance(v, core.Literal)}
+  return found, [v in needed for v in program.invars]
 
 
 def _scopes(stack: str) -> tuple[str, ...]:
@@ -88,30 +113,35 @@ def _scopes(stack: str) -> tuple[str, ...]:
   return tuple(filter(None, names))
 
 
-def _inner(equation: core.JaxprEqn, path) -> collections.Counter:
-  """MACs of the programs that an equation calls."""
-  params = equation.params
+def _inner(
+  equation: core.JaxprEqn, path, used: list[bool]
+) -> tuple[collections.Counter, list[bool]]:
+  """MACs of the programs that an equation calls, and arguments needed."""
+  params, everything = equation.params, [True] * len(equation.invars)
+  programs = [p for value in params.values() for p in _programs(value)]
+  # Loops hand results to themselves: all are needed.
+  through = 'branches' in params or equation.primitive.name in _CALLS
   inner = [
-    _count(program, path)
-    for value in params.values()
-    for program in _programs(value)
+    _count(program, path, used if through else None) for program in programs
   ]
-  if not inner:
-    return collections.Counter()
   if 'branches' in params:
+    found, wanted = zip(*inner, strict=True)
+    needed = [True, *map(any, zip(*wanted, strict=True))]
     if params.get('branches_platforms') is not None:
-      return _variant(params['branches'], inner)
-    return max(inner, key=lambda found: found.total())
-  total = sum(inner, collections.Counter())
+      return _variant(params['branches'], found), needed
+    return max(found, key=lambda one: one.total()), needed
+  if through:
+    return inner[0]
+  total = sum((found for found, _ in inner), collections.Counter())
   if equation.primitive.name == 'scan':
     length = params['length']
-    return collections.Counter({k: v * length for k, v in total.items()})
+    total = collections.Counter({k: v * length for k, v in total.items()})
   if equation.primitive.name == 'while' and total:
     raise ValueError(
       'products in a loop of unknown length cannot be counted: '
       f'{", ".join(path) or "outside of any stage"}; use jax.lax.scan'
     )
-  return total
+  return total, everything
 
 
 def _variant(branches, counted: list) -> collections.Counter:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxspoof import files
+from jaxspoof import files, models
 from jaxspoof.data import audio, decoders
 from jaxspoof.score_files import protocols, scores
 from jaxspoof.training import sharding as sharding_lib
@@ -46,9 +46,9 @@ def claim(workdir: pathlib.Path, values: dict, first: bool) -> None:
   if first:
     workdir.mkdir(parents=True, exist_ok=True)
     _lock(workdir)
-  values = json.loads(json.dumps(values))
+  values = json.loads(json.dumps(models.settled(values)))
   if path.exists() and _begun(workdir):
-    old = read_json(path)
+    old = json.loads(json.dumps(models.settled(read_json(path))))
     if different := differences(old, values):
       raise ValueError(
         f'{workdir} is a run with another config: {"; ".join(different)}. '
