@@ -45,6 +45,7 @@ def training() -> ml_collections.ConfigDict:
   config.optim.weight_decay = 1e-4  # coupled: L2 in the gradient
   config.optim.warmup_steps = 0
   config.optim.clip_norm = 0.0  # 0: off
+  config.optim.groups = ()  # (('tdnn/.*', {'frozen': True}),): see `optim`
   config.loss = loss('weighted_cross_entropy', weights=(0.1, 0.9))
   config.mesh = ml_collections.ConfigDict()
   config.mesh.devices = 0  # 0: all that are visible

@@ -55,7 +55,7 @@ def make_train_step(
 
   def train_step(state: state_lib.TrainState, batch):
     def objective(params):
-      model = state_lib.merge(graphdef, params, state.batch_stats)
+      model = state_lib.merge(graphdef, state.whole(params), state.batch_stats)
       value = total_loss(model, loss, batch, step_rngs(seed, state.step))
       return value, state_lib.batch_stats_of(model)
 
