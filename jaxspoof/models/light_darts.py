@@ -191,7 +191,6 @@ class LightDarts(System):
       head: what the last layers are.
     """
     super().__init__(config, frontend)
-    self.deterministic = False
     space = search_spaces.space(config.space)
     self.trunk = trunk.Trunk(
       space,
@@ -214,15 +213,6 @@ class LightDarts(System):
   def auxiliary_weight(self) -> float:
     """Weight of the loss of the second head."""
     return self.config.auxiliary
-
-  def set_view(self, deterministic: bool | None = None):
-    """Class method used by `nnx.view`.
-
-    Args:
-      deterministic: if True, no edge is left out.
-    """
-    if deterministic is not None:
-      self.deterministic = deterministic
 
   def encode(
     self,

@@ -158,10 +158,25 @@ class System(nnx.Module):
     """
     frontend = config.own_frontend if frontend is None else frontend
     check_pair(type(self), config, frontend)
-    self.config = config
+    self.config, self.deterministic = config, False
     self.min_samples = frontend.samples_needed(config.min_frames)
     if self.takes == FEATURES:
       self.frontend = frontends.make(frontend)
+
+  def set_view(
+    self,
+    deterministic: bool | None = None,
+    use_running_average: bool | None = None,
+  ):
+    """Class method used by `nnx.view`, also where no layer has such a mode.
+
+    Args:
+      deterministic: if True, nothing random is done.
+      use_running_average: left to the layers that normalise.
+    """
+    del use_running_average
+    if deterministic is not None:
+      self.deterministic = deterministic
 
   @property
   def auxiliary_weight(self) -> float:
