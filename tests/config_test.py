@@ -17,6 +17,7 @@ from jaxspoof.training import workdir
 ROOT = pathlib.Path(__file__).parents[1]
 TRAINING = {
   'aasist.py': ['', ':l', ':quickstart', ':smoke'],
+  'lcnn.py': ['', ':quickstart', ':smoke'],
   'rawnet2.py': ['', ':quickstart', ':smoke'],
   'ecapa_mfcc.py': [
     '',

@@ -15,6 +15,7 @@ from jaxspoof.models import arithmetic
 from jaxspoof.models.aasist import Aasist, AasistConfig
 from jaxspoof.models.ecapa import Ecapa, EcapaConfig
 from jaxspoof.models.heads import Head
+from jaxspoof.models.lcnn import Lcnn, LcnnConfig
 from jaxspoof.models.light_darts import LightDarts, LightDartsConfig
 from jaxspoof.models.rawnet2 import RawNet2, RawNet2Config
 from jaxspoof.models.supernet import Supernet, SupernetConfig
@@ -23,6 +24,7 @@ from jaxspoof.models.system import System, SystemConfig
 MODELS: dict[str, tuple[type, type[System]]] = {
   'aasist': (AasistConfig, Aasist),
   'ecapa': (EcapaConfig, Ecapa),
+  'lcnn': (LcnnConfig, Lcnn),
   'light_darts': (LightDartsConfig, LightDarts),
   'rawnet2': (RawNet2Config, RawNet2),
 }
@@ -90,6 +92,7 @@ VARIANTS = {
     'fbank80',
   ),
   'ecapa_lfcc': Variant('ecapa', EcapaConfig(), 'lfcc_pc_darts'),
+  'lcnn': Variant('lcnn', LcnnConfig()),
   'rawnet2': Variant('rawnet2', RawNet2Config()),
   # The hand-made default; `genotype` makes it what a search has found.
   'light_darts': Variant('light_darts', LightDartsConfig()),
