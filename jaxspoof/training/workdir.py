@@ -146,6 +146,8 @@ def differences(old: dict, new: dict, prefix: str = '') -> list[str]:
     a, b = old.get(name), new.get(name)
     if isinstance(a, dict) and isinstance(b, dict):
       found += differences(a, b, f'{prefix}{name}.')
+    elif name not in old and b in (None, '', [], {}):
+      continue  # a field of later, which says nothing here
     elif a != b and not _free(prefix + name):
       found.append(f'{prefix}{name} was {a!r}, now {b!r}')
   return found
