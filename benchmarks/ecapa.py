@@ -30,9 +30,8 @@ import optax
 import timing
 from flax import nnx
 
-from jaxspoof import huge_pages, models
+from jaxspoof import arithmetic, huge_pages, models
 from jaxspoof.importers import ecapa as importer
-from jaxspoof.models import arithmetic
 from jaxspoof.models.ecapa_config import TdnnConfig
 from jaxspoof.models.ecapa_tdnn import ECAPA_TDNN
 from jaxspoof.training import state

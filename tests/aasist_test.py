@@ -146,7 +146,7 @@ def test_any_length(over):
   samples = config.min_frames + over
   model = state.eval_view(_model())
   wave = jax.ShapeDtypeStruct((3, samples), jnp.float32)
-  encoded = jax.eval_shape(model.encode, wave)
+  encoded = jax.eval_shape(model.image, wave)
   assert encoded.shape == (3, 4, config.frames(samples)[-1], 6)
   assert encoded.shape[2] >= 1
   assert jax.eval_shape(model.embed, wave).shape == (3, 15)
@@ -301,7 +301,7 @@ def test_any_dropout_can_be_switched_off(off):
 
   def call(trees, wave):
     rngs = None if off == 'all' else nnx.Rngs(dropout=0)
-    return state.merge(graphdef, *trees)(wave, rngs)
+    return state.merge(graphdef, *trees)(wave, rngs=rngs)
 
   for samples in (SMALL.min_frames, 5000):
     wave = jax.ShapeDtypeStruct((3, samples), jnp.float32)

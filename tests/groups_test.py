@@ -9,9 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxspoof import arithmetic, losses, models, optim, overrides, train
 from jaxspoof import config as config_lib
-from jaxspoof import losses, models, optim, overrides, train
-from jaxspoof.models import arithmetic
 from jaxspoof.training import checkpoint, sharding, state, steps, workdir
 
 pytestmark = pytest.mark.usefixtures('programs')

@@ -8,10 +8,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxspoof import arithmetic, frontends
 from jaxspoof import config as config_lib
-from jaxspoof import frontends
 from jaxspoof.frontends.spec_augment import SpecAugmentConfig
-from jaxspoof.models import arithmetic
 from jaxspoof.models.aasist import Aasist, AasistConfig
 from jaxspoof.models.ecapa import Ecapa, EcapaConfig
 from jaxspoof.models.heads import Head

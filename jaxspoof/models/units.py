@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxspoof.models import arithmetic, layers
+from jaxspoof import arithmetic
+from jaxspoof.models import layers
 from jaxspoof.ops import mixture, windows
 from jaxspoof.search_spaces import Unit
 

@@ -6,7 +6,9 @@ n log2 n, whatever computes it. Zeros that pad a convolution count as other
 values do. Normalisation, activations, pooling and plain sums are left out.
 
 Nothing is computed and no backend is asked: where an operation has programs
-for several platforms, the one that is counted is always the same.
+for several platforms, that for CPUs is counted, which here does no more than it
+must. Others fill up what a library wants to have full, with zeros that are no
+arithmetic of the model.
 """
 
 import collections
@@ -21,7 +23,8 @@ from jax.extend import core
 
 _WRAPPED = re.compile(r'\w+\((.*)\)')  # jvp(stage), transpose(jvp(stage))
 _ONE_IN = re.compile(r'one_in_(\d+)')
-_LEFT_OUT = 'left_out'
+_LEFT_OUT, _WRITTEN_OUT = 'left_out', 'sums_of_products'
+_MARKS = (_LEFT_OUT, _WRITTEN_OUT)
 # Calls of one program with the same arguments and results.
 _CALLS = ('jit', 'remat2', 'custom_vjp_call', 'custom_jvp_call')
 
@@ -33,6 +36,14 @@ def one_in(count: int):
   many small ones are no arithmetic of the model, and are not counted.
   """
   return jax.named_scope(f'one_in_{count}')
+
+
+def sums_of_products():
+  """A scope in which products are written as multiplications and sums.
+
+  Each multiplication of arrays is a MAC there.
+  """
+  return jax.named_scope(_WRITTEN_OUT)
 
 
 def left_out():
@@ -89,9 +100,12 @@ def _count(
     arguments = equation.invars
     # The scopes of an inner program begin anew.
     here = path + _scopes(str(equation.source_info.name_stack))
-    stage = next((s for s in here if not _ONE_IN.fullmatch(s)), '')
+    stages = (s for s in here if s not in _MARKS and not _ONE_IN.fullmatch(s))
+    stage = next(stages, '')
     shares = [int(m[1]) for s in here if (m := _ONE_IN.fullmatch(s))]
     own = _PRODUCTS.get(equation.primitive.name)
+    if own is None and _WRITTEN_OUT in here:
+      own = _WRITTEN.get(equation.primitive.name)
     if own is not None:
       if _LEFT_OUT not in here:
         found[stage] += own(equation) / math.prod(shares)
@@ -127,9 +141,11 @@ def _inner(
   if 'branches' in params:
     found, wanted = zip(*inner, strict=True)
     needed = [True, *map(any, zip(*wanted, strict=True))]
-    if params.get('branches_platforms') is not None:
-      return _variant(params['branches'], found), needed
-    return max(found, key=lambda one: one.total()), needed
+    platforms = params.get('branches_platforms')
+    if platforms is None:  # the data decides: the costlier one
+      return max(found, key=lambda one: one.total()), needed
+    for_cpu = [names is None or 'cpu' in names for names in platforms]
+    return found[for_cpu.index(True)], needed
   if through:
     return inner[0]
   total = sum((found for found, _ in inner), collections.Counter())
@@ -142,30 +158,6 @@ def _inner(
       f'{", ".join(path) or "outside of any stage"}; use jax.lax.scan'
     )
   return total, everything
-
-
-def _variant(branches, counted: list) -> collections.Counter:
-  """The program to count of those that one operation has for platforms.
-
-  A Fourier transform where one of them has it, for others write it as a
-  product with cosines and sines; else the default, which is the last.
-  """
-  for branch, found in zip(branches, counted, strict=True):
-    if _transforms(branch.jaxpr):
-      return found
-  return counted[-1]
-
-
-def _transforms(program: core.Jaxpr) -> bool:
-  return any(
-    equation.primitive.name == 'fft'
-    or any(
-      _transforms(inner)
-      for value in equation.params.values()
-      for inner in _programs(value)
-    )
-    for equation in program.eqns
-  )
 
 
 def _programs(value) -> list[core.Jaxpr]:
@@ -200,6 +192,10 @@ def _of_convolution(equation: core.JaxprEqn) -> float:
   return positions * each / math.prod(params['lhs_dilation'])
 
 
+def _of_multiplication(equation: core.JaxprEqn) -> int:
+  return math.prod(equation.outvars[0].aval.shape)
+
+
 def _of_transform(equation: core.JaxprEqn) -> int:
   """Transforms times n log2 n; real ones as many as complex ones."""
   lengths = equation.params['fft_lengths']
@@ -213,3 +209,4 @@ _PRODUCTS = {
   'conv_general_dilated': _of_convolution,
   'fft': _of_transform,
 }
+_WRITTEN = {'mul': _of_multiplication}
