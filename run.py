@@ -78,6 +78,7 @@ def parse(argv: list[str]) -> list[str]:
   """Parses flags; a misspelt config field gets its near matches."""
   from jaxspoof import overrides
 
+  argv = overrides.modern(argv)
   overrides.check(argv)
   return app.parse_flags_with_usage(argv)
 

@@ -42,7 +42,8 @@ def main() -> None:
   options = parser.parse_args()
   backend = jax.default_backend()
   options.rounds = options.rounds or ROUNDS[backend]
-  macs = models.macs({'name': options.model}, options.samples)['total']
+  system = models.system({'name': options.model})
+  macs = models.macs(system, options.samples)['total']
   what = f'{options.model}, {options.samples:,} samples'
   print(timing.heading(what, macs, options.rounds, bool(options.reference)))
   work = [('forward', b) for b in options.forward]

@@ -30,9 +30,8 @@ import optax
 import timing
 from flax import nnx
 
-from jaxspoof import huge_pages
+from jaxspoof import arithmetic, huge_pages, models
 from jaxspoof.importers import ecapa as importer
-from jaxspoof.models import ecapa_cost
 from jaxspoof.models.ecapa_config import TdnnConfig
 from jaxspoof.models.ecapa_tdnn import ECAPA_TDNN
 from jaxspoof.training import state
@@ -58,9 +57,18 @@ def main() -> None:
   if options.reference:
     official = official_model(options.reference, config)
     weights = {k: v.numpy().copy() for k, v in official.state_dict().items()}
-  macs = ecapa_cost.macs(config, options.frames)['total']
+  network = nnx.view(
+    nnx.eval_shape(lambda: ECAPA_TDNN(**vars(config), rngs=nnx.Rngs(0))),
+    deterministic=True,
+    use_running_average=True,
+  )
+  frames = jax.ShapeDtypeStruct((1, options.frames, 80), jnp.float32)
+  graphdef, arrays = nnx.split(network)
+  macs = arithmetic.total(
+    lambda arrays, x: nnx.merge(graphdef, arrays)(x), arrays, frames
+  )
   what = (
-    f'{options.channels} channels, {ecapa_cost.parameters(config):,} '
+    f'{options.channels} channels, {models.parameters(network):,} '
     f'parameters, {options.frames} frames of 80 features'
   )
   print(timing.heading(what, macs, options.rounds, bool(options.reference)))

@@ -1,11 +1,12 @@
 """Sections that the config files share; a file changes what is its own."""
 
 import dataclasses
+import typing
 
 import ml_collections
 from ml_collections import config_dict
 
-from jaxspoof import losses, models
+from jaxspoof import frontends, losses, models
 from jaxspoof.data import augment
 
 
@@ -33,6 +34,7 @@ def training() -> ml_collections.ConfigDict:
   config.checkpoint_every = 500  # steps
   config.log_every = 50  # steps
   config.resamples = 1000  # of the bootstrap
+  config.frontend = frontend()
   config.data = data()
   config.optim = ml_collections.ConfigDict()
   config.optim.learning_rate = 1e-4
@@ -43,6 +45,7 @@ def training() -> ml_collections.ConfigDict:
   config.optim.weight_decay = 1e-4  # coupled: L2 in the gradient
   config.optim.warmup_steps = 0
   config.optim.clip_norm = 0.0  # 0: off
+  config.optim.groups = ()  # (('tdnn/.*', {'frozen': True}),): see `optim`
   config.loss = loss('weighted_cross_entropy', weights=(0.1, 0.9))
   config.mesh = ml_collections.ConfigDict()
   config.mesh.devices = 0  # 0: all that are visible
@@ -117,5 +120,20 @@ def model(name: str, **changes) -> ml_collections.ConfigDict:
   """A named variant of a model with some fields changed."""
   fields, _ = models.variant(name, **changes)
   fields = dataclasses.asdict(fields)
-  del fields['head'], fields['classes']  # follow from loss and task
   return ml_collections.ConfigDict({'name': name, **fields})
+
+
+def frontend(name: str = '', **fields) -> ml_collections.ConfigDict:
+  """What a model is given of a wave.
+
+  Args:
+    name: a key of `frontends.FRONTENDS`; '' for the model's own.
+    **fields: to change; all others are as the named front end has them.
+  """
+  section = ml_collections.ConfigDict({'name': name})
+  for kind in frontends.KINDS:
+    for field in dataclasses.fields(kind):
+      first, *_ = typing.get_args(field.type) or (field.type,)
+      section[field.name] = config_dict.placeholder(first)
+  section.update(fields)
+  return section

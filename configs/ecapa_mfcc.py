@@ -15,7 +15,7 @@ FILE is its embedding_model.ckpt, and the features are its 80 log mel energies.
 
 Other features and losses:
 
-  --config.model.features.kind=lfcc
+  --config.frontend.name=lfcc
   --config.loss.name=oc_softmax
 """
 

@@ -18,7 +18,7 @@ The published cells in the network of their authors, PC-DARTS 4 x 16 (147,274
 parameters) and Raw PC-DARTS, whose recurrent layers are a mean over time here:
 
   --config.genotype=pc_darts --config.model.num_cells=4 \
-  --config.model.features=lfcc
+  --config.frontend.name=lfcc
 
   --config.genotype=raw_pc_darts --config.model.channels=64 \
   --config.loss.name=p2sgrad '--config.loss.weights=()'
@@ -80,8 +80,7 @@ def smoke() -> ml_collections.ConfigDict:
 def model() -> ml_collections.ConfigDict:
   """The network; what depends on the space follows from the genotype."""
   fields = dataclasses.asdict(LightDartsConfig())
-  fields |= {'space': '', 'features': ''}
+  fields['space'] = ''
   fields['pool_norm'] = config_dict.placeholder(bool)
-  for name in ('genotype', 'head', 'classes'):
-    fields.pop(name, None)
+  del fields['genotype']
   return ml_collections.ConfigDict({'name': 'light_darts', **fields})

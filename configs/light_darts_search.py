@@ -45,13 +45,14 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
 
 def paper() -> ml_collections.ConfigDict:
   """All fields are explained in `jaxspoof/darts/config.py`."""
-  fields = dataclasses.asdict(SearchConfig(model={}, data=DataConfig('')))
+  fields = dataclasses.asdict(
+    SearchConfig(model={}, data=DataConfig(''), frontend={})
+  )
   config = ml_collections.ConfigDict({'job': 'search', **fields})
   model = dataclasses.asdict(SupernetConfig())
-  model['features'] = ''  # the default of the space
-  model['edge_normalisation'] = config_dict.placeholder(bool)  # likewise
-  for name in ('head', 'classes'):  # follow from the loss
-    del model[name]
+  # None: the default of the space.
+  model['edge_normalisation'] = config_dict.placeholder(bool)
+  config.frontend = common.frontend()
   config.model = ml_collections.ConfigDict(model)
   config.data = common.data()
   config.data.batch = 64

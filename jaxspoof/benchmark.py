@@ -124,7 +124,8 @@ def values_of(config: BenchmarkConfig, path: str, seed: int) -> dict[str, Any]:
   """The config of one run, as `train.train` takes it."""
   made = overrides.load(path)
   made.seed = seed
-  for name, value in config.changes.items():
+  for old, value in config.changes.items():
+    name = overrides.today(old)
     overrides.check_path(made, name)
     *parents, last = name.split('.')
     part = made

@@ -95,6 +95,8 @@ class RunConfig:
     data: corpus, splits and batches.
     optim: optimiser and schedule.
     loss: training loss; the model's head follows from it.
+    frontend: what the model is given of a wave: a name, see
+      `frontends.FRONTENDS`, and fields to change; '' for the model's own.
     init: weights to start from instead of random ones: the workdir of a run of
       the same model, or released ones, see `importers.start`.
     task: 'detection' (bona fide or spoof), or 'recognition' (which attack).
@@ -114,6 +116,7 @@ class RunConfig:
   optim: optim.OptimConfig
   loss: losses.LossConfig
   mesh: MeshConfig
+  frontend: Mapping[str, Any] | str = ''
   init: str | None = None
   task: str = 'detection'
   average: str = 'none'

@@ -110,9 +110,8 @@ class Detector:
       module = state_lib.eval_view(
         state_lib.merge(graphdef, params, batch_stats)
       )
-      # What both share the compiler computes once.
-      inputs = steps.inputs(batch)
-      return module.embed(**inputs), module(**inputs)
+      answer = module.answer(**steps.inputs(batch))
+      return answer.embedding, answer.outputs
 
     self._logits = jax.jit(logits)
     self._embed = jax.jit(embed)
@@ -153,7 +152,7 @@ class Detector:
         ' .pth file of the original AASIST'
       )
     if seconds is not None:
-      least = module.config.min_samples
+      least = module.min_samples
       options['samples'] = _samples(seconds, least, name)
     if batch is None:
       batch = 1 if jax.default_backend() == 'cpu' else 16
@@ -306,7 +305,7 @@ def _load_original(
 ) -> tuple[str, nnx.Module, dict]:
   """Name and module of a released `.pth` file, and options of `Detector`."""
   module = aasist_importer.load(path, model)
-  names = {config: name for name, (_, config) in models.VARIANTS.items()}
+  names = {known.config: name for name, known in models.VARIANTS.items()}
   options = {'samples': ORIGINAL_SAMPLES, 'loss': losses.CrossEntropy()}
   return names[module.config], module, options
 
@@ -332,17 +331,20 @@ def _load_run(
     config_lib.section(losses.LossConfig, config['loss'], 'config.loss'),
     len(classes),
   )
-  fields = models.fields(config['model'], loss.head, len(classes))
-  model_config, kind = models.variant(**fields)
-  abstract = nnx.eval_shape(lambda: kind(model_config, rngs=nnx.Rngs(0)))
-  graphdef, *expected = state_lib.split(abstract)
+  system = models.system(
+    config['model'],
+    config.get('frontend', ''),
+    head=loss.head,
+    classes=len(classes),
+  )
+  graphdef, *expected = state_lib.split(system.abstract())
   _check_weights(path, expected, [params, batch_stats])
   module = state_lib.merge(graphdef, params, batch_stats)
   bucket = data['bucket'] if data['padded'] else None
   options = {
     'samples': data['eval_samples'],
     'bucket': bucket,
-    'shortest': model_config.min_samples,
+    'shortest': system.min_samples,
     'loss': loss,
     'classes': classes,
   }

@@ -9,7 +9,12 @@ import ml_collections
 
 from jaxspoof.config import near
 
-_OVERRIDE = re.compile(r'--?(?:no)?config\.([\w.]+)')
+_FIELD = re.compile(r'(--?(?:no)?config\.)([\w.]+)')
+# Fields by names that they had before, as they are spelt on a command line.
+_MOVED = (
+  (r'(^|\.)model\.features$', r'\1frontend.name'),
+  (r'(^|\.)model\.features\.', r'\1frontend.'),
+)
 _FILE = re.compile(r'--?config(?:=(.*))?$')
 
 
@@ -19,8 +24,25 @@ def check(argv: Sequence[str]) -> None:
   if config is None:
     return
   for argument in argv:
-    if found := _OVERRIDE.match(argument):
-      check_path(config, found.group(1))
+    if found := _FIELD.match(argument):
+      check_path(config, found[2])
+
+
+def today(path: str) -> str:
+  """The path of a config field, if it is an old one the one that it has now."""
+  for pattern, replacement in _MOVED:
+    path = re.sub(pattern, replacement, path)
+  return path
+
+
+def modern(argv: Sequence[str]) -> list[str]:
+  """Command-line arguments with the names that config fields have now."""
+  return [
+    f'{found[1]}{today(found[2])}{argument[found.end() :]}'
+    if (found := _FIELD.match(argument))
+    else argument
+    for argument in argv
+  ]
 
 
 def check_path(config: ml_collections.ConfigDict, path: str) -> None:

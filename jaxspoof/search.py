@@ -31,7 +31,7 @@ from jaxspoof.data import halves, pipeline
 from jaxspoof.metrics import eer as eer_lib
 from jaxspoof.models import light_darts_cost
 from jaxspoof.models.light_darts import derived
-from jaxspoof.models.supernet import Supernet, SupernetConfig
+from jaxspoof.models.system import SystemConfig
 from jaxspoof.search_spaces import space
 from jaxspoof.search_spaces.genotype import Genotype, discretise
 from jaxspoof.training import checkpoint as checkpoint_lib
@@ -71,15 +71,15 @@ def search(
   # ------------------------------------------------------------- checks ---
   started = time.time()
   config = search_config(values)
-  model_config = supernet_config(config)
+  supernet = supernet_config(config)
   shardings = sharding_lib.make(config.mesh.devices)
   sharding_lib.check_batch(config.data.batch, shardings, 'data.batch')
   sharding_lib.check_batch(config.data.eval_batch, shardings, 'data.eval_batch')
   for name in ('samples', 'eval_samples'):
-    if (value := getattr(config.data, name)) < model_config.min_samples:
+    if (value := getattr(config.data, name)) < supernet.min_samples:
       raise ValueError(
         f'data.{name}={value}: this supernet needs at least '
-        f'{model_config.min_samples} samples'
+        f'{supernet.min_samples} samples'
       )
   first = jax.process_index() == 0
   workdir_lib.claim(workdir, values, first)
@@ -117,9 +117,7 @@ def search(
   }
 
   # ------------------------------------- supernet, optimisers, functions ---
-  levels, state = make_levels(
-    config, model_config, warm_step, last_step, shardings
-  )
+  levels, state = make_levels(config, supernet, warm_step, last_step, shardings)
   learning_rate = weights_schedule(config.weights, last_step)
   arch_step = steps.make_arch_step(levels, shardings)
   weight_step = steps.make_weight_step(levels, shardings)
@@ -197,7 +195,7 @@ def search(
     history.append({'step': step, **values})
     writer.say(console.progress(config, step, last_step, values, clock))
     if ends_epoch:
-      operations = space(model_config.space).operations
+      operations = space(supernet.model.space).operations
       writer.say(console.leading(arch, operations))
     if saves:
       checkpoints.save(step, state, iterators)
@@ -246,7 +244,7 @@ def search(
 # ------------------------------------------------------------------ helpers ---
 def make_levels(
   config: SearchConfig,
-  model_config: SupernetConfig,
+  supernet: SystemConfig,
   warm_step: int,
   last_step: int,
   shardings: sharding_lib.Shardings,
@@ -255,7 +253,7 @@ def make_levels(
   w_tx = weights_optimiser(config.weights, last_step)
   a_tx = arch_optimiser(config.arch)
   graphdef, state = state_lib.make(
-    Supernet(model_config, rngs=nnx.Rngs(config.seed)),
+    supernet.make(nnx.Rngs(config.seed)),
     shardings,
     w_tx=w_tx,
     a_tx=a_tx,
@@ -264,7 +262,7 @@ def make_levels(
     graphdef=graphdef,
     loss=losses.make(config.loss),
     cost=lambda arch: light_darts_cost.normalised(
-      model_config, arch, config.data.samples
+      supernet, arch, config.data.samples
     )[config.cost],
     temperature=functools.partial(
       architecture.temperature_at,
@@ -312,7 +310,7 @@ def measured(
 
 def chosen(config: SearchConfig, arch) -> Genotype:
   """The genotype that an architecture stands for now."""
-  found = space(supernet_config(config).space)
+  found = space(supernet_config(config).model.space)
   return discretise(found, arch)
 
 

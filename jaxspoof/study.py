@@ -27,6 +27,7 @@ from jaxspoof.config import DataConfig, job_section, run_config
 from jaxspoof.data import pipeline
 from jaxspoof.metrics import clustered
 from jaxspoof.metrics.eer import eer_of
+from jaxspoof.models import light_darts_cost
 from jaxspoof.models.light_darts import read_genotype
 from jaxspoof.score_files import scores
 from jaxspoof.search_spaces.genotype import Genotype, random_genotype
@@ -173,9 +174,10 @@ def run_folder(workdir: pathlib.Path, name: str, seed: int) -> pathlib.Path:
 
 def macs_of(training, genotype: Genotype, samples: int) -> int:
   """Multiply-accumulates of a clip by the network of some cells."""
-  return models.macs(with_cells(training, genotype, 0)['model'], samples)[
-    'total'
-  ]
+  # Thousands are asked for: summed, not counted in a traced program.
+  values = with_cells(training, genotype, 0)
+  system = models.system(values['model'], values.get('frontend', ''))
+  return light_darts_cost.macs(system, samples)['total']
 
 
 def parameters_of(folder: pathlib.Path) -> int:

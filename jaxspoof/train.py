@@ -25,7 +25,7 @@ from jaxspoof.config import (
   shared_splits,
   split_names,
 )
-from jaxspoof.data import augment, pipeline
+from jaxspoof.data import audio, augment, pipeline
 from jaxspoof.importers import start
 from jaxspoof.metrics import summary
 from jaxspoof.score_files import asv_scores
@@ -88,13 +88,16 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
   # ---------------------------------------- model, optimiser, functions ---
   tx = optim.make(config.optim, last_step)
   learning_rate = optim.schedule(config.optim, last_step)
-  model = models.variant(
-    **models.fields(config.model, loss.head, len(task.classes))
+  system = models.system(
+    config.model, config.frontend, head=loss.head, classes=len(task.classes)
   )
   batches = iter(
     train_batches(config, train_source, task, shortest, config.seed)
   )
-  graphdef, state = make_state(config, *model, tx, shardings)
+  graphdef, state = make_state(config, system, tx, shardings)
+  from_file = config.init is not None and state.frozen
+  if from_file:
+    workdir_lib.keep_frozen(workdir, config.init, state.frozen, first)
   train_step = steps.make_train_step(graphdef, tx, loss, config.seed, shardings)
   eval_step = steps.make_eval_step(graphdef, shardings)
   add_to_average = jax.jit(steps.add_to_average, donate_argnums=0)
@@ -108,7 +111,7 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
   checkpoints = checkpoint_lib.Checkpoints(workdir)
   resumed = checkpoints.latest() or 0
   if resumed:
-    state = checkpoints.restore(resumed, state, batches)
+    state = restored(checkpoints, resumed, state, from_file, batches)
   best = checkpoints.best()
   best_error = math.inf if best is None else best[1]
   writer = Writer(workdir, resumed, enabled=first)
@@ -146,7 +149,7 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
     dev_error = None
     if ends_epoch:
       with clock.pause():
-        outputs = outputs_of(state.params, state.batch_stats, dev_source)
+        outputs = outputs_of(state.whole(), state.batch_stats, dev_source)
         dev_error = task.error(loss, outputs, dev_trials)
       values[f'dev/{task.metric}'] = dev_error
       if dev_error <= best_error:
@@ -154,19 +157,20 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
         if config.average == 'swa':
           state = add_to_average(state)
         if first:
-          checkpoint_lib.save_weights(workdir, state.params, state.batch_stats)
+          checkpoint_lib.save_weights(workdir, state.whole(), state.batch_stats)
     writer.write(step, values)
     writer.say(console.progress(config, task, step, last_step, values, clock))
     if saves:
-      checkpoints.save(step, state, batches, dev_error)
+      kept = state.replace(frozen={}) if from_file else state
+      checkpoints.save(step, kept, batches, dev_error)
 
   # -------------------------------------------- which weights, by dev only ---
   checkpoints.wait()
   final_hash = checkpoint_lib.state_hash(state)
   best_step, best_error = checkpoints.best()
   averaged = state
-  state = checkpoints.restore(best_step, state)
-  params, batch_stats = state.params, state.batch_stats
+  state = restored(checkpoints, best_step, state, from_file)
+  params, batch_stats = state.whole(), state.batch_stats
   selected_on = (
     f'lowest {task.criterion} on split {config.data.dev!r}: {best_error:.4%}, '
     f'the latest of equals: step {best_step}'
@@ -182,14 +186,15 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
       epoch_steps,
       shardings,
     )
-    outputs = outputs_of(averaged.average, stats, dev_source)
+    average = averaged.whole(averaged.average)
+    outputs = outputs_of(average, stats, dev_source)
     swa_error = task.error(loss, outputs, dev_trials)
     writer.say(
       f'average of {int(averaged.averaged)} weight sets: dev {task.criterion} '
       f'{swa_error:.2%}; best single: {best_error:.2%}'
     )
     if swa_error <= best_error:
-      params, batch_stats = averaged.average, stats
+      params, batch_stats = average, stats
       selected_on = (
         f'average of {int(averaged.averaged)} weight sets, taken because its '
         f'{task.criterion} on split {config.data.dev!r} ({swa_error:.4%}) is '
@@ -239,7 +244,14 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
   if first:
     files.write_json(
       workdir / 'cost.json',
-      cost.of_run(config, params, shardings, clock.summary(), started),
+      cost.of_run(
+        config,
+        params,
+        shardings,
+        clock.summary(),
+        started,
+        models.macs(system, config.data.eval_samples),
+      ),
     )
     result['sha256'] = verify.fingerprint(workdir, results)
     files.write_json(workdir / 'metrics.json', result)
@@ -311,10 +323,13 @@ def shortest_clip(config: RunConfig) -> int | None:
       not given enough.
   """
   # Head and classes, which are not known yet, change nothing here.
-  model_config, kind = models.variant(
-    **models.fields(config.model, 'linear', len(workdir_lib.DETECTION))
-  )
-  least, data = model_config.min_samples, config.data
+  system = models.system(config.model, config.frontend)
+  if system.frontend.sample_rate != audio.SAMPLE_RATE:
+    raise ValueError(
+      f'front end of {system.frontend.sample_rate} Hz: corpora are read at '
+      f'{audio.SAMPLE_RATE}'
+    )
+  least, data = system.min_samples, config.data
   for name in ('samples', 'eval_samples'):
     if (value := getattr(data, name)) < least:
       raise ValueError(
@@ -323,7 +338,7 @@ def shortest_clip(config: RunConfig) -> int | None:
       )
   if not data.padded:
     return None
-  if not kind.variable_length:
+  if not system.kind.variable_length:
     raise ValueError(
       f'data.padded is set, but model {config.model["name"]!r} takes clips of '
       'one length: it would hear the zeros'
@@ -354,20 +369,40 @@ def find(table: dict, name: str, field: str):
   return table[name]
 
 
-def make_state(config: RunConfig, model_config, kind, tx, shardings):
+def make_state(config: RunConfig, system: models.SystemConfig, tx, shardings):
   """Static description of the model, and the state of step 0.
 
   Every host draws the same weights; jit places them on all devices at once.
   """
-  module = kind(model_config, rngs=nnx.Rngs(config.seed))
+  module = system.make(nnx.Rngs(config.seed))
   if config.init is not None:
     module = start.start_from(module, config.init)
   graphdef, *weights = state_lib.split(module)
+  optim.check_groups(config.optim, weights[0])
   create = functools.partial(
-    state_lib.create, tx=tx, average=config.average == 'swa'
+    state_lib.create,
+    tx=tx,
+    average=config.average == 'swa',
+    frozen=config.optim.frozen,
   )
   create = jax.jit(create, out_shardings=shardings.replicated)
   return graphdef, create(*jax.device_get(weights))
+
+
+def restored(checkpoints, step: int, state, from_file: bool, iterator=None):
+  """The state of a checkpoint, with frozen arrays that it does not hold.
+
+  Args:
+    checkpoints: of the run.
+    step: of the checkpoint.
+    state: of the run, for its shapes and its frozen arrays.
+    from_file: whether a file gives these, so that checkpoints need not.
+    iterator: see `Checkpoints.restore`.
+  """
+  if not from_file:
+    return checkpoints.restore(step, state, iterator)
+  found = checkpoints.restore(step, state.replace(frozen={}), iterator)
+  return found.replace(frozen=state.frozen)
 
 
 def check_finite(
@@ -392,8 +427,9 @@ def check_finite(
 
 def estimate_stats(batches, state, stats_step, count: int, shardings):
   """BatchNorm statistics of the averaged weights, over `count` batches."""
-  stats = state.batch_stats
+  stats, average = state.batch_stats, state.whole(state.average)
   for n in range(count):
     batch = sharding_lib.put_batch(next(batches), shardings)
-    stats = stats_step(state.average, stats, jnp.asarray(n, jnp.int32), batch)
+    count_so_far = jnp.asarray(n, jnp.int32)
+    stats = stats_step(average, stats, count_so_far, batch)
   return stats

@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 
 from jaxspoof import models
-from jaxspoof.models import aasist_cost, graph, layers
+from jaxspoof.models import graph, layers
 from jaxspoof.models.aasist import Aasist, AasistConfig
 from jaxspoof.ops import pool
 from jaxspoof.training import sharding, state
@@ -64,23 +64,8 @@ def test_published_sizes(name, parameters):
   config, kind = models.variant(name)
   abstract = nnx.eval_shape(lambda: kind(config, nnx.Rngs(0)))
   assert state.count_parameters(state.split(abstract)[1]) == parameters
-  assert aasist_cost.parameters(config) == parameters
   # The widths that the papers print for 64,600 samples.
   assert config.frames(64_600) == (21490, 7163, 2387, 795, 265, 88, 29)
-
-
-@pytest.mark.parametrize(
-  'config',
-  [
-    SMALL,
-    dataclasses.replace(SMALL, frontend='learnable_sinc'),
-    AasistConfig(channels=(8, 16), gat_dims=(7, 9), sinc_filters=30),
-  ],
-)
-def test_parameter_count_of_any_config(config):
-  abstract = nnx.eval_shape(lambda: Aasist(config, nnx.Rngs(0)))
-  counted = state.count_parameters(state.split(abstract)[1])
-  assert aasist_cost.parameters(config) == counted
 
 
 def test_macs_against_the_compiler():
@@ -98,22 +83,15 @@ def test_macs_against_the_compiler():
     lowered = jax.jit(run).lower(params, stats, wave)
     return lowered.cost_analysis()['flops'] / 2
 
-  counted = models.macs({'name': 'aasist_l'}, 16_000)
+  counted = models.macs(models.system({'name': 'aasist_l'}), 16_000)
   whole = compiled(lambda model, wave: model(wave))
-  encoder = compiled(lambda model, wave: model.encode(wave))
+  encoder = compiled(lambda model, wave: model.image(wave))
   frontend = compiled(lambda model, wave: model.frontend(wave))
   assert frontend == pytest.approx(counted['sinc'], rel=0.02)
   assert encoder - frontend == pytest.approx(counted['encoder'], rel=0.03)
-  assert whole - encoder == pytest.approx(counted['graph'], rel=0.10)
+  graph = counted['graph'] + counted['head']
+  assert whole - encoder == pytest.approx(graph, rel=0.10)
   assert whole == pytest.approx(counted['total'], rel=0.03)
-
-
-def test_macs_of_a_full_clip():
-  macs = models.macs({'name': 'aasist'}, 64_600)
-  assert macs['total'] == sum(macs[k] for k in ('sinc', 'encoder', 'graph'))
-  assert macs['total'] == pytest.approx(9.55e9, rel=0.002)
-  with pytest.raises(ValueError, match='at least 2315'):
-    models.macs({'name': 'aasist'}, 2314)
 
 
 # -- names and configs --------------------------------------------------------
@@ -165,10 +143,10 @@ def test_config_of_lists_is_hashable():
 @pytest.mark.parametrize('over', [0, 1, 2, 30_000])
 def test_any_length(over):
   config = SMALL
-  samples = config.min_samples + over
+  samples = config.min_frames + over
   model = state.eval_view(_model())
   wave = jax.ShapeDtypeStruct((3, samples), jnp.float32)
-  encoded = jax.eval_shape(model.encode, wave)
+  encoded = jax.eval_shape(model.image, wave)
   assert encoded.shape == (3, 4, config.frames(samples)[-1], 6)
   assert encoded.shape[2] >= 1
   assert jax.eval_shape(model.embed, wave).shape == (3, 15)
@@ -177,14 +155,14 @@ def test_any_length(over):
 
 
 def test_shortest_wave_is_scored():
-  logits = _evaluate(_model(), _wave(2, SMALL.min_samples))
+  logits = _evaluate(_model(), _wave(2, SMALL.min_frames))
   assert np.isfinite(logits).all()
 
 
 @pytest.mark.parametrize(
   'wave, message',
   [
-    (np.zeros((1, SMALL.min_samples - 1), np.float32), 'too short.*at least'),
+    (np.zeros((1, SMALL.min_frames - 1), np.float32), 'too short.*at least'),
     (np.zeros((SAMPLES,), np.float32), 'got float32'),
     (np.zeros((1, SAMPLES, 1), np.float32), r'\[1, 1600, 1\]'),
     (np.zeros((1, SAMPLES), np.int16), 'got int16'),
@@ -221,7 +199,7 @@ def test_evaluation_treats_clips_one_by_one():
 
 def test_logits_are_of_the_embedding():
   graphdef, *trees = state.split(_model())
-  wave = jnp.asarray(_wave(2, SMALL.min_samples))
+  wave = jnp.asarray(_wave(2, SMALL.min_frames))
 
   @jax.jit
   def both(trees, wave):
@@ -232,7 +210,7 @@ def test_logits_are_of_the_embedding():
 
 
 def test_a_jitted_function_may_close_over_an_evaluation_view():
-  wave = jnp.asarray(_wave(2, SMALL.min_samples))
+  wave = jnp.asarray(_wave(2, SMALL.min_frames))
   for remat in (False, True):
     model = state.eval_view(_model(dataclasses.replace(SMALL, remat=remat)))
     logits = jax.eval_shape(lambda wave, model=model: model(wave), wave)
@@ -323,9 +301,9 @@ def test_any_dropout_can_be_switched_off(off):
 
   def call(trees, wave):
     rngs = None if off == 'all' else nnx.Rngs(dropout=0)
-    return state.merge(graphdef, *trees)(wave, rngs)
+    return state.merge(graphdef, *trees)(wave, rngs=rngs)
 
-  for samples in (SMALL.min_samples, 5000):
+  for samples in (SMALL.min_frames, 5000):
     wave = jax.ShapeDtypeStruct((3, samples), jnp.float32)
     assert jax.eval_shape(call, trees, wave).shape == (3, 2)
 
@@ -346,7 +324,7 @@ def test_dropout_keeps_the_expectation():
 def _encoder_training(graphdef, params, stats, wave, seed):
   def loss(params):
     model = state.merge(graphdef, params, stats)
-    encoded = model.encode(wave, nnx.Rngs(mask=jax.random.key(seed)))
+    encoded = model.image(wave, nnx.Rngs(mask=jax.random.key(seed)))
     return jnp.square(encoded).mean(), state.batch_stats_of(model)
 
   return jax.value_and_grad(loss, has_aux=True)(params)

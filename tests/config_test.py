@@ -11,11 +11,14 @@ import pytest
 
 from jaxspoof import config as config_lib
 from jaxspoof import losses, models, overrides
+from jaxspoof.models.heads import Head
 from jaxspoof.training import workdir
 
 ROOT = pathlib.Path(__file__).parents[1]
 TRAINING = {
   'aasist.py': ['', ':l', ':quickstart', ':smoke'],
+  'lcnn.py': ['', ':quickstart', ':smoke'],
+  'rawnet2.py': ['', ':quickstart', ':smoke'],
   'ecapa_mfcc.py': [
     '',
     ':large',
@@ -39,13 +42,11 @@ def test_every_variant_makes_a_typed_config(file, variant):
   config = config_lib.run_config(load(variant, file).to_dict())
   assert config.data.train == 'train' and config.data.dev == 'dev'
   assert 'eval' not in (config.data.train, config.data.dev)
-  assert config.model['name'].startswith(file[:5])
+  assert config.model['name'].startswith(file[:4])
   loss = losses.make(config.loss)
-  fields = models.fields(config.model, loss.head, 2)
-  model_config, kind = models.variant(**fields)
-  assert model_config.head == loss.head
-  assert not config.data.padded or kind.variable_length
-  assert model_config.min_samples <= config.data.samples
+  system = models.system(config.model, config.frontend, head=loss.head)
+  assert not config.data.padded or system.kind.variable_length
+  assert system.min_samples <= config.data.samples
 
 
 @pytest.mark.parametrize('name', losses.LOSSES)
@@ -55,14 +56,14 @@ def test_any_model_trains_with_any_loss(name):
     values['loss'] = {'name': name}
     config = config_lib.run_config(values)
     loss = losses.make(config.loss)
-    fields = models.fields(config.model, loss.head, 2)
-    assert models.variant(**fields)[0].head == loss.head
+    system = models.system(config.model, config.frontend, head=loss.head)
+    assert system.head == Head(loss.head, 2)
 
 
 def test_head_and_classes_follow_from_loss_and_task():
   section = {**load().model.to_dict(), 'head': 'cosine'}
   with pytest.raises(ValueError, match='config.model sets head: these follow'):
-    models.fields(section, 'linear', 2)
+    models.system(section)
 
 
 def test_the_default_is_the_recipe_of_the_paper():

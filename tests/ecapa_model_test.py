@@ -9,16 +9,18 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from jaxspoof import models
 from jaxspoof.frontends.spec_augment import SpecAugmentConfig
 from jaxspoof.frontends.spectral import PRESETS
-from jaxspoof.models import ecapa
 from jaxspoof.models.ecapa import Ecapa, EcapaConfig
+from jaxspoof.models.heads import Head
+from jaxspoof.models.system import SystemConfig
 from jaxspoof.training import state
 
 pytestmark = pytest.mark.usefixtures('programs')
 
+FEATURES = dataclasses.replace(PRESETS['ecapa_mfcc'], filters=20, ceps=12)
 SMALL = EcapaConfig(
-  features={'preset': 'ecapa_mfcc', 'filters': 20, 'ceps': 12},
   channels=(8, 8, 10),
   kernel_sizes=(5, 3, 1),
   dilations=(1, 2, 1),
@@ -33,7 +35,7 @@ SAMPLES = 4000
 
 @functools.cache
 def model(config=SMALL):
-  return Ecapa(config, nnx.Rngs(0))
+  return Ecapa(config, nnx.Rngs(0), frontend=FEATURES)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -53,7 +55,7 @@ def waves(batch=3, samples=SAMPLES):
 
 
 def test_a_clip_alone_and_in_a_padded_batch():
-  wave, lengths = waves(), np.array([SAMPLES, 2400, SMALL.min_samples])
+  wave, lengths = waves(), np.array([SAMPLES, 2400, model().min_samples])
   for row, length in zip(wave, lengths, strict=True):
     row[length:] = 0
   together = evaluate(SMALL, wave, lengths)
@@ -68,40 +70,34 @@ def test_a_clip_alone_and_in_a_padded_batch():
   [('linear', 3, 3), ('cosine', 2, 2), ('one_class', 2, 1)],
 )
 def test_heads(head, classes, outputs):
-  config = dataclasses.replace(SMALL, head=head, classes=classes)
-  made = nnx.eval_shape(lambda: Ecapa(config, nnx.Rngs(0)))
-  graphdef, params, stats = state.split(made)
+  system = SystemConfig(Ecapa, SMALL, FEATURES, Head(head, classes))
+  graphdef, params, stats = state.split(system.abstract())
   wave = jax.ShapeDtypeStruct((3, SAMPLES), jnp.float32)
   embedding, y = jax.eval_shape(
     functools.partial(_score, graphdef), params, stats, wave
   )
   assert embedding.shape == (3, 6) and y.shape == (3, outputs)
   assert y.dtype == jnp.float32
-  assert ecapa.parameters(config) == state.count_parameters(params)
-  assert ecapa.macs(config, SAMPLES)['head'] == outputs * 6
 
 
 def test_the_shortest_wave():
   # Both kernels that reflect take 2 frames from each end.
-  assert SMALL.tdnn.min_frames == 3 and SMALL.min_samples == 2 * 160
-  assert SMALL.features.frames(SMALL.min_samples) == 3
-  assert SMALL.features.frames(SMALL.min_samples - 1) == 2
-  y = jax.eval_shape(
-    state.eval_view(model()), jnp.zeros((2, SMALL.min_samples))
-  )
+  least = model().min_samples
+  assert SMALL.min_frames == 3 and least == 2 * 160
+  assert FEATURES.frames(least) == 3
+  assert FEATURES.frames(least - 1) == 2
+  y = jax.eval_shape(state.eval_view(model()), jnp.zeros((2, least)))
   assert y.shape == (2, 2)
-  for call in (
-    lambda: state.eval_view(model())(jnp.zeros((2, SMALL.min_samples - 1))),
-    lambda: ecapa.macs(SMALL, SMALL.min_samples - 1),
-  ):
-    with pytest.raises(ValueError, match=f'at least {SMALL.min_samples}'):
-      call()
+  with pytest.raises(ValueError, match=f'at least {least}'):
+    state.eval_view(model())(jnp.zeros((2, least - 1)))
 
 
 def test_refused_waves():
-  with pytest.raises(ValueError, match=r'\[batch, samples\], got \[4000\]'):
+  with pytest.raises(
+    ValueError, match=r'\[batch, samples\], got float32\[4000\]'
+  ):
     model()(jnp.zeros(SAMPLES))
-  with pytest.raises(TypeError, match='floating-point waves, got int16'):
+  with pytest.raises(ValueError, match=r'floating-point.*got int16\[1, 4000\]'):
     model()(jnp.zeros((1, SAMPLES), jnp.int16))
 
 
@@ -127,30 +123,24 @@ def test_masks_in_training_only():
 
 
 def test_configs():
-  assert EcapaConfig() == EcapaConfig(features={}, channels=[512] * 4 + [1536])
-  assert EcapaConfig().features == PRESETS['ecapa_mfcc']
+  assert EcapaConfig() == EcapaConfig(channels=[512] * 4 + [1536])
   assert hash(EcapaConfig(spec_augment={})) != hash(EcapaConfig())
-  config = EcapaConfig(features='fbank80')
-  assert config.features == PRESETS['fbank80'] and config.tdnn.input_size == 80
-  assert dataclasses.replace(config, dropout=0.1).features == config.features
-  assert ecapa.parameters(config) == 6_194_048 + 2 * 192
-  macs = ecapa.macs(config, 48_000)
-  assert macs['total'] == sum(macs.values()) - macs['total']
+  system = models.system({'name': 'ecapa'})
+  assert system.frontend == PRESETS['ecapa_mfcc']
+  assert models.parameters(system.abstract()) == 6_194_048 + 2 * (192 + 1)
+  system = models.system({'name': 'ecapa_voxceleb'})
+  assert system.frontend == PRESETS['fbank80']
 
 
 @pytest.mark.parametrize(
   'fields, message',
   [
-    (dict(features='mfcc80'), "features='mfcc80': is none of .*fbank80"),
-    (dict(features=80), 'features=80: needs a preset'),
-    (dict(features={'ceps': 90}), 'ceps=90'),
-    (dict(head='softmax'), "head='softmax': needs one of linear, cosine"),
-    (dict(classes=1), 'classes=1: needs at least 2'),
     (dict(dropout=1.0), 'dropout=1.0: needs a rate'),
     (dict(spec_augment={'fill': 'noise'}), "fill='noise'"),
     (dict(spec_augment={'freq_width': 81}), 'freq_width of at most the 80'),
+    (dict(groups=(3, 1, 1, 1, 1)), 'groups=.*divisors of the channels'),
   ],
 )
 def test_refused_configs(fields, message):
   with pytest.raises(ValueError, match=message):
-    EcapaConfig(**fields)
+    models.system({'name': 'ecapa', **fields})

@@ -11,6 +11,7 @@ import pytest
 from flax import nnx
 
 from jaxspoof import jobs, losses, models, overrides
+from jaxspoof.frontends import SincConfig
 from jaxspoof.light_darts import SearchController
 from jaxspoof.search_spaces.genotype import Genotype
 from jaxspoof.training import steps
@@ -84,18 +85,18 @@ def test_a_found_genotype_is_trained_and_detects(
 def test_raw_pc_darts_takes_the_loss_of_its_authors():
   """P2SGrad on cosines, with the published cells."""
   loss = losses.make(losses.LossConfig(name='p2sgrad', weights=()))
-  config, kind = models.variant(
-    'light_darts',
-    genotype='raw_pc_darts',
-    space='',
-    features='',
-    pool_norm=None,
-    num_cells=3,
-    channels=2,
+  config = models.system(
+    {
+      'name': 'light_darts',
+      'genotype': 'raw_pc_darts',
+      'space': '',
+      'pool_norm': None,
+      'num_cells': 3,
+      'channels': 2,
+    },
     head=loss.head,
   )
-  model = nnx.eval_shape(lambda: kind(config, nnx.Rngs(0)))
-  graphdef, variables = nnx.split(model)
+  graphdef, variables = nnx.split(config.abstract())
 
   def value(variables, wave, label):
     model = nnx.merge(graphdef, variables)
@@ -107,7 +108,7 @@ def test_raw_pc_darts_takes_the_loss_of_its_authors():
     jax.ShapeDtypeStruct((4,), jnp.int32),
   )
   assert jax.eval_shape(value, variables, *shapes).shape == ()
-  assert config.features == 'sinc' and loss.head == 'cosine'
+  assert config.frontend == SincConfig(filters=2) and loss.head == 'cosine'
 
 
 @pytest.mark.parametrize('path', COMMITTED, ids=lambda path: path.stem)
@@ -118,11 +119,9 @@ def test_committed_genotypes_can_be_read(path):
 def test_the_committed_genotype_is_of_the_size_that_the_readme_says(settings):
   model = settings('configs/light_darts.py:quickstart').model.to_dict()
   model['genotype'] = str(ROOT / 'configs/genotypes/light_quickstart.json')
-  config, kind = models.variant(**model)
-  network = nnx.eval_shape(lambda: kind(config, nnx.Rngs(0)))
-  params = nnx.to_pure_dict(nnx.state(network, nnx.Param))
-  count = sum(leaf.size for leaf in jax.tree.leaves(params))
-  macs = models.macs(model, 16_000)['total']
+  network = models.system(model)
+  count = models.parameters(network.abstract())
+  macs = models.macs(network, 16_000)['total']
   readme = ' '.join((ROOT / 'README.md').read_text().split())
   said = f'{count:,} weights and {macs / 1e6:.1f} million MACs per clip'
   assert said in readme

@@ -201,10 +201,8 @@ def test_what_cannot_be_is_refused(fields, classes, message):
 @pytest.mark.parametrize('model', ['aasist_s', 'ecapa_s', 'light_darts'])
 def test_every_model_takes_every_kind_of_loss(model, name):
   loss = make(name)
-  config, kind = models.variant(**models.fields({'name': model}, loss.head, 2))
-  graphdef, *weights = state.split(
-    nnx.eval_shape(lambda: kind(config, rngs=nnx.Rngs(0)))
-  )
+  system = models.system({'name': model}, head=loss.head)
+  graphdef, *weights = state.split(system.abstract())
 
   def call(weights, wave, labels):
     outputs = state.eval_view(state.merge(graphdef, *weights))(wave)

@@ -41,7 +41,7 @@ def old_names(reference):
 @jax.jit
 def _evaluate(split, wave):
   model = state.eval_view(nnx.merge(*split))
-  encoded = model.encode(wave)
+  encoded = model.image(wave)
   return {
     'logits': model(wave),
     'last_hidden': model.embed(wave),

@@ -239,7 +239,9 @@ def test_a_controller_and_the_command_search_alike():
   ours, theirs = SearchController()._config, search_config(file)
   free = {'name': '', 'build': False, 'workers': 0}
   ours, theirs = (
-    dataclasses.replace(c, model={}, data=dataclasses.replace(c.data, **free))
+    dataclasses.replace(
+      c, model={}, frontend='', data=dataclasses.replace(c.data, **free)
+    )
     for c in (ours, theirs)
   )
   assert ours == theirs

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxspoof import losses, search_spaces
+from jaxspoof import losses, models, search_spaces
 from jaxspoof.frontends import SpectralConfig
-from jaxspoof.models import light_darts, light_darts_cost, relaxation, units
+from jaxspoof.models import light_darts, light_darts_cost, relaxation
 from jaxspoof.models.light_darts import LightDarts, LightDartsConfig
 from jaxspoof.models.supernet import Arch, Supernet, SupernetConfig
+from jaxspoof.models.system import SystemConfig
 from jaxspoof.search_spaces import genotype as genotype_lib
 from jaxspoof.training import state, steps
 
@@ -26,9 +27,14 @@ pytestmark = pytest.mark.usefixtures('programs')
 
 
 def _config(space='light', **changes):
-  features = TINY if search_spaces.space(space).dims == 2 else ''
-  fields = dict(num_cells=3, nodes=2, channels=4, features=features)
-  return SupernetConfig(space=space, **{**fields, **changes})
+  frontend = TINY if search_spaces.space(space).dims == 2 else None
+  fields = dict(num_cells=3, nodes=2, channels=4)
+  config = SupernetConfig(space=space, **{**fields, **changes})
+  return SystemConfig(Supernet, config, frontend)
+
+
+def _network(frontend='', **changes):
+  return models.system({'name': 'light_darts', **changes}, frontend)
 
 
 def _genotype(space, nodes=2, seed=0):
@@ -64,30 +70,27 @@ def _trained_values(model):
   return state.count_parameters(nnx.to_pure_dict(nnx.state(model, nnx.Param)))
 
 
-def _abstract(config):
-  kind = LightDarts if isinstance(config, LightDartsConfig) else Supernet
-  return nnx.eval_shape(lambda: kind(config, nnx.Rngs(0)))
-
-
 # -- size ---------------------------------------------------------------------
 
 
 def test_published_size():
-  config = LightDartsConfig(
-    genotype='pc_darts', features='lfcc', num_cells=4, channels=16
+  config = _network(
+    'lfcc', genotype='pc_darts', space='', pool_norm=None, num_cells=4
   )
-  assert _trained_values(_abstract(config)) == 147_274
+  assert _trained_values(config.abstract()) == 147_274
   assert light_darts_cost.parameters(config) == 147_274
 
 
 def test_lengths_of_raw_pc_darts():
   """Of 64,000 samples 41 frames are left after eight cells, as published."""
-  config = LightDartsConfig(genotype='raw_pc_darts', channels=4)
-  graphdef, variables = nnx.split(state.eval_view(_abstract(config)))
+  config = _network(
+    genotype='raw_pc_darts', space='', pool_norm=None, channels=4
+  )
+  graphdef, variables = nnx.split(state.eval_view(config.abstract()))
 
   def run(variables, wave):
     model = nnx.merge(graphdef, variables)
-    return model.trunk(model.frontend(wave))
+    return model.trunk(model.features(wave)[0])
 
   wave = jax.ShapeDtypeStruct((1, 64_000), jnp.float32)
   outputs = jax.eval_shape(run, variables, wave)
@@ -98,24 +101,23 @@ def test_lengths_of_raw_pc_darts():
 
 
 def test_default_size():
-  config = LightDartsConfig()
-  assert _trained_values(_abstract(config)) == pytest.approx(1.2e6, rel=0.05)
+  assert _trained_values(_network().abstract()) == pytest.approx(
+    1.2e6, rel=0.05
+  )
 
 
 @pytest.mark.parametrize('space', SPACES)
 @pytest.mark.parametrize('seed', range(3))
-def test_counts_of_random_genotypes(space, seed, monkeypatch):
+def test_counts_of_random_genotypes(space, seed):
   config = _config(space, nodes=3, num_cells=4 + seed)
   genotype = _genotype(space, 3, seed)
   derived = light_darts.derived(config, genotype)
-  model = _abstract(derived)
+  model = derived.abstract()
   assert light_darts_cost.parameters(derived) == _trained_values(model)
-  # Without the zeros between edges, which save time and are no arithmetic.
-  monkeypatch.setattr(units, '_BLOCKS', 0)
-  counted = _macs_of_program(model, SAMPLES)
+  counted = models.macs(derived, SAMPLES)['total']
   assert light_darts_cost.macs(derived, SAMPLES)['total'] == counted
   arch = genotype_lib.one_hot(genotype)
-  if not config.edge_normalisation:
+  if not config.model.edge_normalisation:
     arch = {kind: {'alpha': arch[kind]['alpha']} for kind in arch}
   with jax.enable_x64(True):
     arch = jax.tree.map(lambda x: jnp.asarray(x, np.float64), arch)
@@ -125,52 +127,12 @@ def test_counts_of_random_genotypes(space, seed, monkeypatch):
   assert costs['parameters'] == _trained_values(model)
 
 
-def _macs_of_program(model, samples):
-  """Counts the products in the program for GPUs, features left out."""
-  graphdef, variables = nnx.split(state.eval_view(model))
-  config = model.config
-
-  def run(variables, features):
-    model = nnx.merge(graphdef, variables)
-    outputs = model.trunk(features)
-    return model.output(outputs[-1].mean((1, 2)))
-
-  frames, width = light_darts_cost.inputs.size(
-    config.features, samples, config.channels
-  )
-  shape = jax.ShapeDtypeStruct((1, frames, width), jnp.float32)
-  program = jax.make_jaxpr(run)(variables, shape)
-  return (
-    _macs(program.jaxpr) + light_darts_cost.macs(config, samples)['frontend']
-  )
-
-
-def _macs(program):
-  total = 0
-  for equation in program.eqns:
-    shapes = [v.aval.shape for v in (*equation.invars, *equation.outvars)]
-    if equation.primitive.name == 'conv_general_dilated':
-      total += np.prod(shapes[1][:3]) * np.prod(shapes[-1])
-    elif equation.primitive.name == 'dot_general':
-      (contracted, _), _ = equation.params['dimension_numbers']
-      inner = np.prod([shapes[0][i] for i in contracted])
-      total += inner * np.prod(shapes[-1])
-    elif equation.primitive.name == 'cond':
-      total += _macs(equation.params['branches'][-1].jaxpr)
-    else:
-      for name in ('jaxpr', 'call_jaxpr', 'fun_jaxpr'):
-        inner = equation.params.get(name)
-        if inner is not None:
-          total += _macs(getattr(inner, 'jaxpr', inner))
-  return int(total)
-
-
 # -- expected cost ------------------------------------------------------------
 
 
 def _random_arch(config, seed=0):
   rng = np.random.default_rng(seed)
-  shapes = nnx.to_pure_dict(nnx.state(_abstract(config), Arch))
+  shapes = nnx.to_pure_dict(nnx.state(config.abstract(), Arch))
   return jax.tree.map(
     lambda x: jnp.asarray(rng.normal(size=x.shape), jnp.float32), shapes
   )
@@ -180,7 +142,7 @@ def _random_arch(config, seed=0):
 def test_shares_by_enumeration(space):
   config = _config(space, nodes=3)
   arch = _random_arch(config)['normal']
-  got = np.asarray(light_darts_cost.shares(config, arch))
+  got = np.asarray(light_darts_cost.shares(config.model, arch))
   kind = search_spaces.space(space)
   p = np.asarray(jax.nn.softmax(arch['alpha'], 1))
   wanted = np.zeros_like(got)
@@ -220,7 +182,7 @@ def test_normalised_cost_and_its_gradient():
     assert change / (2 * step) == pytest.approx(slope, rel=0.02)
   # No NaN where everything is decided.
   sharp = jax.tree.map(
-    jnp.asarray, genotype_lib.one_hot(_genotype('darts', config.nodes))
+    jnp.asarray, genotype_lib.one_hot(_genotype('darts', config.model.nodes))
   )
   grads = jax.grad(cost)(sharp, 'macs')
   assert all(np.isfinite(g).all() for g in jax.tree.leaves(grads))
@@ -247,10 +209,10 @@ def test_largest_network_is_the_largest():
 @pytest.mark.parametrize('space', SPACES)
 def test_derived_network_is_the_supernet_with_one_choice(space):
   config, genotype = _config(space), _genotype(space, seed=3)
-  supernet = Supernet(config, nnx.Rngs(0))
+  supernet = config.make(nnx.Rngs(0))
   _choose(supernet, genotype)
   derived = light_darts.derived(config, genotype, pool_norm=True)
-  model = LightDarts(derived, nnx.Rngs(1))
+  model = derived.make(nnx.Rngs(1))
   wave = jnp.asarray(_wave())
   before = _both_modes(*nnx.split(model), wave)[0]
   light_darts.inherit(model, supernet)
@@ -264,9 +226,9 @@ def test_derived_network_is_the_supernet_with_one_choice(space):
 def test_inherit_refuses_other_sizes():
   config, genotype = _config(), _genotype('light')
   derived = light_darts.derived(config, genotype, channels=6)
-  model = LightDarts(derived, nnx.Rngs(0))
+  model = derived.make(nnx.Rngs(0))
   with pytest.raises(ValueError, match='same space.*channels'):
-    light_darts.inherit(model, Supernet(config, nnx.Rngs(0)))
+    light_darts.inherit(model, config.make(nnx.Rngs(0)))
 
 
 # -- training -----------------------------------------------------------------
@@ -295,13 +257,13 @@ def _parts(model):
     _config('darts', nodes=1, partial=2),
     _config('raw', nodes=1, partial=2),
   ],
-  ids=lambda c: f'{c.space}-{c.partial}',
+  ids=lambda c: f'{c.model.space}-{c.model.partial}',
 )
 def test_every_parameter_has_a_gradient(config):
-  graphdef, trees = _parts(Supernet(config, nnx.Rngs(0)))
+  graphdef, trees = _parts(config.make(nnx.Rngs(0)))
   assert set(trees[1]) == {'normal', 'reduce'}
   assert set(trees[1]['normal']) == {'alpha'} | (
-    {'beta'} if config.edge_normalisation else set()
+    {'beta'} if config.model.edge_normalisation else set()
   )
   _, grads = _gradients(graphdef, trees, jnp.asarray(_wave()))
   for path, grad in jax.tree_util.tree_leaves_with_path(grads):
@@ -311,7 +273,7 @@ def test_every_parameter_has_a_gradient(config):
 
 def test_temperature_and_gumbel_noise():
   config = _config()
-  model = Supernet(config, nnx.Rngs(0))
+  model = config.make(nnx.Rngs(0))
   for kind, arch in _random_arch(config).items():
     getattr(model, kind).alpha[...] = arch['alpha']
 
@@ -345,16 +307,16 @@ def test_drop_path_and_the_auxiliary_head():
   config = light_darts.derived(
     _config(), _genotype('light'), drop_path=0.4, auxiliary=0.4, dropout=0.2
   )
-  model = LightDarts(config, nnx.Rngs(0))
+  model = config.make(nnx.Rngs(0))
   assert light_darts_cost.parameters(config) == _trained_values(model)
   wave = jnp.asarray(_wave())
 
   @functools.partial(jax.jit, static_argnums=0, compiler_options=_FAST)
   def call(graphdef, variables, seed):
     model = nnx.merge(graphdef, variables)
-    scored = state.eval_view(model).with_auxiliary(wave)
+    scored = state.eval_view(model).answer(wave)
     rngs = nnx.Rngs(dropout=jax.random.key(seed))
-    return model.with_auxiliary(wave, rngs=rngs), scored
+    return model.answer(wave, rngs=rngs)[1:], scored[1:]
 
   graphdef, variables = nnx.split(model)
   (one, auxiliary), (scored, nothing) = call(graphdef, variables, 0)
@@ -380,7 +342,7 @@ def test_drop_path_and_the_auxiliary_head():
 
 
 def test_bfloat16_keeps_wide_outputs_and_statistics():
-  graphdef, variables = nnx.split(_abstract(_config(dtype='bfloat16')))
+  graphdef, variables = nnx.split(_config(dtype='bfloat16').abstract())
   wave = jax.ShapeDtypeStruct((2, SAMPLES), jnp.float32)
   run = functools.partial(_both_modes.__wrapped__, graphdef)
   assert all(
@@ -395,11 +357,13 @@ def test_bfloat16_keeps_wide_outputs_and_statistics():
   [('light', 'log_mel'), ('light', 'lfcc'), ('darts', 'mfcc'), ('raw', 'sinc')],
 )
 def test_features_by_name(kind, space, features):
-  config = _config(space, features=features)
+  config = models.system(
+    {'space': space, 'num_cells': 3, 'nodes': 2, 'channels': 4}, features
+  )
   if kind is LightDarts:
     config = light_darts.derived(config, _genotype(space))
   wave = jax.ShapeDtypeStruct((2, 16_000), jnp.float32)
-  graphdef, variables = nnx.split(state.eval_view(_abstract(config)))
+  graphdef, variables = nnx.split(state.eval_view(config.abstract()))
   logits = jax.eval_shape(
     lambda variables, wave: nnx.merge(graphdef, variables)(wave),
     variables,
@@ -413,12 +377,12 @@ def test_refused_waves(kind):
   config = _config()
   if kind is LightDarts:
     config = light_darts.derived(config, _genotype('light'))
-  model = _abstract(config)
+  model = config.abstract()
   wave = jnp.zeros((2, SAMPLES))
   with pytest.raises(ValueError, match='samples must be None'):
     model(wave, jnp.array([800, 1600]))
   with pytest.raises(ValueError, match='too short.*at least'):
-    _abstract(_config('raw'))(wave[:, : _config('raw').min_samples - 1])
+    _config('raw').abstract()(wave[:, : _config('raw').min_samples - 1])
   with pytest.raises(ValueError, match=r'got float32\[1600\]'):
     model(wave[0])
 
@@ -430,10 +394,8 @@ def test_refused_waves(kind):
     (dict(space='lite'), "'lite' is not known.*darts, light, raw"),
     (dict(num_cells=2), 'num_cells=2.*at least 3'),
     (dict(channels=5), 'channels=5'),
-    (dict(features='mel'), "features='mel'.*log_mel, lfcc, mfcc"),
     (dict(dropout=1.0), 'dropout=1.0: needs a rate'),
     (dict(stem_multiplier=0), 'stem_multiplier=0'),
-    (dict(head='dense'), "head='dense'"),
     (dict(dtype='float16'), 'dtype=.*bfloat16'),
     (dict(param_dtype='bfloat16'), 'param_dtype=.*float64'),
   ],
@@ -450,7 +412,7 @@ def test_config_refuses(kind, fields, message):
     (lambda: SupernetConfig(partial=0), 'partial=0'),
     (lambda: SupernetConfig(partial=3), 'channels=16: needs a multiple of 6'),
     (lambda: SupernetConfig(nodes=0), 'nodes=0'),
-    (lambda: SupernetConfig(space='raw', features='lfcc'), "takes 'sinc'"),
+    (lambda: models.system({'space': 'raw'}, 'lfcc'), "channels, 16.*'sinc'"),
     (
       lambda: LightDartsConfig(genotype='pc_darts', space='light'),
       "'darts' does not fit space 'light'",

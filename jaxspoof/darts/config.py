@@ -12,9 +12,8 @@ from jaxspoof.config import (
   MeshConfig,
   check_splits,
   job_section,
-  section,
 )
-from jaxspoof.models.supernet import SupernetConfig
+from jaxspoof.models.system import SystemConfig
 from jaxspoof.training.workdir import DETECTION
 
 # Under the root of Adam's second moment: keeps its derivative finite at 0.
@@ -119,6 +118,8 @@ class SearchConfig:
       is watched and decides nothing, '' goes without; `eval` is not read.
     seed: of weights, halves, order, crops and dropout.
     epochs: passes over the half that the weights are trained on.
+    frontend: what the supernet is given, as in `RunConfig`; '' for that of the
+      space.
     cost: 'macs' or 'parameters', of the derived network.
     cost_weight: factor on the expected cost of the architecture, as a fraction
       of the dearest one's, in the validation loss.
@@ -132,6 +133,7 @@ class SearchConfig:
 
   model: Mapping[str, Any]
   data: DataConfig
+  frontend: Mapping[str, Any] | str = ''
   seed: int = 1234
   epochs: int = 50
   cost: str = 'macs'
@@ -172,11 +174,14 @@ def search_config(values: Mapping[str, Any]) -> SearchConfig:
   return config
 
 
-def supernet_config(config: SearchConfig) -> SupernetConfig:
+def supernet_config(config: SearchConfig) -> SystemConfig:
   """The typed config of the supernet; ValueError names a wrong field."""
-  head = losses.make(config.loss).head
-  fields = models.fields(config.model, head, len(DETECTION))
-  return section(SupernetConfig, fields, 'config.model')
+  return models.system(
+    config.model,
+    config.frontend,
+    head=losses.make(config.loss).head,
+    classes=len(DETECTION),
+  )
 
 
 def weights_schedule(config: WeightsConfig, steps: int) -> optax.Schedule:

@@ -5,6 +5,7 @@ import shlex
 
 import jax
 
+from jaxspoof import frontends
 from jaxspoof.darts import architecture
 from jaxspoof.darts.config import SearchConfig
 from jaxspoof.darts.state import SearchState
@@ -108,7 +109,9 @@ def training(config: SearchConfig, genotype: pathlib.Path) -> str:
   sizes = [name for name in ('num_cells', 'channels') if name in config.model]
   if config.model.get('stem_multiplier', 1) != 1:
     sizes.append('stem_multiplier')
-  if isinstance(features := config.model.get('features'), str) and features:
-    sizes.append('features')
   words += [f'--config.model.{name}={config.model[name]}' for name in sizes]
+  words += [
+    f'--config.frontend.{name}={value}'
+    for name, value in frontends.said(config.frontend).items()
+  ]
   return shlex.join(words)

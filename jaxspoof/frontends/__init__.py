@@ -1,23 +1,117 @@
-"""Front ends: waveforms `[B, T]` in, features `[B, frames, features]` out."""
+"""Front ends: waves `[B, T]` in, features `[B, frames, features]` out.
 
+What each has to offer is said in `jaxspoof.models.system`.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from jaxspoof.frontends.raw import SincBank, SincConfig, WaveConfig
 from jaxspoof.frontends.spectral import PRESETS, Spectral, SpectralConfig
 
+__all__ = [
+  'FRONTENDS',
+  'PRESETS',
+  'SincBank',
+  'SincConfig',
+  'Spectral',
+  'SpectralConfig',
+  'WaveConfig',
+  'as_section',
+  'make',
+  'resolve',
+  'said',
+]
 
-def make(config: SpectralConfig | str = 'ecapa_mfcc', **changes) -> Spectral:
-  """A spectral front end.
+Config = WaveConfig | SincConfig | SpectralConfig
+
+# What `config.frontend.name` may be. The first three are kinds, of which all
+# fields may be given; the others are sets of fields of 'spectral'.
+FRONTENDS: dict[str, Config] = {
+  'wave': WaveConfig(),
+  'sinc': SincConfig(),
+  'spectral': SpectralConfig(),
+  'log_mel': SpectralConfig(kind='log_mel'),
+  'mfcc': PRESETS['ecapa_mfcc'],
+  'lfcc': PRESETS['lfcc_pc_darts'],
+  **PRESETS,
+}
+_WHOLE = 'spectral'  # of this one fields may be None
+_MADE_BY = {SincConfig: SincBank, SpectralConfig: Spectral}
+KINDS = {type(FRONTENDS[name]): name for name in ('wave', 'sinc', 'spectral')}
+
+
+def make(config: Config | str = 'ecapa_mfcc', **changes):
+  """A front end that computes features.
 
   Args:
-    config: what to compute, or a key of `PRESETS`.
+    config: what to compute, or a key of `FRONTENDS`.
     **changes: fields of the config to replace.
 
   Raises:
     ValueError: the name is not known or a value cannot work.
     TypeError: a field is not known.
   """
-  if isinstance(config, str):
-    if config not in PRESETS:
-      raise ValueError(
-        f'front end {config!r} is not known; choose one of {", ".join(PRESETS)}'
-      )
-    config = PRESETS[config]
-  return Spectral(SpectralConfig(**{**vars(config), **changes}))
+  config = dataclasses.replace(_named(config), **changes)
+  return _MADE_BY[type(config)](config)
+
+
+def resolve(section: Mapping[str, Any] | str, own: Config) -> Config:
+  """The front end that the `frontend` section of a run's config describes.
+
+  Args:
+    section: `name`, a key of `FRONTENDS` or '' for the model's own, and fields
+      to change. A field that is None is that of the named front end, but for
+      'spectral', where it is None. A name alone will do.
+    own: of the model.
+
+  Raises:
+    ValueError: the name is not known, the front end has no such field, or a
+      value cannot work.
+  """
+  given = said(section)
+  name = given.pop('name', '')
+  if name == _WHOLE or name not in ('', KINDS[type(own)]):
+    base = _named(name)
+  else:
+    base = own
+  known = [field.name for field in dataclasses.fields(base)]
+  if extra := sorted(set(given) - set(known)):
+    what = KINDS[type(base)] if name == '' else name
+    raise ValueError(
+      f'frontend.{extra[0]}={given[extra[0]]!r} is set, but front end {what!r} '
+      f'has no {extra[0]}; it has {", ".join(known)}'
+    )
+  try:
+    return dataclasses.replace(base, **given)
+  except ValueError as error:
+    raise ValueError(f'config.frontend: {error}') from error
+
+
+def said(section: Mapping[str, Any] | str) -> dict[str, Any]:
+  """What a section says: the fields that are not as the front end has them."""
+  if isinstance(section, str):
+    section = {'name': section}
+  whole = section.get('name') == _WHOLE
+  fields = {f.name for f in dataclasses.fields(SpectralConfig)} if whole else ()
+  return {
+    name: value
+    for name, value in section.items()
+    if value not in ('', None) or name in fields
+  }
+
+
+def as_section(config: Config) -> dict[str, Any]:
+  """The section of a config that `resolve` makes `config` of: its inverse."""
+  return {'name': KINDS[type(config)], **dataclasses.asdict(config)}
+
+
+def _named(config: Config | str) -> Config:
+  if not isinstance(config, str):
+    return config
+  if config not in FRONTENDS:
+    raise ValueError(
+      f'front end {config!r} is not known; choose one of {", ".join(FRONTENDS)}'
+    )
+  return FRONTENDS[config]

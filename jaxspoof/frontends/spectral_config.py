@@ -144,6 +144,11 @@ class SpectralConfig:
       return self.n_fft
     return self.pad + 1 if self.pad_mode == 'reflect' else self.n_fft % 2 + 1
 
+  def samples_needed(self, frames: int) -> int:
+    """Shortest clip that so many frames are made of."""
+    reached = (frames - 1) * self.hop_length + self.n_fft - 2 * self.pad
+    return max(self.min_samples, reached)
+
   @property
   def features(self) -> int:
     """Features of a frame, deltas included."""

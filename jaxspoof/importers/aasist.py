@@ -172,9 +172,9 @@ def variant_of(tensors: dict[str, np.ndarray]) -> str | None:
 def _variants() -> list[tuple[str, AasistConfig]]:
   """The named variants of AASIST."""
   return [
-    (name, config)
-    for name, (model, config) in models.VARIANTS.items()
-    if model == 'aasist'
+    (name, known.config)
+    for name, known in models.VARIANTS.items()
+    if known.model == 'aasist'
   ]
 
 

@@ -7,6 +7,8 @@ but the head is taken.
 
 import pathlib
 
+import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from jaxspoof.importers import aasist as aasist_importer
@@ -14,12 +16,11 @@ from jaxspoof.importers import ecapa as ecapa_importer
 from jaxspoof.importers.torch_pickle import CheckpointError
 from jaxspoof.models.aasist import Aasist
 from jaxspoof.models.ecapa import Ecapa
+from jaxspoof.models.system import System
 from jaxspoof.training import checkpoint as checkpoint_lib
 
-HEADS = ('output', 'head')  # what models call their last layer
 
-
-def start_from(module: nnx.Module, path: str) -> nnx.Module:
+def start_from(module: System, path: str) -> System:
   """A model with the weights of a file or a run.
 
   Args:
@@ -38,31 +39,39 @@ def start_from(module: nnx.Module, path: str) -> nnx.Module:
       f'init={path}: nothing there; expected the workdir of a run, or a file '
       'of released weights'
     )
-  if isinstance(module, Ecapa):
-    module.tdnn = ecapa_importer.load(place, **vars(module.config.tdnn))
-    return module
-  if isinstance(module, Aasist):
-    return _from_aasist(module, place)
-  raise CheckpointError(
-    f'init={path}: there are no released weights of {type(module).__name__}; '
-    'expected the workdir of a run'
-  )
+  if type(module) not in RELEASED:
+    raise CheckpointError(
+      f'init={path}: there are no released weights of {type(module).__name__}; '
+      'expected the workdir of a run'
+    )
+  return RELEASED[type(module)](module, place)
+
+
+def _from_ecapa(module: Ecapa, path: pathlib.Path) -> Ecapa:
+  """SpeechBrain's weights, which have no head for spoofs."""
+  features = module.frontend.config.features
+  arguments = vars(module.config.tdnn(features))
+  module.tdnn = ecapa_importer.load(path, **arguments)
+  return module
 
 
 def _from_aasist(module: Aasist, path: pathlib.Path) -> Aasist:
   """The original's weights; its head too where the run has such a one."""
-  own = dict(vars(module.config), head='linear', classes=2)
   released = aasist_importer.from_torch(
-    type(module.config)(**own),
-    aasist_importer.torch_pickle.load(path),
-    name=str(path),
+    module.config, aasist_importer.torch_pickle.load(path), name=str(path)
   )
-  if (module.config.head, module.config.classes) != ('linear', 2):
-    released.output, released.config = module.output, module.config
+  ours, theirs = (nnx.state(m.output) for m in (module, released))
+  if jax.tree.map(jnp.shape, ours) != jax.tree.map(jnp.shape, theirs):
+    released.output = module.output
   return released
 
 
-def _from_run(module: nnx.Module, workdir: pathlib.Path) -> nnx.Module:
+# Which models have released weights, and what reads them.
+RELEASED = {Aasist: _from_aasist, Ecapa: _from_ecapa}
+
+
+def _from_run(module: System, workdir: pathlib.Path) -> System:
+  heads = (module.head_name, 'auxiliary')
   _, params, batch_stats = checkpoint_lib.load_weights(workdir)
   given = {**_flat(params), **_flat(batch_stats)}
   state = nnx.state(module, (nnx.Param, nnx.BatchStat))
@@ -72,11 +81,11 @@ def _from_run(module: nnx.Module, workdir: pathlib.Path) -> nnx.Module:
     found = given.pop(tuple(map(str, key)), None)
     if found is not None and found.shape == variable.shape:
       variable.set_value(found.astype(variable.dtype))
-    elif key[0] not in HEADS:
+    elif key[0] not in heads:
       shape = 'missing' if found is None else found.shape
       name = '.'.join(map(str, key))
       problems.append(f'{name} is {shape}, the model has {variable.shape}')
-  problems += [f'{".".join(k)} is too many' for k in given if k[0] not in HEADS]
+  problems += [f'{".".join(k)} is too many' for k in given if k[0] not in heads]
   if problems:
     raise CheckpointError(
       f'init={workdir}: a run of another model, {len(problems)} weights do '

@@ -1,28 +1,51 @@
 """Models by name, and the named variants of each."""
 
+import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxspoof import arithmetic, frontends
+from jaxspoof import config as config_lib
 from jaxspoof.frontends.spec_augment import SpecAugmentConfig
-from jaxspoof.models import aasist_cost, ecapa, light_darts_cost
 from jaxspoof.models.aasist import Aasist, AasistConfig
 from jaxspoof.models.ecapa import Ecapa, EcapaConfig
+from jaxspoof.models.heads import Head
+from jaxspoof.models.lcnn import Lcnn, LcnnConfig
 from jaxspoof.models.light_darts import LightDarts, LightDartsConfig
+from jaxspoof.models.rawnet2 import RawNet2, RawNet2Config
+from jaxspoof.models.supernet import Supernet, SupernetConfig
+from jaxspoof.models.system import System, SystemConfig
 
-MODELS = {
+MODELS: dict[str, tuple[type, type[System]]] = {
   'aasist': (AasistConfig, Aasist),
   'ecapa': (EcapaConfig, Ecapa),
+  'lcnn': (LcnnConfig, Lcnn),
   'light_darts': (LightDartsConfig, LightDarts),
-}
-MACS = {
-  'aasist': aasist_cost.macs,
-  'ecapa': ecapa.macs,
-  'light_darts': light_darts_cost.macs,
+  'rawnet2': (RawNet2Config, RawNet2),
 }
 
+
+class Variant(NamedTuple):
+  """A model with sizes of its own.
+
+  Attributes:
+    model: a key of `MODELS`.
+    config: its config.
+    frontend: a key of `frontends.FRONTENDS`; '' for the model's own.
+  """
+
+  model: str
+  config: Any
+  frontend: str = ''
+
+
 VARIANTS = {
-  'aasist': ('aasist', AasistConfig()),
-  'aasist_l': (
+  'aasist': Variant('aasist', AasistConfig()),
+  'aasist_l': Variant(
     'aasist',
     AasistConfig(
       channels=(32, 32, 24, 24, 24, 24),
@@ -31,7 +54,7 @@ VARIANTS = {
     ),
   ),
   # Not published: small enough to be trained on a laptop's CPU in minutes.
-  'aasist_s': (
+  'aasist_s': Variant(
     'aasist',
     AasistConfig(
       sinc_filters=42,
@@ -45,13 +68,13 @@ VARIANTS = {
     ),
   ),
   # SpeechBrain's default width, and the one of its VoxCeleb weights.
-  'ecapa': ('ecapa', EcapaConfig()),
-  'ecapa_large': (
+  'ecapa': Variant('ecapa', EcapaConfig()),
+  'ecapa_large': Variant(
     'ecapa',
     EcapaConfig(channels=(1024, 1024, 1024, 1024, 3072)),
   ),
   # Not published: for laptops.
-  'ecapa_s': (
+  'ecapa_s': Variant(
     'ecapa',
     EcapaConfig(
       channels=(128, 128, 128, 128, 384),
@@ -62,22 +85,21 @@ VARIANTS = {
     ),
   ),
   # As SpeechBrain's weights from VoxCeleb expect it.
-  'ecapa_voxceleb': (
+  'ecapa_voxceleb': Variant(
     'ecapa',
-    EcapaConfig(
-      features='fbank80',
-      channels=(1024, 1024, 1024, 1024, 3072),
-      padding='batch',
-    ),
+    EcapaConfig(channels=(1024, 1024, 1024, 1024, 3072), padding='batch'),
+    'fbank80',
   ),
-  'ecapa_lfcc': ('ecapa', EcapaConfig(features='lfcc_pc_darts')),
+  'ecapa_lfcc': Variant('ecapa', EcapaConfig(), 'lfcc_pc_darts'),
+  'lcnn': Variant('lcnn', LcnnConfig()),
+  'rawnet2': Variant('rawnet2', RawNet2Config()),
   # The hand-made default; `genotype` makes it what a search has found.
-  'light_darts': ('light_darts', LightDartsConfig()),
+  'light_darts': Variant('light_darts', LightDartsConfig()),
 }
 
 
-def variant(name: str, **changes):
-  """The (config, model class) of a named variant.
+def variant(name: str, **changes) -> tuple[Any, type[System]]:
+  """The (config, model class) of a named variant, front end and head aside.
 
   Args:
     name: a key of `VARIANTS`.
@@ -91,37 +113,127 @@ def variant(name: str, **changes):
     raise ValueError(
       f'model {name!r} is not known; choose one of {", ".join(VARIANTS)}'
     )
-  model, config = VARIANTS[name]
+  model, config, _ = VARIANTS[name]
   return type(config)(**{**vars(config), **changes}), MODELS[model][1]
 
 
-def fields(
-  section: Mapping[str, Any], head: str, classes: int
-) -> dict[str, Any]:
-  """Arguments of `variant` from the model section of a run's config.
+def system(
+  model: Mapping[str, Any],
+  frontend: Mapping[str, Any] | str = '',
+  *,
+  head: str = 'linear',
+  classes: int = 2,
+) -> SystemConfig:
+  """The system that the sections of a run's config describe.
 
   Args:
-    section: `name` of a variant, and fields of its config to replace.
+    model: `name` of a variant, and fields of its config to replace; without a
+      name, fields of a `SupernetConfig`.
+    frontend: see `frontends.resolve`; '' for that of the variant.
     head: of the run's loss.
     classes: of the run's task.
 
   Raises:
-    ValueError: the section sets what follows from loss and task.
+    ValueError: an unknown name or value, a front end that the model cannot
+      take, or a section that sets what follows from loss and task.
+    TypeError: a field of the model is not known.
   """
-  if own := {'head', 'classes'} & set(section):
+  if own := {'head', 'classes'} & set(model):
     raise ValueError(
       f'config.model sets {" and ".join(sorted(own))}: these follow from '
       'config.loss and config.task'
     )
-  return {**section, 'head': head, 'classes': classes}
+  model, frontend = _moved(model, frontend)
+  usual = ''
+  if 'name' in model:
+    config, kind = variant(**model)
+    usual = VARIANTS[model['name']].frontend
+  else:
+    config = config_lib.section(SupernetConfig, model, 'config.model')
+    kind = Supernet
+  own = frontends.FRONTENDS[usual] if usual else config.own_frontend
+  resolved = frontends.resolve(frontend, own)
+  return SystemConfig(kind, config, resolved, Head(head, classes))
 
 
-def macs(model: Mapping[str, Any], samples: int) -> dict[str, int]:
-  """Multiply-accumulates of one clip, by stage and in 'total'.
+def settled(values: Mapping[str, Any]) -> dict[str, Any]:
+  """The config of a run with its front end in full.
+
+  So it is kept in the folder of the run: it is read again whatever a name will
+  stand for then.
 
   Args:
-    model: `name` of a variant, and fields of its config to replace.
-    samples: length of the clip.
+    values: the config as a dictionary; of a job of several runs these are
+      sections of it. Anything else is left as it is.
   """
-  config, _ = variant(**model)
-  return MACS[VARIANTS[model['name']][0]](config, samples)
+  values = dict(values)
+  for part in ('train', 'search'):
+    # What such a run is given depends on cells that are not known yet.
+    if isinstance(values.get(part), Mapping):
+      model, frontend = _moved(
+        values[part]['model'], values[part].get('frontend', '')
+      )
+      frontend = frontends.said(frontend)
+      values[part] = {**values[part], 'model': model, 'frontend': frontend}
+  model = values.get('model')
+  if not isinstance(model, Mapping) or not model:
+    return values
+  model, frontend = _moved(model, values.get('frontend', ''))
+  made = system(model, frontend).frontend
+  section = frontends.as_section(made)
+  return {**values, 'model': model, 'frontend': section}
+
+
+def _moved(
+  model: Mapping[str, Any], frontend: Mapping[str, Any] | str
+) -> tuple[Mapping[str, Any], Mapping[str, Any] | str]:
+  """Model and front end, whatever version wrote them.
+
+  Before front ends had a section they were `model.features`: a name, or fields
+  of a `SpectralConfig`, all of them or those that a 'preset' has not.
+  """
+  if 'features' not in model:
+    return model, frontend
+  if frontends.said(frontend):
+    raise ValueError(
+      'config.model.features and config.frontend are both set: the former is '
+      'the old name of the latter'
+    )
+  model = dict(model)
+  features = model.pop('features')
+  if not isinstance(features, Mapping):
+    return model, features or ''
+  fields = dict(features)
+  base = frontends.resolve(fields.pop('preset', ''), frontends.SpectralConfig())
+  return model, {**frontends.as_section(base), **fields}
+
+
+def parameters(model: nnx.Module) -> int:
+  """Number of trained values of a model, abstract or not."""
+  arrays = jax.tree.leaves(nnx.to_pure_dict(nnx.state(model, nnx.Param)))
+  return sum(math.prod(array.shape) for array in arrays)
+
+
+def macs(config: SystemConfig, samples: int) -> dict[str, int]:
+  """Multiply-accumulates of one clip in evaluation, by stage and in 'total'.
+
+  Args:
+    config: the system.
+    samples: length of the clip.
+
+  Raises:
+    ValueError: a clip that is too short for the model.
+  """
+  model = nnx.view(
+    config.abstract(), deterministic=True, use_running_average=True
+  )
+  graphdef, arrays = nnx.split(model)
+  stages = arithmetic.count(
+    lambda arrays, wave: nnx.merge(graphdef, arrays)(wave),
+    arrays,
+    jax.ShapeDtypeStruct((1, samples), jnp.float32),
+  )
+  spectral = isinstance(config.frontend, frontends.SpectralConfig)
+  if spectral and not model.counts_features:
+    stages['frontend'] = 0
+  return {**stages, 'total': sum(stages.values())}

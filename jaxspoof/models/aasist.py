@@ -17,10 +17,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxspoof.frontends import sinc
+from jaxspoof.frontends import WaveConfig, sinc
 from jaxspoof.models import graph, heads, layers
 from jaxspoof.models.aasist_config import BRANCHES, POOL, AasistConfig
 from jaxspoof.models.encoder import Encoder
+from jaxspoof.models.system import WAVES, Encoded, System
 
 
 class Branch(nnx.Module):
@@ -69,28 +70,34 @@ def _make_branches(config: AasistConfig, rngs: nnx.Rngs) -> Branch:
   return nnx.merge(graphdef, jax.tree.map(lambda *x: jnp.stack(x), *states))
 
 
-class Aasist(nnx.Module):
+class Aasist(System):
   """The countermeasure: waves in, a spoof and a bona fide logit out.
 
-  Works for any number of samples from `config.min_samples` (2,315 for the
-  published model, 0.14 s; it was trained on 64,600). A new module is in
-  training mode: dropout, batch statistics. For evaluation take
-  `nnx.view(model, deterministic=True, use_running_average=True)`.
-
-  Attributes:
-    variable_length: False: all clips of a batch have one length.
+  Works for any number of samples from `min_samples` (2,315 for the published
+  model, 0.14 s; it was trained on 64,600), all clips of a batch of one length.
+  Its sinc bank, whose output it takes for an image, is a layer of its own.
   """
 
-  variable_length = False
+  takes = WAVES
+  head_name = 'output'
 
-  def __init__(self, config: AasistConfig, rngs: nnx.Rngs):
+  def __init__(
+    self,
+    config: AasistConfig,
+    rngs: nnx.Rngs,
+    *,
+    frontend: WaveConfig | None = None,
+    head: heads.Head = heads.Head(),  # noqa: B008 (frozen)
+  ):
     """Draws the parameters as the original does.
 
     Args:
       config: sizes and rates.
       rngs: stream `params`.
+      frontend: 'wave', which is none.
+      head: what the last layer is.
     """
-    self.config = config
+    super().__init__(config, frontend)
     first, second = config.gat_dims
     channels = config.channels[-1]
     options = dict(param_dtype=config.param_dtype, rngs=rngs)
@@ -117,53 +124,42 @@ class Aasist(nnx.Module):
     self.master = _normal((BRANCHES, 1, 1, first), config, rngs)
     self.branches = _make_branches(config, rngs)
     self.output_dropout = layers.Dropout(config.output_dropout)
-    self.output = heads.make(config.head, 5 * second, config.classes, **options)
-
-  def __call__(
-    self, wave_BxT: jax.Array, rngs: nnx.Rngs | None = None
-  ) -> jax.Array:
-    """Scores waves.
-
-    Args:
-      wave_BxT: floating-point waves in [-1, 1) at `config.sample_rate`.
-      rngs: stream `dropout` (and `mask` where masking is on); needed in
-        training mode only.
-
-    Returns:
-      float32 outputs of the head (float64 where the parameters are); of the
-      default one logits `[B, 2]`: spoof, bona fide.
-
-    Raises:
-      ValueError: not `[B, T]`, not floating point, or too short.
-    """
-    noise = self._noise(wave_BxT, rngs)
-    hidden_BxD = self._embed(wave_BxT, rngs, noise)
-    outputs_BxK = self.output(self.output_dropout(hidden_BxD, noise))
-    assert noise is None or not noise.left, 'more numbers drawn than used'
-    return outputs_BxK
-
-  def embed(
-    self, wave_BxT: jax.Array, rngs: nnx.Rngs | None = None
-  ) -> jax.Array:
-    """The embedding before the output dropout, `[B, 5 * gat_dims[1]]`.
-
-    Maximum and mean of the temporal nodes, maximum and mean of the spectral
-    nodes, master node. Arguments as in `__call__`.
-    """
-    return self._embed(wave_BxT, rngs, self._noise(wave_BxT, rngs))
+    self.output = head.make(5 * second, **options)
 
   def encode(
+    self,
+    features: jax.Array,
+    frames_B: jax.Array | None = None,
+    rngs: nnx.Rngs | None = None,
+  ) -> Encoded:
+    """The embedding of waves `[B, T]`, `[B, 5 * gat_dims[1]]`.
+
+    Maximum and mean of the temporal nodes, maximum and mean of the spectral
+    nodes, master node.
+    """
+    del frames_B  # None: clips have one length
+    noise = self._noise(features, rngs)
+    h_BxHxWxC = self.image(features, rngs)
+    with jax.named_scope('graph'):
+      nodes = self.attend(h_BxHxWxC, noise)
+      hidden_BxD = self._join(*nodes, features.shape, noise)
+    seen_BxD = self.output_dropout(hidden_BxD, noise)
+    assert noise is None or not noise.left, 'more numbers drawn than used'
+    return Encoded(hidden_BxD, seen_BxD)
+
+  def image(
     self, wave_BxT: jax.Array, rngs: nnx.Rngs | None = None
   ) -> jax.Array:
     """The output of the residual encoder, `[B, bands, frames, channels]`."""
-    self._check(wave_BxT)
     dtype = jnp.dtype(self.config.dtype)
     # Bands are differences of neighbouring samples: too fine for bfloat16.
     wave_BxT = wave_BxT.astype(layers.wide(dtype))
-    h_BxWxH = self.frontend(wave_BxT, rngs)
-    h_BxHxWxC = h_BxWxH.mT[..., None]
-    h_BxHxWxC = self.first_norm.then_selu(h_BxHxWxC)
-    return self.encoder(h_BxHxWxC.astype(dtype))
+    with jax.named_scope('sinc'):
+      h_BxWxH = self.frontend(wave_BxT, rngs)
+    with jax.named_scope('encoder'):
+      h_BxHxWxC = h_BxWxH.mT[..., None]
+      h_BxHxWxC = self.first_norm.then_selu(h_BxHxWxC)
+      return self.encoder(h_BxHxWxC.astype(dtype))
 
   def attend(
     self, h_BxHxWxC: jax.Array, noise: layers.Noise | None = None
@@ -176,14 +172,14 @@ class Aasist(nnx.Module):
     spectral = self.attention_spectral(h_BxHxC + self.position[...], noise)
     return spectral, self.attention_temporal(h_BxWxC, noise)
 
-  def _embed(self, wave_BxT, rngs, noise):
-    spectral, temporal = self.attend(self.encode(wave_BxT, rngs), noise)
+  def _join(self, spectral, temporal, shape, noise):
+    batch, samples = shape
     spectral = self.pool_spectral(spectral, noise)
     temporal = self.pool_temporal(temporal, noise)
     parts = None
     if noise is not None:
-      _, count = self.config.dropped(wave_BxT.shape[1])
-      parts = noise.take((len(wave_BxT), BRANCHES, count)).swapaxes(0, 1)
+      _, count = self.config.dropped(samples)
+      parts = noise.take((batch, BRANCHES, count)).swapaxes(0, 1)
     # At once: half as many operations to compile and to launch.
     ways = layers.transformed(
       functools.partial(jax.vmap, in_axes=(0, None, None, 0, 0)),
@@ -201,25 +197,12 @@ class Aasist(nnx.Module):
 
   def _noise(self, wave_BxT, rngs) -> layers.Noise | None:
     """Random numbers for all dropout layers, None where there are none."""
-    self._check(wave_BxT)
     batch, samples = wave_BxT.shape
     trunk, branch = self.config.dropped(samples)
     count = trunk + BRANCHES * branch
     if self.output_dropout.deterministic or not count:
       return None
     return layers.Noise.draw(rngs, batch, count)
-
-  def _check(self, wave_BxT: jax.Array):
-    if wave_BxT.ndim != 2 or not jnp.issubdtype(wave_BxT.dtype, jnp.floating):
-      raise ValueError(
-        'expected floating-point waves [batch, samples], got '
-        f'{wave_BxT.dtype}{list(wave_BxT.shape)}'
-      )
-    if wave_BxT.shape[1] < self.config.min_samples:
-      raise ValueError(
-        f'waves of {wave_BxT.shape[1]} samples are too short: this model needs '
-        f'at least {self.config.min_samples} (repeat shorter clips)'
-      )
 
 
 def _frontend(config: AasistConfig) -> sinc.SincFrontend:

@@ -2,8 +2,8 @@
 
 import dataclasses
 
-from jaxspoof.frontends import sinc
-from jaxspoof.models import graph, heads
+from jaxspoof.frontends import WaveConfig, sinc
+from jaxspoof.models import graph
 
 POOL = 3  # of the front end and of each residual block
 BRANCHES = 2
@@ -32,8 +32,6 @@ class AasistConfig:
     output_dropout: rate before the last layer.
     freq_mask: silence a random band of filters in each training batch.
     freq_mask_limit: widest such band plus one, in filters.
-    head: kind of the last layer, see `heads`; follows from the loss.
-    classes: bona fide is the last one; for detection spoof and bona fide.
     dtype: of the residual encoder, where the time and the memory go; front
       end, graphs and statistics are at least float32.
     param_dtype: of parameters and statistics.
@@ -54,8 +52,6 @@ class AasistConfig:
   output_dropout: float = 0.5
   freq_mask: bool = False
   freq_mask_limit: int = 20
-  head: str = 'linear'
-  classes: int = 2
   dtype: str = 'float32'
   param_dtype: str = 'float32'
   remat: bool = False
@@ -64,7 +60,6 @@ class AasistConfig:
     """Makes tuples of lists and refuses what cannot work."""
     for name in ('channels', 'gat_dims', 'pool_ratios', 'temperatures'):
       object.__setattr__(self, name, tuple(getattr(self, name)))
-    heads.check(self.head, self.classes)
     self._need('frontend', self.frontend in FRONTENDS, f'one of {FRONTENDS}')
     self._need('dtype', self.dtype in DTYPES, f'one of {DTYPES}')
     known = ('float32', 'float64')
@@ -96,8 +91,16 @@ class AasistConfig:
     return self.sinc_filters // POOL
 
   @property
-  def min_samples(self) -> int:
-    """Shortest wave that leaves one frame after all pooling."""
+  def own_frontend(self) -> WaveConfig:
+    """None: the sinc bank and its image are layers of the model."""
+    return WaveConfig(self.sample_rate)
+
+  def check_frontend(self, frontend: WaveConfig) -> None:
+    """Nothing to refuse: a wave is a wave."""
+
+  @property
+  def min_frames(self) -> int:
+    """Samples of the shortest wave that leaves one frame after all pooling."""
     frames = POOL ** len(self.channels)
     return sinc.samples_needed(self.sinc_taps, POOL, frames)
 

@@ -1,15 +1,12 @@
 """ECAPA-TDNN as a countermeasure: waves in, scores of classes out.
 
-A spectral front end makes features of the wave, in training some of them are
-masked, `ECAPA_TDNN` makes an embedding of them, a head compares it with the
-classes.
+A front end makes features of the wave, in training some of them are masked,
+`ECAPA_TDNN` makes an embedding of them, a head compares it with the classes.
 
-Letters in names: B batch, T samples, N frames, F features, D size of the
-embedding, K outputs.
+Letters in names: B batch, N frames, F features, D size of the embedding.
 """
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,12 +15,13 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxspoof.frontends.spec_augment import SpecAugmentConfig, spec_augment
-from jaxspoof.frontends.spectral import PRESETS, Spectral, SpectralConfig
-from jaxspoof.models import ecapa_cost, heads, layers
+from jaxspoof.frontends.spectral import PRESETS, SpectralConfig
+from jaxspoof.models import heads
 from jaxspoof.models.ecapa_config import TdnnConfig
 from jaxspoof.models.ecapa_tdnn import ECAPA_TDNN
+from jaxspoof.models.system import Encoded, FrontendConfig, System
 
-# Fields of both configs; `input_size` follows from the features.
+# Fields of both configs; `input_size` follows from the front end.
 _SHARED = tuple(
   f.name for f in dataclasses.fields(TdnnConfig) if f.name != 'input_size'
 )
@@ -31,19 +29,13 @@ _SHARED = tuple(
 
 @dataclasses.dataclass(frozen=True)
 class EcapaConfig:
-  """What defines an ECAPA-TDNN on waves. Those not listed: `TdnnConfig`.
+  """What defines an ECAPA-TDNN. Fields not listed are those of `TdnnConfig`.
 
   Attributes:
-    features: the front end: a name of `PRESETS`, a `SpectralConfig`, or a
-      mapping of its fields to values, for those of the preset that it names
-      under 'preset' or else of the default.
     spec_augment: masks over features in training, a `SpecAugmentConfig` or a
       mapping of its fields; None for none.
-    head: 'linear', 'cosine' or 'one_class', see `heads.make`.
-    classes: outputs of the head; bona fide is the last.
   """
 
-  features: Any = 'ecapa_mfcc'
   spec_augment: Any = None
   lin_neurons: int = 192
   activation: str = 'relu'
@@ -57,42 +49,46 @@ class EcapaConfig:
   groups: tuple[int, ...] = (1, 1, 1, 1, 1)
   dropout: float = 0.0
   padding: str = 'clip'
-  head: str = 'cosine'
-  classes: int = 2
   dtype: str = 'float32'
   param_dtype: str = 'float32'
 
   def __post_init__(self):
-    """Makes configs of names and mappings and refuses what cannot work."""
+    """Makes a config of a mapping and refuses what cannot work."""
     masks = self.spec_augment
     if isinstance(masks, Mapping):
-      masks = SpecAugmentConfig(**masks)
-    for name, value in (
-      ('features', _spectral(self.features)),
-      ('spec_augment', masks),
-      *((n, getattr(self.tdnn, n)) for n in ('channels', 'groups')),
-      *((n, getattr(self.tdnn, n)) for n in ('kernel_sizes', 'dilations')),
-    ):
-      object.__setattr__(self, name, value)
-    heads.check(self.head, self.classes)
-    if masks and masks.freq_masks and masks.freq_width > self.features.features:
+      object.__setattr__(self, 'spec_augment', SpecAugmentConfig(**masks))
+    tdnn = self.tdnn(self._groups)
+    for name in ('channels', 'groups', 'kernel_sizes', 'dilations'):
+      object.__setattr__(self, name, getattr(tdnn, name))
+
+  def tdnn(self, features: int) -> TdnnConfig:
+    """What defines the layers behind a front end of so many features."""
+    return TdnnConfig(features, **{n: getattr(self, n) for n in _SHARED})
+
+  @property
+  def own_frontend(self) -> SpectralConfig:
+    """80 MFCCs, as in the paper."""
+    return PRESETS['ecapa_mfcc']
+
+  @property
+  def min_frames(self) -> int:
+    """Shortest sequence that every reflection fits into."""
+    return self.tdnn(self._groups).min_frames
+
+  def check_frontend(self, frontend) -> None:
+    """Refuses features that groups or masks do not fit."""
+    self.tdnn(frontend.features)
+    masks = self.spec_augment
+    if masks and masks.freq_masks and masks.freq_width > frontend.features:
       raise ValueError(
         f'spec_augment={masks}: needs a freq_width of at most the '
-        f'{self.features.features} features'
+        f'{frontend.features} features'
       )
 
   @property
-  def tdnn(self) -> TdnnConfig:
-    """What defines the part behind the front end."""
-    own = {name: getattr(self, name) for name in _SHARED}
-    return TdnnConfig(_spectral(self.features).features, **own)
-
-  @property
-  def min_samples(self) -> int:
-    """Shortest wave whose frames every reflection fits into."""
-    c = self.features
-    more = (self.tdnn.min_frames - 1) * c.hop_length + c.n_fft - 2 * c.pad
-    return max(c.min_samples, more)
+  def _groups(self) -> int:
+    """A number of features that fits, for what does not depend on it."""
+    return next(iter(self.groups), 1)
 
 
 class SpecAugment(nnx.Module):
@@ -123,147 +119,50 @@ class SpecAugment(nnx.Module):
     return spec_augment(rngs.mask(), h_BxNxF, frames_B, self.config)
 
 
-class Ecapa(nnx.Module):
-  """The countermeasure: waves in, one output for each class out.
-
-  A new module is in training mode: dropout, masks, batch statistics. For
-  evaluation take
-  `nnx.view(model, deterministic=True, use_running_average=True)`.
-
-  Attributes:
-    variable_length: True: clips of a batch may be padded.
-  """
+class Ecapa(System):
+  """The countermeasure: features in training masked, `ECAPA_TDNN`, a head."""
 
   variable_length = True
 
-  def __init__(self, config: EcapaConfig, rngs: nnx.Rngs):
+  def __init__(
+    self,
+    config: EcapaConfig,
+    rngs: nnx.Rngs,
+    *,
+    frontend: FrontendConfig | None = None,
+    head: heads.Head = heads.Head(),  # noqa: B008 (frozen)
+  ):
     """Draws the parameters.
 
     Args:
       config: sizes and rates.
       rngs: stream `params`.
+      frontend: of the features; None for 80 MFCCs.
+      head: what the last layer is.
     """
-    self.config = config
-    self.frontend = Spectral(config.features)
+    super().__init__(config, frontend)
     if config.spec_augment is not None:
       self.augment = SpecAugment(config.spec_augment)
     else:
       self.augment = None
-    self.tdnn = ECAPA_TDNN(**vars(config.tdnn), rngs=rngs)
-    self.head = heads.make(
-      config.head,
-      config.lin_neurons,
-      config.classes,
-      param_dtype=config.param_dtype,
-      rngs=rngs,
+    features = self.frontend.config.features
+    self.tdnn = ECAPA_TDNN(**vars(config.tdnn(features)), rngs=rngs)
+    self.head = head.make(
+      config.lin_neurons, param_dtype=config.param_dtype, rngs=rngs
     )
 
-  def __call__(
+  def encode(
     self,
-    wave_BxT: jax.Array,
-    samples: jax.Array | None = None,
+    features: jax.Array,
+    frames_B: jax.Array | None = None,
     rngs: nnx.Rngs | None = None,
-  ) -> jax.Array:
-    """Scores waves.
-
-    Args:
-      wave_BxT: floating-point waves in [-1, 1) at the front end's rate.
-      samples: int32 `[B]`, valid samples of each padded clip, at least
-        `config.min_samples`; None: all. With padding='clip' a clip has the
-        scores that it has alone.
-      rngs: streams `dropout` and `mask`, for as far as the config has them;
-        needed in training mode only.
-
-    Returns:
-      float32 outputs of the head `[B, K]` (float64 where the parameters are).
-
-    Raises:
-      ValueError: not `[B, T]`, or too short.
-      TypeError: waves that are not floating point.
-    """
-    return self.head(self.embed(wave_BxT, samples, rngs))
-
-  def embed(
-    self,
-    wave_BxT: jax.Array,
-    samples: jax.Array | None = None,
-    rngs: nnx.Rngs | None = None,
-  ) -> jax.Array:
-    """The embedding before the head, `[B, lin_neurons]`; args as in a call."""
-    self._check(wave_BxT)
-    wave_BxT = wave_BxT.astype(layers.wide(wave_BxT.dtype))
-    h_BxNxF, frames_B = self.frontend(wave_BxT, samples)
+  ) -> Encoded:
+    """The embedding of features, `[B, lin_neurons]`."""
     if self.augment is not None:
-      h_BxNxF = self.augment(h_BxNxF, frames_B, rngs)
-    if samples is None:
-      frames_B = None
-    return self.tdnn.embed(h_BxNxF, frames_B, rngs)[:, 0]
-
-  def _check(self, wave_BxT):
-    shape = wave_BxT.shape
-    if len(shape) != 2:
-      raise ValueError(f'expected waves [batch, samples], got {list(shape)}')
-    if not jnp.issubdtype(wave_BxT.dtype, jnp.floating):
-      raise TypeError(f'expected floating-point waves, got {wave_BxT.dtype}')
-    if shape[1] < self.config.min_samples:
-      raise ValueError(
-        f'waves of {shape[1]} samples are too short: this model needs at '
-        f'least {self.config.min_samples}'
-      )
-
-
-def macs(config: EcapaConfig, samples: int) -> dict[str, int]:
-  """Multiply-accumulates of the forward pass of one clip.
-
-  Args:
-    config: the model.
-    samples: length of the clip.
-
-  Returns:
-    MACs of 'frontend' (its Fourier transforms counted as n log2 n), of the
-    stages of `ecapa_cost.macs`, of 'head', and their 'total'.
-
-  Raises:
-    ValueError: the clip is shorter than the model can process.
-  """
-  if samples < config.min_samples:
-    raise ValueError(
-      f'samples={samples}: this model needs at least {config.min_samples}'
-    )
-  c = config.features
-  each = round(c.n_fft * math.log2(c.n_fft))
-  if not c.kind.endswith('spectrogram'):
-    each += (c.n_fft // 2 + 1) * c.filters
-  if c.kind in ('mfcc', 'lfcc'):
-    each += c.filters * c.ceps
-  frames = c.frames(samples)
-  stages = {'frontend': frames * each, **ecapa_cost.macs(config.tdnn, frames)}
-  del stages['total']
-  outputs = 1 if config.head == 'one_class' else config.classes
-  stages['head'] = outputs * config.lin_neurons
-  return {**stages, 'total': sum(stages.values())}
-
-
-def parameters(config: EcapaConfig) -> int:
-  """Number of trained values, the head's included."""
-  head = heads.parameters(config.head, config.lin_neurons, config.classes)
-  return ecapa_cost.parameters(config.tdnn) + head
-
-
-def _spectral(features) -> SpectralConfig:
-  """The front end that a name or a mapping stands for."""
-  if isinstance(features, SpectralConfig):
-    return features
-  if isinstance(features, str):
-    features = {'preset': features}
-  if not isinstance(features, Mapping):
-    raise ValueError(
-      f'features={features!r}: needs a preset, a mapping or a SpectralConfig'
-    )
-  changes = dict(features)
-  preset = changes.pop('preset', 'ecapa_mfcc')
-  if preset not in PRESETS:
-    raise ValueError(
-      f'features={preset!r}: is none of the presets {", ".join(PRESETS)}'
-    )
-  return dataclasses.replace(PRESETS[preset], **changes)
+      batch, frames, _ = features.shape
+      valid_B = frames_B
+      if valid_B is None:
+        valid_B = jnp.full((batch,), frames, jnp.int32)
+      features = self.augment(features, valid_B, rngs)
+    embedding_BxD = self.tdnn.embed(features, frames_B, rngs)[:, 0]
+    return Encoded(embedding_BxD, embedding_BxD)

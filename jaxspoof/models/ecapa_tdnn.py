@@ -159,14 +159,17 @@ class ECAPA_TDNN(nnx.Module):  # noqa: N801 (the name of the original)
     if extent is not None and self.config.padding == 'clip':
       # Whatever the padding holds, it is not to come near the clip.
       h = jnp.where(extent.mask_BxN[..., None], h, 0)
-    h = self.block0(h, extent, noise)
-    made = []
-    for i in range(1, len(self.config.channels) - 1):
-      h = getattr(self, f'block{i}')(h, extent, noise)
-      made.append(h)
-    h = self.mfa(jnp.concatenate(made, 2), extent, noise)
+    with jax.named_scope('blocks'):
+      h = self.block0(h, extent, noise)
+      made = []
+      for i in range(1, len(self.config.channels) - 1):
+        h = getattr(self, f'block{i}')(h, extent, noise)
+        made.append(h)
+    with jax.named_scope('mfa'):
+      h = self.mfa(jnp.concatenate(made, 2), extent, noise)
     assert noise is None or not noise.left, 'more numbers drawn than used'
-    return self.fc(self.asp_bn(self.asp(h, extent)))
+    with jax.named_scope('pooling'):
+      return self.fc(self.asp_bn(self.asp(h, extent)))
 
   def _extent(self, x_BxNxF, frames_B) -> Extent | None:
     if frames_B is None:

@@ -6,6 +6,7 @@ about angles and need cosines, cross-entropy takes logits.
 Letters in names: B batch, D embedding, K outputs.
 """
 
+import dataclasses
 import math
 
 import jax
@@ -55,6 +56,31 @@ HEADS = {
   'cosine': (Cosine, lambda classes: classes),
   'one_class': (Cosine, lambda classes: 1),
 }
+
+
+@dataclasses.dataclass(frozen=True)
+class Head:
+  """What defines a head; it follows from loss and task of a run.
+
+  Attributes:
+    kind: a key of `HEADS`, see `make`.
+    classes: that it tells apart; bona fide is the last one.
+  """
+
+  kind: str = 'linear'
+  classes: int = 2
+
+  def __post_init__(self):
+    """Refuses what cannot work."""
+    check(self.kind, self.classes)
+
+  def make(
+    self, features: int, *, param_dtype: str = 'float32', rngs: nnx.Rngs
+  ) -> nnx.Module:
+    """The layer `(embedding [B, features]) -> outputs [B, K]`."""
+    return make(
+      self.kind, features, self.classes, param_dtype=param_dtype, rngs=rngs
+    )
 
 
 def make(

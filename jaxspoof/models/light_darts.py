@@ -7,7 +7,7 @@ default genotype and the head are ours. PC-DARTS (Ge et al. 2021, arXiv
 2104.03123) and Raw PC-DARTS (arXiv 2107.12212) follow their authors' code,
 save that the recurrent layers of the latter are replaced by a mean over time.
 
-Letters in names: B batch, T samples, K classes.
+Letters in names: B batch, D size of the embedding.
 """
 
 import dataclasses
@@ -20,10 +20,11 @@ import numpy as np
 from flax import nnx
 
 from jaxspoof import search_spaces
-from jaxspoof.frontends import SpectralConfig
-from jaxspoof.models import heads, inputs, layers, trunk
+from jaxspoof.frontends import SincConfig, SpectralConfig
+from jaxspoof.models import heads, layers, trunk
 from jaxspoof.models.cell import Edge
-from jaxspoof.models.supernet import Supernet, SupernetConfig, stem_channels
+from jaxspoof.models.supernet import Supernet
+from jaxspoof.models.system import Encoded, FrontendConfig, System, SystemConfig
 from jaxspoof.search_spaces import genotype as genotype_lib
 from jaxspoof.search_spaces.genotype import KEPT, Genotype
 
@@ -63,7 +64,6 @@ class LightDartsConfig:
       one ('pc_darts', 'raw_pc_darts') or the path of a JSON file; `DEFAULT`
       where None or ''.
     space: name of the space the genotype must be of; '' takes any.
-    features: front end, as in `SupernetConfig`.
     num_cells: cells in a row; those after a third and after two thirds reduce
       the resolution.
     channels: of a node in the first cell, doubled by each reduction.
@@ -71,18 +71,15 @@ class LightDartsConfig:
     drop_path: probability that an edge other than the identity is left out of
       a clip's pass, in training.
     auxiliary: weight of the loss of a second head, after two thirds of the
-      cells; 0 leaves it away. See `LightDarts.with_auxiliary`.
+      cells; 0 leaves it away.
     dropout: rate before the last layer.
     pool_norm: normalise after pooling; None for the space's convention.
-    head: kind of the last layer, see `heads.make`.
-    classes: that the head tells apart.
     dtype: of the cells; features and statistics are at least float32.
     param_dtype: of parameters and statistics.
   """
 
   genotype: Genotype | Mapping | str | None = None
   space: str = ''
-  features: SpectralConfig | Mapping | str = ''
   num_cells: int = 8
   channels: int = 16
   stem_multiplier: int = 1
@@ -90,8 +87,6 @@ class LightDartsConfig:
   auxiliary: float = 0.0
   dropout: float = 0.0
   pool_norm: bool | None = None
-  head: str = 'linear'
-  classes: int = 2
   dtype: str = 'float32'
   param_dtype: str = 'float32'
 
@@ -105,7 +100,6 @@ class LightDartsConfig:
     object.__setattr__(self, 'space', genotype.space)
     space = search_spaces.space(genotype.space)
     trunk.check(self)
-    object.__setattr__(self, 'features', inputs.resolve(self.features, space))
     if self.pool_norm is None:
       object.__setattr__(self, 'pool_norm', space.pool_norm)
     even = self.channels > 0 and self.channels % 2 == 0
@@ -114,9 +108,18 @@ class LightDartsConfig:
     trunk.need(self, 'auxiliary', self.auxiliary >= 0, 'a weight, at least 0')
 
   @property
-  def min_samples(self) -> int:
-    """Shortest wave that leaves something of every cell."""
-    return inputs.min_samples(self.features, self.num_cells)
+  def own_frontend(self) -> SincConfig | SpectralConfig:
+    """That of the space."""
+    return trunk.own_frontend(self)
+
+  @property
+  def min_frames(self) -> int:
+    """Shortest sequence that leaves something of every cell."""
+    return trunk.min_frames(self)
+
+  def check_frontend(self, frontend) -> None:
+    """See `trunk.check_frontend`."""
+    trunk.check_frontend(self, frontend)
 
   @property
   def wirings(self) -> dict[str, trunk.Wiring]:
@@ -139,58 +142,62 @@ def edges_of(cell: genotype_lib.Edges) -> tuple[Edge, ...]:
 
 
 def derived(
-  config: SupernetConfig, genotype: Genotype, **changes
-) -> LightDartsConfig:
-  """The config of the network that a search with `config` ends in.
+  supernet: SystemConfig, genotype: Genotype, **changes
+) -> SystemConfig:
+  """The network that a search with a supernet ends in.
 
   Args:
-    config: of the supernet.
+    supernet: the supernet.
     genotype: what the search found.
-    **changes: fields to replace.
+    **changes: fields of the network's config to replace.
   """
   kept = (
     'space',
-    'features',
     'num_cells',
     'channels',
     'stem_multiplier',
-    'head',
-    'classes',
     'dtype',
     'param_dtype',
   )
-  fields = {name: getattr(config, name) for name in kept}
-  return LightDartsConfig(**{**fields, 'genotype': genotype, **changes})
+  fields = {name: getattr(supernet.model, name) for name in kept}
+  config = LightDartsConfig(**{**fields, 'genotype': genotype, **changes})
+  return SystemConfig(LightDarts, config, supernet.frontend, supernet.head)
 
 
-class LightDarts(nnx.Module):
-  """A derived network: waves in, a spoof and a bona fide logit out.
+class LightDarts(System):
+  """A derived network: features in, a spoof and a bona fide logit out.
 
-  A new module is in training mode. For evaluation take
-  `nnx.view(model, deterministic=True, use_running_average=True)`.
-
-  Attributes:
-    variable_length: False: all clips of a batch have one length.
+  All clips of a batch have one length. In training mode an auxiliary head
+  looks at an inner cell where the config has a weight for its loss.
   """
 
-  variable_length = False
+  head_name = 'output'
+  counts_features = False  # as in the cost of a search, which has no choice
 
-  def __init__(self, config: LightDartsConfig, rngs: nnx.Rngs):
+  def __init__(
+    self,
+    config: LightDartsConfig,
+    rngs: nnx.Rngs,
+    *,
+    frontend: FrontendConfig | None = None,
+    head: heads.Head = heads.Head(),  # noqa: B008 (frozen)
+  ):
     """Draws the parameters.
 
     Args:
       config: genotype, sizes and rates.
       rngs: stream `params`.
+      frontend: of the features; None for that of the space.
+      head: what the last layers are.
     """
-    self.config, self.deterministic = config, False
+    super().__init__(config, frontend)
     space = search_spaces.space(config.space)
-    self.frontend = inputs.make(config.features, stem_channels(config))
     self.trunk = trunk.Trunk(
       space,
       config.wirings,
       num_cells=config.num_cells,
       channels=config.channels,
-      stem_channels=stem_channels(config),
+      stem_channels=trunk.stem_channels(config),
       affine=True,
       pool_norm=config.pool_norm,
       param_dtype=config.param_dtype,
@@ -198,82 +205,37 @@ class LightDarts(nnx.Module):
     )
     self.dropout = layers.Dropout(config.dropout)
     options = dict(param_dtype=config.param_dtype, rngs=rngs)
-    self.output = heads.make(
-      config.head, self.trunk.width, config.classes, **options
-    )
+    self.output = head.make(self.trunk.width, **options)
     if config.auxiliary:
-      width = self.trunk.widths[self._tap]
-      self.auxiliary = heads.make(config.head, width, config.classes, **options)
+      self.auxiliary = head.make(self.trunk.widths[self._tap], **options)
 
-  def set_view(self, deterministic: bool | None = None):
-    """Class method used by `nnx.view`.
+  @property
+  def auxiliary_weight(self) -> float:
+    """Weight of the loss of the second head."""
+    return self.config.auxiliary
 
-    Args:
-      deterministic: if True, no edge is left out.
-    """
-    if deterministic is not None:
-      self.deterministic = deterministic
-
-  def __call__(
+  def encode(
     self,
-    wave_BxT: jax.Array,
-    samples: jax.Array | None = None,
+    features: jax.Array,
+    frames_B: jax.Array | None = None,
     rngs: nnx.Rngs | None = None,
-  ) -> jax.Array:
-    """Scores waves of one length.
-
-    Args:
-      wave_BxT: floating-point waves in [-1, 1).
-      samples: must be None: clips are not padded here.
-      rngs: stream `dropout`; needed in training mode with dropout or
-        drop-path.
-
-    Returns:
-      outputs of the head, float32 or better; of the default one logits
-      `[B, 2]`: spoof, bona fide.
-
-    Raises:
-      ValueError: waves that are not `[B, T]`, not floating point or too short,
-        or `samples` is given.
-    """
-    return self.with_auxiliary(wave_BxT, samples, rngs)[0]
-
-  def with_auxiliary(
-    self,
-    wave_BxT: jax.Array,
-    samples: jax.Array | None = None,
-    rngs: nnx.Rngs | None = None,
-  ) -> tuple[jax.Array, jax.Array | None]:
-    """The logits and, in training mode, those of the auxiliary head.
-
-    The second are None in evaluation mode and where `config.auxiliary` is 0.
-    Their loss is meant to be added with the weight `config.auxiliary`.
-    """
-    noise = self._noise(wave_BxT, samples, rngs)
-    outputs = self._outputs(wave_BxT, noise)
-    hidden_BxD = trunk.pooled(outputs[-1])
-    logits = self.output(self.dropout(hidden_BxD, noise))
-    if not self.config.auxiliary or self.deterministic:
-      return logits, None
-    return logits, self.auxiliary(trunk.pooled(outputs[self._tap]))
-
-  def embed(
-    self,
-    wave_BxT: jax.Array,
-    samples: jax.Array | None = None,
-    rngs: nnx.Rngs | None = None,
-  ) -> jax.Array:
+  ) -> Encoded:
     """The mean of the last cell over time and frequency, `[B, D]`."""
-    noise = self._noise(wave_BxT, samples, rngs)
-    return trunk.pooled(self._outputs(wave_BxT, noise)[-1])
+    del frames_B  # None: clips have one length
+    noise = self._noise(len(features), rngs)
+    outputs = self._outputs(features, noise)
+    hidden_BxD = trunk.pooled(outputs[-1])
+    seen_BxD, tap_BxD = self.dropout(hidden_BxD, noise), None
+    if self.config.auxiliary and not self.deterministic:
+      tap_BxD = trunk.pooled(outputs[self._tap])
+    return Encoded(hidden_BxD, seen_BxD, tap_BxD)
 
   @property
   def _tap(self) -> int:
     """The cell whose output the auxiliary head sees."""
     return 2 * self.config.num_cells // 3
 
-  def _outputs(self, wave_BxT, noise: layers.Noise | None) -> list[jax.Array]:
-    features = inputs.compute(self.frontend, wave_BxT)
+  def _outputs(self, features, noise: layers.Noise | None) -> list[jax.Array]:
     features = features.astype(jnp.dtype(self.config.dtype))
     rate = self.config.drop_path
 
@@ -285,15 +247,14 @@ class LightDarts(nnx.Module):
     active = rate > 0 and not self.deterministic
     return self.trunk(features, drop=drop if active else None)
 
-  def _noise(self, wave_BxT, samples, rngs) -> layers.Noise | None:
+  def _noise(self, batch: int, rngs) -> layers.Noise | None:
     """Random numbers of all edges and of the last layer."""
-    inputs.check(wave_BxT, samples, self.config.min_samples)
     count = self.trunk.width if self.config.dropout else 0
     if self.config.drop_path:
       count += sum(len(cell.edges) for cell in self.trunk.cells)
     if self.deterministic or not count:
       return None
-    return layers.Noise.draw(rngs, len(wave_BxT), count)
+    return layers.Noise.draw(rngs, batch, count)
 
 
 def inherit(model: LightDarts, supernet: Supernet) -> None:
@@ -306,10 +267,9 @@ def inherit(model: LightDarts, supernet: Supernet) -> None:
   Raises:
     ValueError: sizes differ.
   """
-  config = derived(supernet.config, model.config.genotype)
-  same = ('space', 'features', 'num_cells', 'channels', 'stem_multiplier')
+  same = ('space', 'num_cells', 'channels', 'stem_multiplier')
   if supernet.config.partial > 1 or any(
-    getattr(config, n) != getattr(model.config, n) for n in same
+    getattr(supernet.config, n) != getattr(model.config, n) for n in same
   ):
     raise ValueError(
       'weights can be inherited from a supernet of the same '

@@ -1,7 +1,9 @@
 """Size and arithmetic of searched networks, counted and expected.
 
-One MAC is one multiplication with its addition. Padding counts as other values
-do; spectral features, normalisation, activations and pooling are left out.
+A search asks for the cost of each operation on each edge, and a study for that
+of thousands of networks: here it is arithmetic on sizes, where
+`arithmetic.count` traces a whole network in half a second. Both agree to the
+last multiplication. Spectral features are left out, as no search chooses them.
 
 What a derived network costs is a sum over its edges of what their operations
 cost, plus what every network of the config has. The expected cost is the mean
@@ -19,11 +21,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxspoof import search_spaces
-from jaxspoof.frontends import sinc
-from jaxspoof.models import heads, inputs, relaxation, trunk, units
+from jaxspoof.frontends import SincConfig, sinc
+from jaxspoof.models import heads, relaxation, trunk, units
 from jaxspoof.models.cell import INPUTS, CellSpec, chain
 from jaxspoof.models.light_darts import LightDartsConfig, derived
-from jaxspoof.models.supernet import SupernetConfig, stem_channels
+from jaxspoof.models.supernet import SupernetConfig
+from jaxspoof.models.system import SystemConfig
 from jaxspoof.search_spaces import OPERATIONS, Space, Unit
 from jaxspoof.search_spaces import genotype as genotype_lib
 from jaxspoof.search_spaces.genotype import KEPT, KINDS
@@ -31,11 +34,11 @@ from jaxspoof.search_spaces.genotype import KEPT, KINDS
 COSTS = ('macs', 'parameters')
 
 
-def macs(config: LightDartsConfig, samples: int) -> dict[str, int]:
+def macs(system: SystemConfig, samples: int) -> dict[str, int]:
   """Multiply-accumulates of the forward pass of one clip.
 
   Args:
-    config: the model.
+    system: the model, a derived network.
     samples: length of the clip.
 
   Returns:
@@ -45,22 +48,22 @@ def macs(config: LightDartsConfig, samples: int) -> dict[str, int]:
   Raises:
     ValueError: the clip is shorter than the model can process.
   """
-  stages = {k: v for k, (v, _) in _stages(config, samples).items()}
+  stages = {k: v for k, (v, _) in _stages(system, samples).items()}
   return {**stages, 'total': sum(stages.values())}
 
 
-def parameters(config: LightDartsConfig) -> int:
+def parameters(system: SystemConfig) -> int:
   """Number of trained values, those of an auxiliary head included."""
-  stages = _stages(config, config.min_samples)
+  stages = _stages(system, system.min_samples)
   total = sum(count for _, count in stages.values())
-  if config.auxiliary:
-    spec = _specs(config)[2 * config.num_cells // 3]
-    total += _head_parameters(config, spec)
+  if system.model.auxiliary:
+    spec = _specs(system.model)[2 * system.model.num_cells // 3]
+    total += _head_parameters(system, spec)
   return total
 
 
 def expected(
-  config: SupernetConfig,
+  system: SystemConfig,
   arch: Mapping[str, Mapping[str, jax.Array]],
   samples: int,
 ) -> dict[str, jax.Array]:
@@ -79,19 +82,19 @@ def expected(
   It is computed exactly, without drawing, as the cost is a sum over edges.
 
   Args:
-    config: of the supernet.
+    system: the supernet.
     arch: values of its `Arch` variables, as `nnx.to_pure_dict` gives them.
     samples: length of the clip.
 
   Returns:
     The scalars 'macs' and 'parameters', floating point.
   """
-  fixed, tables = _tables(config, samples)
+  fixed, tables = _tables(system, samples)
   totals = {}
   for column, cost in enumerate(COSTS):
     totals[cost] = jnp.asarray(fixed[column], arch['normal']['alpha'].dtype)
   for kind in KINDS:
-    share_ExO = shares(config, arch[kind])
+    share_ExO = shares(system.model, arch[kind])
     for column, cost in enumerate(COSTS):
       table_ExO = jnp.asarray(tables[kind][column], share_ExO.dtype)
       totals[cost] += (share_ExO * table_ExO).sum()
@@ -99,24 +102,24 @@ def expected(
 
 
 def normalised(
-  config: SupernetConfig,
+  system: SystemConfig,
   arch: Mapping[str, Mapping[str, jax.Array]],
   samples: int,
 ) -> dict[str, jax.Array]:
   """`expected`, divided by the cost of the space's largest network."""
-  costs = expected(config, arch, samples)
-  most = largest(config, samples)
+  costs = expected(system, arch, samples)
+  most = largest(system, samples)
   return {name: costs[name] / most[name] for name in COSTS}
 
 
-def largest(config: SupernetConfig, samples: int) -> dict[str, int]:
-  """The most that a derived network of a config can cost, cost by cost."""
-  fixed, tables = _tables(config, samples)
+def largest(system: SystemConfig, samples: int) -> dict[str, int]:
+  """The most that a derived network of a supernet can cost, cost by cost."""
+  fixed, tables = _tables(system, samples)
   totals = dict(zip(COSTS, fixed, strict=True))
   for kind in KINDS:
     for column, cost in enumerate(COSTS):
       best_E = tables[kind][column].max(1)
-      for start, end in _nodes(config.nodes):
+      for start, end in _nodes(system.model.nodes):
         totals[cost] += int(np.sort(best_E[start:end])[-KEPT:].sum())
   return totals
 
@@ -167,20 +170,23 @@ def _nodes(nodes: int) -> list[tuple[int, int]]:
   return [(int(end) - node - 2, int(end)) for node, end in enumerate(ends)]
 
 
-def _tables(config: SupernetConfig, samples: int):
+def _tables(system: SystemConfig, samples: int):
   """What all networks cost, and what each operation on each edge adds.
 
   Returns:
     (macs, parameters), and for each kind of cell the same as `[E, O]` arrays.
   """
+  config = system.model
   space = search_spaces.space(config.space)
-  plain = _any_network(config)
+  plain = _any_network(system)
   stages = _stages(plain, samples, edges=False)
   fixed = tuple(sum(stage[i] for stage in stages.values()) for i in (0, 1))
   edges = genotype_lib.edges_of(config.nodes)
   shape = (2, len(edges), len(space.choices))
   tables = {kind: np.zeros(shape, np.int64) for kind in KINDS}
-  for spec, sizes in zip(_specs(plain), _sizes(plain, samples), strict=True):
+  for spec, sizes in zip(
+    _specs(plain.model), _sizes(plain, samples), strict=True
+  ):
     table = tables['reduce' if spec.reduction else 'normal']
     for row, (source, _) in enumerate(edges):
       for column, name in enumerate(space.choices):
@@ -189,12 +195,12 @@ def _tables(config: SupernetConfig, samples: int):
   return fixed, tables
 
 
-def _any_network(config: SupernetConfig) -> LightDartsConfig:
+def _any_network(system: SystemConfig) -> SystemConfig:
   """A derived network of any genotype, for what all have in common."""
   rng = np.random.default_rng(0)
-  space = search_spaces.space(config.space)
-  drawn = genotype_lib.random_genotype(space, config.nodes, rng)
-  return derived(config, drawn)
+  space = search_spaces.space(system.model.space)
+  drawn = genotype_lib.random_genotype(space, system.model.nodes, rng)
+  return derived(system, drawn)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,29 +213,30 @@ class _Sizes:
 
 
 def _stages(
-  config: LightDartsConfig, samples: int, edges: bool = True
+  system: SystemConfig, samples: int, edges: bool = True
 ) -> dict[str, tuple[int, int]]:
   """(macs, parameters) of each stage; `edges`: those of the cells too."""
-  if samples < config.min_samples:
+  if samples < system.min_samples:
     raise ValueError(
-      f'samples={samples}: this model needs at least {config.min_samples}'
+      f'samples={samples}: this model needs at least {system.min_samples}'
     )
+  config = system.model
   space = search_spaces.space(config.space)
   specs = _specs(config)
   cells = np.zeros(2, np.int64)
-  for spec, sizes in zip(specs, _sizes(config, samples), strict=True):
+  for spec, sizes in zip(specs, _sizes(system, samples), strict=True):
     cells += _projections(space, spec, sizes)
     if edges:
       wiring, _ = config.wirings['reduce' if spec.reduction else 'normal']
       for edge in wiring:
         cells += _operation(space, edge.operation, edge.source, spec, sizes)
   width = _width(config, specs[-1])
-  outputs = heads.HEADS[config.head][1](config.classes)
+  outputs = heads.HEADS[system.head.kind][1](system.head.classes)
   return {
-    'frontend': (_frontend_macs(config, samples), 0),
-    'stem': _stem(config, space, samples),
+    'frontend': (_frontend_macs(system, samples), 0),
+    'stem': _stem(system, space, samples),
     'cells': (int(cells[0]), int(cells[1])),
-    'head': (width * outputs, _head_parameters(config, specs[-1])),
+    'head': (width * outputs, _head_parameters(system, specs[-1])),
   }
 
 
@@ -260,11 +267,9 @@ def _projections(space: Space, spec: CellSpec, sizes: _Sizes):
   )
 
 
-def _stem(config, space: Space, samples: int) -> tuple[int, int]:
-  frames, features = inputs.size(
-    config.features, samples, stem_channels(config)
-  )
-  channels, unit = stem_channels(config), space.stem
+def _stem(system: SystemConfig, space: Space, samples: int) -> tuple[int, int]:
+  frames, features = _size(system, samples)
+  channels, unit = trunk.stem_channels(system.model), space.stem
   if space.dims == 1:
     count = units.parameters(unit, channels, channels, 1)
     return count * (frames // 2), count + 4 * channels
@@ -278,13 +283,16 @@ def _stem(config, space: Space, samples: int) -> tuple[int, int]:
   return work, count
 
 
-def _sizes(config: LightDartsConfig, samples: int) -> list[_Sizes]:
+def _size(system: SystemConfig, samples: int) -> tuple[int, int]:
+  """Frames and features of a clip."""
+  return system.frontend.frames(samples), system.frontend.features
+
+
+def _sizes(system: SystemConfig, samples: int) -> list[_Sizes]:
   """Positions in each cell."""
-  space = search_spaces.space(config.space)
-  frames, features = inputs.size(
-    config.features, samples, stem_channels(config)
-  )
-  found, specs = [], _specs(config)
+  space = search_spaces.space(system.model.space)
+  frames, features = _size(system, samples)
+  found, specs = [], _specs(system.model)
   if space.dims == 1:
     first, second = frames // 2 * 2, frames // 2
     for _ in specs:
@@ -313,7 +321,7 @@ def _specs(config: LightDartsConfig) -> list[CellSpec]:
     search_spaces.space(config.space),
     config.num_cells,
     config.channels,
-    stem_channels(config),
+    trunk.stem_channels(config),
     stacked,
   )
 
@@ -323,14 +331,14 @@ def _width(config: LightDartsConfig, spec: CellSpec) -> int:
   return len(config.wirings[kind][1]) * spec.channels
 
 
-def _head_parameters(config: LightDartsConfig, spec: CellSpec) -> int:
-  width = _width(config, spec)
-  return heads.parameters(config.head, width, config.classes)
+def _head_parameters(system: SystemConfig, spec: CellSpec) -> int:
+  width = _width(system.model, spec)
+  return heads.parameters(system.head.kind, width, system.head.classes)
 
 
-def _frontend_macs(config: LightDartsConfig, samples: int) -> int:
-  if config.features != inputs.SINC:
+def _frontend_macs(system: SystemConfig, samples: int) -> int:
+  c = system.frontend
+  if not isinstance(c, SincConfig):
     return 0
-  taps = sinc.odd(inputs.SINC_TAPS)
-  positions = samples + 2 * inputs.SINC_PAD - taps + 1
-  return positions * taps * stem_channels(config)
+  taps = sinc.odd(c.taps)
+  return (samples + 2 * c.zeros - taps + 1) * taps * c.filters

@@ -4,20 +4,20 @@ Liu, Simonyan & Yang 2019, "DARTS", arXiv 1806.09055; partial connections and
 edge normalisation: Xu et al. 2020, "PC-DARTS", arXiv 1907.05737. The spaces
 are in `jaxspoof.search_spaces`, which says where each comes from.
 
-Letters in names: B batch, T samples, N frames, F features, K classes.
+Letters in names: B batch, N frames, F features, D size of the embedding.
 """
 
 import dataclasses
-from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from jaxspoof import search_spaces
-from jaxspoof.frontends import SpectralConfig
-from jaxspoof.models import heads, inputs, layers, relaxation, trunk
+from jaxspoof.frontends import SincConfig, SpectralConfig
+from jaxspoof.models import heads, layers, relaxation, trunk
 from jaxspoof.models.cell import Mix
+from jaxspoof.models.system import Encoded, FrontendConfig, System
 from jaxspoof.search_spaces import Space
 from jaxspoof.search_spaces import genotype as genotype_lib
 
@@ -37,9 +37,6 @@ class SupernetConfig:
 
   Attributes:
     space: name of the search space.
-    features: front end: 'log_mel', 'lfcc', 'mfcc' or what else
-      `inputs.resolve` takes; '' for log-mel, or 'sinc' where the space has
-      one dimension.
     num_cells: cells in a row; those after a third and after two thirds reduce
       the resolution.
     nodes: intermediate nodes of a cell.
@@ -49,23 +46,18 @@ class SupernetConfig:
     partial: K of PC-DARTS: edges work on 1 / K of the channels. 1 for all.
     edge_normalisation: learn a weight per edge; None for the space's default,
       which partial connections turn on.
-    head: kind of the last layer, see `heads.make`.
-    classes: that the head tells apart.
     dropout: rate before the last layer.
     dtype: of the cells; features and statistics are at least float32.
     param_dtype: of parameters and statistics.
   """
 
   space: str = 'light'
-  features: SpectralConfig | Mapping | str = ''
   num_cells: int = 8
   nodes: int = 4
   channels: int = 16
   stem_multiplier: int = 1
   partial: int = 1
   edge_normalisation: bool | None = None
-  head: str = 'linear'
-  classes: int = 2
   dropout: float = 0.0
   dtype: str = 'float32'
   param_dtype: str = 'float32'
@@ -77,8 +69,6 @@ class SupernetConfig:
     if self.edge_normalisation is None:
       on = space.edge_normalisation or self.partial > 1
       object.__setattr__(self, 'edge_normalisation', on)
-    features = inputs.resolve(self.features, space)
-    object.__setattr__(self, 'features', features)
     trunk.need(self, 'nodes', self.nodes > 0, 'at least 1')
     trunk.need(self, 'partial', self.partial > 0, 'at least 1')
     fits = self.channels > 0 and self.channels % (2 * self.partial) == 0
@@ -88,9 +78,18 @@ class SupernetConfig:
     trunk.need(self, 'edge_normalisation', chooses, wanted)
 
   @property
-  def min_samples(self) -> int:
-    """Shortest wave that leaves something of every cell."""
-    return inputs.min_samples(self.features, self.num_cells)
+  def own_frontend(self) -> SincConfig | SpectralConfig:
+    """That of the space."""
+    return trunk.own_frontend(self)
+
+  @property
+  def min_frames(self) -> int:
+    """Shortest sequence that leaves something of every cell."""
+    return trunk.min_frames(self)
+
+  def check_frontend(self, frontend) -> None:
+    """See `trunk.check_frontend`."""
+    trunk.check_frontend(self, frontend)
 
 
 class CellArch(nnx.Module):
@@ -109,32 +108,39 @@ class CellArch(nnx.Module):
       self.beta = None
 
 
-class Supernet(nnx.Module):
+class Supernet(System):
   """Waves in, logits out; the architecture is a set of trained values.
 
   The architecture parameters of a model are
   `nnx.to_pure_dict(nnx.state(model, Arch))`: for 'normal' and 'reduce',
   'alpha' `[edges, operations]` and, with edge normalisation, 'beta' `[edges]`,
-  with edges in the order of `genotype.edges_of`.
-
-  Attributes:
-    variable_length: False: all clips of a batch have one length.
+  with edges in the order of `genotype.edges_of`. All clips of a batch have
+  one length.
   """
 
-  variable_length = False
+  head_name = 'output'
+  counts_features = False
 
-  def __init__(self, config: SupernetConfig, rngs: nnx.Rngs):
+  def __init__(
+    self,
+    config: SupernetConfig,
+    rngs: nnx.Rngs,
+    *,
+    frontend: FrontendConfig | None = None,
+    head: heads.Head = heads.Head(),  # noqa: B008 (frozen)
+  ):
     """Draws weights and architecture parameters.
 
     Args:
       config: sizes and options.
       rngs: stream `params`.
+      frontend: of the features; None for that of the space.
+      head: what the last layer is.
     """
-    self.config = config
+    super().__init__(config, frontend)
     space = search_spaces.space(config.space)
     self.normal = CellArch(space, config, rngs)
     self.reduce = CellArch(space, config, rngs)
-    self.frontend = inputs.make(config.features, stem_channels(config))
     edges = relaxation.all_edges(space, config.nodes)
     concat = tuple(range(2, config.nodes + 2))
     self.trunk = trunk.Trunk(
@@ -142,7 +148,7 @@ class Supernet(nnx.Module):
       {kind: (edges, concat) for kind in genotype_lib.KINDS},
       num_cells=config.num_cells,
       channels=config.channels,
-      stem_channels=stem_channels(config),
+      stem_channels=trunk.stem_channels(config),
       partial=config.partial,
       affine=False,
       pool_norm=True,
@@ -150,63 +156,36 @@ class Supernet(nnx.Module):
       rngs=rngs,
     )
     self.dropout = layers.Dropout(config.dropout)
-    self.output = heads.make(
-      config.head,
-      self.trunk.width,
-      config.classes,
-      param_dtype=config.param_dtype,
-      rngs=rngs,
+    self.output = head.make(
+      self.trunk.width, param_dtype=config.param_dtype, rngs=rngs
     )
 
-  def __call__(
+  def encode(
     self,
-    wave_BxT: jax.Array,
-    samples: jax.Array | None = None,
+    features: jax.Array,
+    frames_B: jax.Array | None = None,
     rngs: nnx.Rngs | None = None,
     *,
     temperature: float | jax.Array = 1.0,
     gumbel: bool = False,
-  ) -> jax.Array:
-    """Scores waves of one length.
+  ) -> Encoded:
+    """The mean of the last cell over time and frequency, `[B, D]`.
 
     Args:
-      wave_BxT: floating-point waves in [-1, 1).
-      samples: must be None: clips are not padded here.
+      features: `[B, N, F]`.
+      frames_B: must be None: clips are not padded here.
       rngs: streams `dropout` and `gumbel`, where they are used.
       temperature: of the softmax over operations.
       gumbel: sample the operations, in training mode, instead of averaging.
-
-    Returns:
-      outputs of the head, float32 or better; of the default one logits
-      `[B, 2]`: spoof, bona fide.
-
-    Raises:
-      ValueError: waves that are not `[B, T]`, not floating point or too short,
-        or `samples` is given.
     """
-    hidden_BxD = self.embed(
-      wave_BxT, samples, rngs, temperature=temperature, gumbel=gumbel
-    )
+    del frames_B
+    mixes = self.mixes(rngs, temperature=temperature, gumbel=gumbel)
+    features = features.astype(jnp.dtype(self.config.dtype))
+    hidden_BxD = trunk.pooled(self.trunk(features, mixes)[-1])
     noise = None
     if self.config.dropout and not self.dropout.deterministic:
       noise = layers.Noise.draw(rngs, *hidden_BxD.shape)
-    return self.output(self.dropout(hidden_BxD, noise))
-
-  def embed(
-    self,
-    wave_BxT: jax.Array,
-    samples: jax.Array | None = None,
-    rngs: nnx.Rngs | None = None,
-    *,
-    temperature: float | jax.Array = 1.0,
-    gumbel: bool = False,
-  ) -> jax.Array:
-    """The mean of the last cell over time and frequency, `[B, D]`."""
-    inputs.check(wave_BxT, samples, self.config.min_samples)
-    features = inputs.compute(self.frontend, wave_BxT)
-    mixes = self.mixes(rngs, temperature=temperature, gumbel=gumbel)
-    features = features.astype(jnp.dtype(self.config.dtype))
-    return trunk.pooled(self.trunk(features, mixes)[-1])
+    return Encoded(hidden_BxD, self.dropout(hidden_BxD, noise))
 
   def mixes(
     self,
@@ -236,8 +215,3 @@ class Supernet(nnx.Module):
         edges = relaxation.edge_weights(arch.beta[...], config.nodes)
       found[kind] = relaxation.mix(space, config.nodes, weights, edges)
     return found
-
-
-def stem_channels(config) -> int:
-  """Channels of the two states that the stem makes."""
-  return config.channels * config.stem_multiplier

@@ -9,7 +9,9 @@ from collections.abc import Callable, Mapping
 import jax
 from flax import nnx
 
-from jaxspoof.models import heads, layers, units
+from jaxspoof import search_spaces
+from jaxspoof.frontends import SincConfig, SpectralConfig
+from jaxspoof.models import layers, units
 from jaxspoof.models.cell import Cell, CellSpec, ConvUnit, Edge, Mix
 from jaxspoof.models.units import Norms
 from jaxspoof.search_spaces import Space
@@ -39,7 +41,6 @@ def check(config) -> None:
       f'num_cells={config.num_cells}: two reduction cells and a normal one '
       f'need at least {MIN_CELLS} cells'
     )
-  heads.check(config.head, config.classes)
   need(config, 'stem_multiplier', config.stem_multiplier > 0, 'at least 1')
   need(config, 'dropout', 0 <= config.dropout < 1, 'a rate in [0, 1)')
   for name, known in (('dtype', DTYPES), ('param_dtype', PARAM_DTYPES)):
@@ -50,6 +51,40 @@ def need(config, name: str, fulfilled: bool, wanted: str) -> None:
   """Raises ValueError about a field of a config unless that is fulfilled."""
   if not fulfilled:
     raise ValueError(f'{name}={getattr(config, name)!r}: needs {wanted}')
+
+
+def stem_channels(config) -> int:
+  """Channels of the two states that the stem makes."""
+  return config.channels * config.stem_multiplier
+
+
+def own_frontend(config) -> SincConfig | SpectralConfig:
+  """Sinc filters for a space of one dimension, log mel energies for two."""
+  if search_spaces.space(config.space).dims == 1:
+    return SincConfig(filters=stem_channels(config))
+  return SpectralConfig(kind='log_mel')
+
+
+def min_frames(config) -> int:
+  """Shortest sequence of which something is left after the last cell."""
+  if search_spaces.space(config.space).dims == 1:
+    return 2 ** (config.num_cells + 1)
+  return 1
+
+
+def check_frontend(config, frontend) -> None:
+  """Refuses features that the stem of a space of one dimension cannot take.
+
+  Raises:
+    ValueError: names the space and the features.
+  """
+  wanted = stem_channels(config)
+  one = search_spaces.space(config.space).dims == 1
+  if one and frontend.features != wanted:
+    raise ValueError(
+      f'front end of {frontend.features} features: space {config.space!r} '
+      f"takes as many as its stem has channels, {wanted}, such as 'sinc' makes"
+    )
 
 
 def layout(
@@ -195,12 +230,14 @@ class Trunk(nnx.Module):
     drop: Callable | None = None,
   ) -> list[jax.Array]:
     """Returns the outputs of all cells, each `[B, H, W, C]`."""
-    first, second = self.stem(features_BxNxF)
+    with jax.named_scope('stem'):
+      first, second = self.stem(features_BxNxF)
     outputs = []
-    for cell in self.cells:
-      mix = mixes and mixes['reduce' if cell.reduction else 'normal']
-      first, second = second, cell(first, second, mix, drop)
-      outputs.append(second)
+    with jax.named_scope('cells'):
+      for cell in self.cells:
+        mix = mixes and mixes['reduce' if cell.reduction else 'normal']
+        first, second = second, cell(first, second, mix, drop)
+        outputs.append(second)
     return outputs
 
 

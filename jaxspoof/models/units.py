@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from jaxspoof import arithmetic
 from jaxspoof.models import layers
 from jaxspoof.ops import mixture, windows
 from jaxspoof.search_spaces import Unit
@@ -286,8 +287,10 @@ def _per_row(x_BxHxWxC, kernel_RxIxO) -> jax.Array:
     return x_BxHxWxC @ kernel_IxO
   if rows * inputs <= _BLOCKS:
     eye = jnp.eye(rows, dtype=x_BxHxWxC.dtype)
-    blocks = jnp.einsum('...rio,rs->ri...so', kernel_RxIxO, eye)
-    return x_BxHxWxC @ blocks.reshape(rows * inputs, -1)
+    with arithmetic.left_out():
+      blocks = jnp.einsum('...rio,rs->ri...so', kernel_RxIxO, eye)
+    with arithmetic.one_in(rows):
+      return x_BxHxWxC @ blocks.reshape(rows * inputs, -1)
   x_BxHxWxRxI = x_BxHxWxC.reshape(*x_BxHxWxC.shape[:3], rows, inputs)
   y = jnp.einsum('bhwri,...rio->bhw...ro', x_BxHxWxRxI, kernel_RxIxO)
   return y.reshape(*y.shape[:3], -1)

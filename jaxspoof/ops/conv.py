@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxspoof import arithmetic
 from jaxspoof.ops import platform
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
@@ -121,11 +122,12 @@ def _one_channel(x_BxHxWx1, kernel_HxWx1xO, padding: Padding):
   height, width, _, _ = kernel_HxWx1xO.shape
   x = _pad_both(x_BxHxWx1, padding)
   rows, frames = x.shape[1] - height + 1, x.shape[2] - width + 1
-  taps = [
-    x[:, i : i + rows, j : j + frames] * kernel_HxWx1xO[i, j][None, None]
-    for i in range(height)
-    for j in range(width)
-  ]
+  with arithmetic.sums_of_products():
+    taps = [
+      x[:, i : i + rows, j : j + frames] * kernel_HxWx1xO[i, j][None, None]
+      for i in range(height)
+      for j in range(width)
+    ]
   return functools.reduce(jnp.add, taps)
 
 

@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxspoof import arithmetic
 from jaxspoof.ops import platform
 
 
@@ -77,9 +78,10 @@ def depthwise_by_shifts(x_BxHxWxC, kernel_HxWxC, *, window: Window):
   """`depthwise` as a sum of shifted images."""
   kernel_MxC = kernel_HxWxC.reshape(-1, kernel_HxWxC.shape[-1])
   shifted = _shifted(x_BxHxWxC, window, 0)
-  products = [
-    x * k[None, None, None] for x, k in zip(shifted, kernel_MxC, strict=True)
-  ]
+  with arithmetic.sums_of_products():
+    products = [
+      x * k[None, None, None] for x, k in zip(shifted, kernel_MxC, strict=True)
+    ]
   return functools.reduce(jnp.add, products)
 
 

@@ -6,6 +6,7 @@ have been. Saving is asynchronous; at most one save is under way. Kept are the
 latest two (to resume) and the one with the lowest error on dev (to evaluate).
 """
 
+import dataclasses
 import os
 import pathlib
 from collections.abc import Mapping
@@ -88,7 +89,7 @@ class Checkpoints:
     metrics = None if dev_error is None else {'dev_error': float(dev_error)}
     try:
       self._pending = self._orbax.save_checkpointables_async(
-        step, {'state': state, **_named(iterator)}, metrics=metrics
+        step, {'state': _fields(state), **_named(iterator)}, metrics=metrics
       )
     except (OSError, ValueError) as error:
       raise self._failed(error) from error
@@ -122,11 +123,12 @@ class Checkpoints:
     Raises:
       CheckpointError: the checkpoint is of another model.
     """
-    wanted = {'state': jax.tree.map(_abstract, state)}
+    wanted = {'state': jax.tree.map(_abstract, _fields(state))}
     if iterator is not None:
       wanted |= _named(iterator)
     try:
-      return self._orbax.load_checkpointables(step, wanted)['state']
+      found = self._orbax.load_checkpointables(step, wanted)['state']
+      return dataclasses.replace(state, **found)
     except (ValueError, KeyError) as error:
       raise CheckpointError(
         f'{self.directory}: checkpoint {step} does not fit the model of this '
@@ -167,6 +169,17 @@ def _named(iterator) -> dict[str, Any]:
   if not isinstance(iterator, Mapping):
     return {'data': iterator}
   return {f'data_{name}': one for name, one in iterator.items()}
+
+
+def _fields(state) -> dict[str, Any]:
+  """What is kept of a state: a field that is empty where it is not used is not.
+
+  Checkpoints of before there were frozen arrays have no such field.
+  """
+  found = {f.name: getattr(state, f.name) for f in dataclasses.fields(state)}
+  if not found.get('frozen', True):
+    del found['frozen']
+  return found
 
 
 def _abstract(leaf: jax.Array) -> jax.ShapeDtypeStruct:

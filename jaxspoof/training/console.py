@@ -23,12 +23,20 @@ def opening(
   begin = f'going on from step {resumed}' if resumed else 'from the start'
   return (
     f'{config.model["name"]}, '
-    f'{state_lib.count_parameters(state.params):,} parameters; '
+    f'{parameters(state)}; '
     f'{config.data.name} {config.data.train}: {clips:,} clips, batch '
     f'{config.data.batch} x {config.data.samples / 16_000:.2f} s; '
     f'{shardings.devices} x {device.device_kind} on {hosts} host(s); '
     f'{config.epochs} epochs, {begin}'
   )
+
+
+def parameters(state: state_lib.TrainState) -> str:
+  """How many there are, and how many of them are not trained."""
+  frozen = state_lib.count_parameters(state.frozen)
+  count = state_lib.count_parameters(state.params) + frozen
+  said = f'{count:,} parameters'
+  return f'{said}, {frozen:,} of them frozen' if frozen else said
 
 
 def progress(

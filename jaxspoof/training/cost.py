@@ -9,7 +9,6 @@ import time
 
 import jax
 
-from jaxspoof import models
 from jaxspoof.config import RunConfig
 from jaxspoof.training import sharding as sharding_lib
 from jaxspoof.training import state as state_lib
@@ -33,7 +32,7 @@ def of_run(
   shardings: sharding_lib.Shardings,
   speed: dict[str, float],
   started: float,
-  macs: dict[str, int] | None = None,
+  macs: dict[str, int],
 ) -> dict:
   """Size, work, speed and memory of a run, and what it ran on.
 
@@ -43,14 +42,12 @@ def of_run(
     shardings: the devices.
     speed: `Clock.summary()`.
     started: time of the start of this process's part, seconds of the epoch.
-    macs: of a clip by stage; None takes those of the config's model.
+    macs: of a clip by stage.
 
   Returns:
     What `cost.json` holds; memory in MiB, MACs per clip and stage.
   """
   device = shardings.batch.mesh.devices.flat[0]
-  if macs is None:
-    macs = models.macs(config.model, config.data.eval_samples)
   return {
     'parameters': state_lib.count_parameters(params),
     'macs_per_clip': macs,

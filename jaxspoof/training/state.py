@@ -6,6 +6,7 @@ description and two pure dictionaries of arrays. Inside the step
 """
 
 import hashlib
+from collections.abc import Callable
 from typing import Any
 
 import flax.struct
@@ -30,6 +31,8 @@ class TrainState:
     average: running mean of `params` over the chosen epochs, or `{}` where
       weight averaging is off.
     averaged: int32 scalar, number of weight sets in `average`.
+    frozen: pure dictionary of the arrays that are not trained, see
+      `optim.Group`; `{}` where all are.
   """
 
   step: jax.Array
@@ -38,6 +41,11 @@ class TrainState:
   opt: optax.OptState
   average: Tree
   averaged: jax.Array
+  frozen: Tree = flax.struct.field(default_factory=dict)
+
+  def whole(self, params: Tree | None = None) -> Tree:
+    """All arrays of the model: `params`, the state's if None, and frozen."""
+    return join(self.params if params is None else params, self.frozen)
 
 
 def split(model: nnx.Module) -> tuple[nnx.GraphDef, Tree, Tree]:
@@ -61,14 +69,60 @@ def eval_view(model: nnx.Module) -> nnx.Module:
   return nnx.view(model, deterministic=True, use_running_average=True)
 
 
+def divide(
+  params: Tree, frozen: Callable[[str], bool], prefix: str = ''
+) -> tuple[Tree, Tree]:
+  """The part of nested dictionaries that is trained, and the frozen part.
+
+  Args:
+    params: all arrays.
+    frozen: of a path such as 'tdnn/block0/conv/kernel'.
+    prefix: of the paths.
+  """
+  parts: tuple[dict, dict] = ({}, {})
+  for name, value in params.items():
+    path = f'{prefix}{name}'
+    if isinstance(value, dict):
+      for part, inner in zip(
+        parts, divide(value, frozen, f'{path}/'), strict=True
+      ):
+        if inner:
+          part[name] = inner
+    else:
+      parts[frozen(path)][name] = value
+  return parts
+
+
+def join(params: Tree, frozen: Tree) -> Tree:
+  """The inverse of `divide`."""
+  if not frozen:
+    return params
+  return {
+    name: join(params.get(name, {}), frozen.get(name, {}))
+    if isinstance(params.get(name, frozen.get(name)), dict)
+    else params.get(name, frozen.get(name))
+    for name in sorted({*params, *frozen})
+  }
+
+
 def create(
   params: Tree,
   batch_stats: Tree,
   tx: optax.GradientTransformation,
   *,
   average: bool = False,
+  frozen: Callable[[str], bool] = lambda path: False,
 ) -> TrainState:
-  """State of step 0 with the weights of a freshly initialised module."""
+  """State of step 0 with the weights of a freshly initialised module.
+
+  Args:
+    params: all arrays that could be trained.
+    batch_stats: BatchNorm statistics.
+    tx: optimiser.
+    average: keep a running mean of the weights.
+    frozen: whether the parameter of a path is not trained.
+  """
+  params, rest = divide(params, frozen)
   zeros = jax.tree.map(jnp.zeros_like, params)
   return TrainState(
     step=jnp.zeros((), jnp.int32),
@@ -77,6 +131,7 @@ def create(
     opt=tx.init(params),
     average=zeros if average else {},
     averaged=jnp.zeros((), jnp.int32),
+    frozen=rest,
   )
 
 

@@ -11,6 +11,7 @@ import jax
 import optax
 from flax import nnx
 
+from jaxspoof.models.system import System
 from jaxspoof.training import sharding as sharding_lib
 from jaxspoof.training import state as state_lib
 
@@ -29,15 +30,13 @@ def inputs(batch) -> dict[str, jax.Array]:
   return {'wave_BxT': batch['wave'], **lengths}
 
 
-def total_loss(model: nnx.Module, loss, batch, rngs: nnx.Rngs) -> jax.Array:
+def total_loss(model: System, loss, batch, rngs: nnx.Rngs) -> jax.Array:
   """The loss of a batch, with that of an auxiliary head where there is one."""
-  weight = getattr(model.config, 'auxiliary', 0.0)
-  if not weight:
-    return loss(model(**inputs(batch), rngs=rngs), batch['label'])
-  outputs, auxiliary = model.with_auxiliary(**inputs(batch), rngs=rngs)
-  return loss(outputs, batch['label']) + weight * loss(
-    auxiliary, batch['label']
-  )
+  answer = model.answer(**inputs(batch), rngs=rngs)
+  value = loss(answer.outputs, batch['label'])
+  if answer.auxiliary is None:
+    return value
+  return value + model.auxiliary_weight * loss(answer.auxiliary, batch['label'])
 
 
 def make_train_step(
@@ -56,7 +55,7 @@ def make_train_step(
 
   def train_step(state: state_lib.TrainState, batch):
     def objective(params):
-      model = state_lib.merge(graphdef, params, state.batch_stats)
+      model = state_lib.merge(graphdef, state.whole(params), state.batch_stats)
       value = total_loss(model, loss, batch, step_rngs(seed, state.step))
       return value, state_lib.batch_stats_of(model)
 

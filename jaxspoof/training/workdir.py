@@ -11,13 +11,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxspoof import files
+from jaxspoof import files, models
 from jaxspoof.data import audio, decoders
 from jaxspoof.score_files import protocols, scores
 from jaxspoof.training import sharding as sharding_lib
+from jaxspoof.training import state as state_lib
 
 CLASSES = 'classes.json'
 LOCK = 'run.lock'
+FROZEN = 'frozen.json'
 DETECTION = ('spoof', 'bonafide')  # classes, in the order of the outputs
 
 # Fields that may differ between the parts of a run that was interrupted: they
@@ -46,9 +48,9 @@ def claim(workdir: pathlib.Path, values: dict, first: bool) -> None:
   if first:
     workdir.mkdir(parents=True, exist_ok=True)
     _lock(workdir)
-  values = json.loads(json.dumps(values))
+  values = json.loads(json.dumps(models.settled(values)))
   if path.exists() and _begun(workdir):
-    old = read_json(path)
+    old = json.loads(json.dumps(models.settled(read_json(path))))
     if different := differences(old, values):
       raise ValueError(
         f'{workdir} is a run with another config: {"; ".join(different)}. '
@@ -133,7 +135,7 @@ def read_json(path: pathlib.Path) -> dict:
 
 def _begun(workdir: pathlib.Path) -> bool:
   """Whether there is more than what is written before the first step."""
-  before = ('config.json', CLASSES, LOCK)
+  before = ('config.json', CLASSES, LOCK, FROZEN)
   return any(p.name not in before for p in workdir.iterdir())
 
 
@@ -144,6 +146,8 @@ def differences(old: dict, new: dict, prefix: str = '') -> list[str]:
     a, b = old.get(name), new.get(name)
     if isinstance(a, dict) and isinstance(b, dict):
       found += differences(a, b, f'{prefix}{name}.')
+    elif name not in old and b in (None, '', [], {}):
+      continue  # a field of later, which says nothing here
     elif a != b and not _free(prefix + name):
       found.append(f'{prefix}{name} was {a!r}, now {b!r}')
   return found
@@ -165,6 +169,32 @@ def load_classes(workdir: pathlib.Path) -> tuple[str, ...]:
   if not path.is_file():
     return DETECTION
   return tuple(read_json(path)['classes'])
+
+
+def keep_frozen(
+  workdir: pathlib.Path, init: str, frozen: state_lib.Tree, first: bool
+) -> None:
+  """Writes which arrays checkpoints leave out, or checks that they are there.
+
+  Args:
+    workdir: folder of the run.
+    init: the file, or the run, that gives the arrays each time.
+    frozen: the arrays.
+    first: whether this process writes.
+
+  Raises:
+    ValueError: they are others than when the run began.
+  """
+  path, digest = workdir / FROZEN, state_lib.tree_hash(frozen)
+  if path.is_file():
+    known = json.loads(path.read_text())
+    if known['sha256'] != digest:
+      raise ValueError(
+        f'init={init}: its frozen weights are not those that {workdir} began '
+        f'with: expected SHA-256 {known["sha256"]} of {path.name}, got {digest}'
+      )
+  elif first:
+    files.write_json(path, {'init': init, 'sha256': digest})
 
 
 def keep_scores(

@@ -1,0 +1,349 @@
+"""A system: front end, encoder and head, from a wave to outputs for the loss.
+
+This is the contract that training, evaluation, detection, embedding, costs and
+importers keep to; none of them knows a model by name.
+
+  front end   waves to a sequence of features; see `Frontend`
+  encoder     the sequence to an embedding; what a subclass of `System` adds
+  head        the embedding to outputs; follows from the loss, see `heads`
+
+A new model is a subclass that defines `encode`, with a config that keeps to
+`EncoderConfig`, and one line in `models.MODELS`.
+
+Letters in names: B batch, T samples, W frames, D features, E size of the
+embedding, K outputs.
+"""
+
+import dataclasses
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxspoof import frontends
+from jaxspoof.frontends import WaveConfig
+from jaxspoof.models import layers
+from jaxspoof.models.heads import Head
+
+FEATURES, WAVES = 'features', 'waves'
+
+
+class FrontendConfig(Protocol):
+  """What is known of a front end before it is made.
+
+  Attributes:
+    sample_rate: Hz of the waves that it takes.
+    hop_length: samples from one frame to the next.
+    features: D, of a frame; 'wave' has none.
+  """
+
+  sample_rate: int
+  hop_length: int
+  features: int
+
+  def frames(self, samples: int) -> int:
+    """Frames that are made of a clip."""
+
+  def samples_needed(self, frames: int) -> int:
+    """Samples of the shortest clip that so many frames are made of."""
+
+
+class Frontend(Protocol):
+  """Waves to a sequence of features.
+
+  One without trained values is a plain object, equal to another of the same
+  config; one with trained values is an `nnx.Module`.
+  """
+
+  config: FrontendConfig
+
+  def __call__(
+    self, wave_BxT: jax.Array, samples_B: jax.Array | None
+  ) -> tuple[jax.Array, jax.Array]:
+    """Computes features.
+
+    Args:
+      wave_BxT: waves in [-1, 1), float32 or wider.
+      samples_B: int32, valid samples of each padded clip; None: all.
+
+    Returns:
+      Features `[B, W, D]`, and int32 `[B]`: the valid frames of each clip.
+    """
+
+
+class EncoderConfig(Protocol):
+  """What is known of an encoder before it is made: frozen, with defaults.
+
+  Attributes:
+    own_frontend: used where a run does not ask for another.
+    min_frames: of the shortest sequence; of a model of waves, samples.
+    param_dtype: of parameters and statistics.
+  """
+
+  own_frontend: FrontendConfig
+  min_frames: int
+  param_dtype: str
+
+  def check_frontend(self, frontend: FrontendConfig) -> None:
+    """Raises ValueError for a front end whose features it cannot take."""
+
+
+class Encoded(NamedTuple):
+  """What an encoder makes of a batch.
+
+  Attributes:
+    embedding: `[B, E]`.
+    seen: what the head sees of it: in training, with the holes of dropout.
+    tap: in training, what an auxiliary head sees; None where there is none.
+  """
+
+  embedding: jax.Array
+  seen: jax.Array
+  tap: jax.Array | None = None
+
+
+class Answer(NamedTuple):
+  """What a system says of a batch.
+
+  Attributes:
+    embedding: `[B, E]`, before the head.
+    outputs: `[B, K]`, what the loss takes; float32, or float64 where the
+      parameters are.
+    auxiliary: the same of an auxiliary head, in training; None where there is
+      none. Its loss counts with the weight `System.auxiliary_weight`.
+  """
+
+  embedding: jax.Array
+  outputs: jax.Array
+  auxiliary: jax.Array | None
+
+
+class System(nnx.Module):
+  """Waves in, outputs for the loss out.
+
+  A new module is in training mode: dropout, batch statistics. For evaluation
+  take `nnx.view(model, deterministic=True, use_running_average=True)`.
+
+  A subclass calls `super().__init__`, makes its layers, makes its head last
+  (the order in which weights are drawn), and defines `encode`.
+
+  Attributes:
+    takes: 'features', what front ends make; or 'waves', by a model that has
+      layers of its own for that.
+    variable_length: whether clips of a batch may be padded; then a clip has
+      the outputs that it has alone.
+    head_name: attribute that holds the head. Names of attributes are names of
+      weights in files; those of older models differ.
+    counts_features: whether the arithmetic of a front end without trained
+      values counts as the model's.
+    config: an `EncoderConfig`.
+    frontend: a `Frontend`; a model of waves may have a layer of this name.
+  """
+
+  takes: ClassVar[str] = FEATURES
+  variable_length: ClassVar[bool] = False
+  head_name: ClassVar[str] = 'head'
+  counts_features: ClassVar[bool] = True
+
+  def __init__(self, config: Any, frontend: FrontendConfig | None = None):
+    """Makes the front end.
+
+    Args:
+      config: of the encoder.
+      frontend: of the front end; None: the encoder's own.
+
+    Raises:
+      ValueError: the two do not go together.
+    """
+    frontend = config.own_frontend if frontend is None else frontend
+    check_pair(type(self), config, frontend)
+    self.config, self.deterministic = config, False
+    self.min_samples = frontend.samples_needed(config.min_frames)
+    if self.takes == FEATURES:
+      self.frontend = frontends.make(frontend)
+
+  def set_view(
+    self,
+    deterministic: bool | None = None,
+    use_running_average: bool | None = None,
+  ):
+    """Class method used by `nnx.view`, also where no layer has such a mode.
+
+    Args:
+      deterministic: if True, nothing random is done.
+      use_running_average: left to the layers that normalise.
+    """
+    del use_running_average
+    if deterministic is not None:
+      self.deterministic = deterministic
+
+  @property
+  def auxiliary_weight(self) -> float:
+    """Weight of the loss of an auxiliary head."""
+    return 0.0
+
+  def __call__(
+    self,
+    wave_BxT: jax.Array,
+    samples: jax.Array | None = None,
+    rngs: nnx.Rngs | None = None,
+    **options,
+  ) -> jax.Array:
+    """Scores waves.
+
+    Args:
+      wave_BxT: floating-point waves in [-1, 1) at the front end's rate.
+      samples: int32 `[B]`, valid samples of each padded clip, at least
+        `min_samples`; None: all. For models of `variable_length`.
+      rngs: streams `dropout` and `mask`, for as far as the config has them;
+        needed in training mode only.
+      **options: of the model's `encode`.
+
+    Returns:
+      Outputs of the head, `[B, K]`: see `Answer`.
+
+    Raises:
+      ValueError: waves that are not `[B, T]`, not floating point or too short,
+        or padded ones for a model that takes none.
+    """
+    return self.answer(wave_BxT, samples, rngs, **options).outputs
+
+  def embed(
+    self,
+    wave_BxT: jax.Array,
+    samples: jax.Array | None = None,
+    rngs: nnx.Rngs | None = None,
+    **options,
+  ) -> jax.Array:
+    """The embedding before the head, `[B, E]`; arguments as in a call."""
+    features, frames_B = self.features(wave_BxT, samples)
+    return self.encode(features, frames_B, rngs, **options).embedding
+
+  def answer(
+    self,
+    wave_BxT: jax.Array,
+    samples: jax.Array | None = None,
+    rngs: nnx.Rngs | None = None,
+    **options,
+  ) -> Answer:
+    """All that a call computes; arguments as in a call."""
+    features, frames_B = self.features(wave_BxT, samples)
+    encoded = self.encode(features, frames_B, rngs, **options)
+    with jax.named_scope('head'):
+      outputs_BxK = getattr(self, self.head_name)(encoded.seen)
+      auxiliary_BxK = None
+      if encoded.tap is not None:
+        auxiliary_BxK = self.auxiliary(encoded.tap)
+    return Answer(encoded.embedding, outputs_BxK, auxiliary_BxK)
+
+  def features(
+    self, wave_BxT: jax.Array, samples: jax.Array | None = None
+  ) -> tuple[jax.Array, jax.Array | None]:
+    """What the encoder is given: features, and valid frames or None for all.
+
+    Of a model of waves these are the waves, and valid samples.
+    """
+    self._check(wave_BxT, samples)
+    # Energies and their logarithms are too fine for bfloat16.
+    wave_BxT = wave_BxT.astype(layers.wide(wave_BxT.dtype))
+    if self.takes == WAVES:
+      return wave_BxT, samples
+    with jax.named_scope('frontend'):
+      features, frames_B = self.frontend(wave_BxT, samples)
+    return features, None if samples is None else frames_B
+
+  def encode(
+    self,
+    features: jax.Array,
+    frames_B: jax.Array | None = None,
+    rngs: nnx.Rngs | None = None,
+  ) -> Encoded:
+    """The encoder, which each model defines.
+
+    Args:
+      features: `[B, W, D]`, float32 or wider; of a model of waves `[B, T]`.
+      frames_B: int32, valid frames (samples) of each clip; None: all.
+      rngs: as in a call.
+    """
+    raise NotImplementedError(f'{type(self).__name__} does not define encode')
+
+  def _check(self, wave_BxT: jax.Array, samples: jax.Array | None):
+    if wave_BxT.ndim != 2 or not jnp.issubdtype(wave_BxT.dtype, jnp.floating):
+      raise ValueError(
+        'expected floating-point waves [batch, samples], got '
+        f'{wave_BxT.dtype}{list(wave_BxT.shape)}'
+      )
+    if wave_BxT.shape[1] < self.min_samples:
+      raise ValueError(
+        f'waves of {wave_BxT.shape[1]} samples are too short: this model needs '
+        f'at least {self.min_samples} (repeat shorter clips)'
+      )
+    if samples is not None and not self.variable_length:
+      raise ValueError(
+        'this model scores clips of one length: samples must be None (crop or '
+        'repeat clips, do not pad them)'
+      )
+
+
+def check_pair(
+  kind: type[System], config: Any, frontend: FrontendConfig
+) -> None:
+  """Raises ValueError unless an encoder takes what a front end makes.
+
+  Args:
+    kind: the model.
+    config: of the model.
+    frontend: of the front end.
+  """
+  own = frontends.KINDS[type(config.own_frontend)]
+  name = frontends.KINDS[type(frontend)]
+  if (kind.takes == WAVES) != isinstance(frontend, WaveConfig):
+    wanted = (
+      "takes waves, expected 'wave'"
+      if kind.takes == WAVES
+      else f'takes a sequence of features, expected one such as {own!r}'
+    )
+    raise ValueError(f'front end {name!r}: {kind.__name__} {wanted}')
+  if frontend.sample_rate != config.own_frontend.sample_rate:
+    raise ValueError(
+      f'front end of {frontend.sample_rate} Hz: {kind.__name__} takes '
+      f'{config.own_frontend.sample_rate} Hz'
+    )
+  config.check_frontend(frontend)
+
+
+@dataclasses.dataclass(frozen=True)
+class SystemConfig:
+  """What defines a system.
+
+  Attributes:
+    kind: the model, a subclass of `System`.
+    model: its config.
+    frontend: config of the front end; None: the model's own.
+    head: what the last layer is.
+  """
+
+  kind: type[System]
+  model: Any
+  frontend: Any = None
+  head: Head = Head()
+
+  def __post_init__(self):
+    """Refuses front ends and encoders that do not go together."""
+    if self.frontend is None:
+      object.__setattr__(self, 'frontend', self.model.own_frontend)
+    check_pair(self.kind, self.model, self.frontend)
+
+  @property
+  def min_samples(self) -> int:
+    """Samples of the shortest clip."""
+    return self.frontend.samples_needed(self.model.min_frames)
+
+  def make(self, rngs: nnx.Rngs) -> System:
+    """The module; draws its weights from the stream `params`."""
+    return self.kind(self.model, rngs, frontend=self.frontend, head=self.head)
+
+  def abstract(self) -> System:
+    """The module with arrays that have shapes but no values."""
+    return nnx.eval_shape(lambda: self.make(nnx.Rngs(0)))

@@ -1,0 +1,218 @@
+"""The contract of front end, encoder and head; runs made before it."""
+
+import json
+import pathlib
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from jaxspoof import config as config_lib
+from jaxspoof import frontends, losses, models, overrides, train
+from jaxspoof.detector import Detector
+from jaxspoof.models.system import FEATURES, WAVES
+from jaxspoof.training import checkpoint, state, workdir
+
+pytestmark = pytest.mark.usefixtures('programs')
+
+OLD = pathlib.Path(__file__).parent / 'goldens' / 'old_runs'
+COMMANDS = {
+  'aasist': ('configs/aasist.py:smoke', []),
+  'ecapa': ('configs/ecapa_mfcc.py:smoke', []),
+  'light_darts': (
+    'configs/light_darts.py:smoke',
+    ['--config.model.features=lfcc', '--config.model.auxiliary=0.4'],
+  ),
+}
+TAKE_FEATURES = [
+  name for name, (_, kind) in models.MODELS.items() if kind.takes == FEATURES
+]
+
+
+def abstract_call(system, samples=16_000, training=False):
+  """Shapes of what a system says of two clips."""
+  graphdef, arrays = nnx.split(system.abstract())
+
+  def call(arrays, wave):
+    model = nnx.merge(graphdef, arrays)
+    if training:
+      return model.answer(wave, rngs=nnx.Rngs(dropout=0, mask=1))
+    return state.eval_view(model).answer(wave)
+
+  wave = jax.ShapeDtypeStruct((2, samples), jnp.float32)
+  return jax.eval_shape(call, arrays, wave)
+
+
+# -- the contract -------------------------------------------------------------
+
+
+@pytest.mark.parametrize('name', models.MODELS)
+def test_every_model_keeps_to_the_contract(name):
+  system = models.system({'name': name}, head='cosine', classes=3)
+  assert system.kind.takes in (FEATURES, WAVES)
+  for answer in (
+    abstract_call(system, training=True),
+    abstract_call(system, system.min_samples),
+  ):
+    assert answer.embedding.shape[0] == 2 and answer.embedding.ndim == 2
+    assert answer.outputs.shape == (2, 3) and answer.auxiliary is None
+    assert answer.outputs.dtype == jnp.float32
+  with pytest.raises(ValueError, match=f'at least {system.min_samples}'):
+    abstract_call(system, system.min_samples - 1)
+
+
+@pytest.mark.parametrize('model', TAKE_FEATURES)
+@pytest.mark.parametrize('frontend', ['sinc', 'log_mel', 'lfcc_asvspoof2021'])
+def test_any_front_end_goes_with_any_encoder_of_sequences(frontend, model):
+  system = models.system({'name': model}, frontend)
+  assert abstract_call(system).outputs.shape == (2, 2)
+  for name in set(frontends.FRONTENDS) - {'wave'}:
+    made = models.system({'name': model}, name)
+    assert made.frontend == frontends.FRONTENDS[name]
+
+
+@pytest.mark.parametrize(
+  ('model', 'frontend', 'message'),
+  [
+    ({'name': 'aasist'}, 'lfcc', "'spectral': Aasist takes waves, exp.*'wave'"),
+    ({'name': 'ecapa'}, 'wave', "'wave': Ecapa takes a sequence of features"),
+    ({'name': 'ecapa'}, 'mfc', "'mfc' is not known; choose one of wave, sinc"),
+    (
+      {'name': 'ecapa'},
+      {'name': 'sinc', 'n_fft': 512},
+      "frontend.n_fft=512 is set, but front end 'sinc' has no n_fft; it has fi",
+    ),
+    ({'name': 'ecapa'}, {'ceps': 90}, 'config.frontend: ceps=90: needs 1 to'),
+    ({'name': 'ecapa'}, {'sample_rate': 8000, 'fmax': 4e3}, '8000 Hz.* 16000'),
+    ({'space': 'raw'}, 'mfcc', "of 80 features: space 'raw' takes .* 16, such"),
+    ({'name': 'ecapa', 'head': 'linear'}, '', 'config.model sets head: these'),
+    (
+      {'name': 'ecapa', 'features': 'lfcc'},
+      'mfcc',
+      'features and config.frontend are both set',
+    ),
+  ],
+)
+def test_what_does_not_go_together_is_said(model, frontend, message):
+  with pytest.raises(ValueError, match=message):
+    models.system(model, frontend)
+
+
+def test_fields_change_the_front_end_that_is_named_or_the_models_own():
+  own = models.system({'name': 'ecapa'}, {'name': '', 'ceps': 30}).frontend
+  assert (own.kind, own.ceps, own.top_db) == ('mfcc', 30, 80.0)
+  lfcc = models.system({'name': 'ecapa'}, {'name': 'lfcc', 'ceps': None})
+  assert lfcc.frontend == frontends.PRESETS['lfcc_pc_darts']
+  raw = models.system({'space': 'raw', 'channels': 6}, 'sinc').frontend
+  assert raw == frontends.SincConfig(filters=6)
+
+
+@pytest.mark.parametrize('name', frontends.FRONTENDS)
+def test_a_front_end_keeps_its_promises(name):
+  config = frontends.FRONTENDS[name]
+  section = json.loads(json.dumps(frontends.as_section(config)))
+  assert frontends.resolve(section, frontends.WaveConfig()) == config
+  for frames in (1, 2, 7):
+    samples = config.samples_needed(frames)
+    assert config.frames(samples) >= frames
+    assert samples == config.samples_needed(1) or (
+      config.frames(samples - 1) < frames
+    )
+  assert config.frames(2000 + config.hop_length) == config.frames(2000) + 1
+
+
+def test_sinc_features_of_a_padded_clip_are_those_of_the_clip_alone():
+  made = frontends.make('sinc', filters=5)
+  wave = np.random.default_rng(0).uniform(-0.5, 0.5, (3, 900))
+  lengths = np.array([900, 503, made.config.samples_needed(1)], np.int32)
+  wave = jnp.asarray(wave, jnp.float32)
+  together, frames = made(wave, jnp.asarray(lengths))
+  for row, length in enumerate(lengths):
+    alone, (count,) = made(wave[row : row + 1, :length], None)
+    assert frames[row] == count == made.config.frames(int(length))
+    np.testing.assert_allclose(together[row, :count], alone[0], atol=1e-6)
+
+
+# -- names that were, and runs of before -------------------------------------
+
+
+def test_the_old_spelling_of_features_is_understood():
+  argv = [
+    'run.py',
+    '--config=configs/ecapa_mfcc.py',
+    '--config.model.features.kind=lfcc',
+    '--config.search.model.features=mfcc',
+    '--config.model.features',
+    'x',
+  ]
+  assert overrides.modern(argv) == [
+    *argv[:2],
+    '--config.frontend.kind=lfcc',
+    '--config.search.frontend.name=mfcc',
+    '--config.frontend.name',
+    'x',
+  ]
+  overrides.check(overrides.modern(argv[:3]))
+
+
+def test_a_kept_config_says_the_front_end_in_full():
+  values = overrides.load('configs/ecapa_mfcc.py').to_dict()
+  kept = json.loads(json.dumps(models.settled(values)))
+  assert kept['frontend']['name'] == 'spectral'
+  assert kept['frontend']['ceps'] == 80
+  assert models.settled(kept) == kept
+  one, other = (
+    models.system(v['model'], v['frontend']) for v in (values, kept)
+  )
+  assert one == other
+  # A study's runs get theirs with their cells.
+  study = overrides.load('configs/light_darts_study.py').to_dict()
+  assert models.settled(study)['train']['frontend'] == {}
+
+
+@pytest.mark.parametrize('name', COMMANDS)
+def test_runs_of_before_are_read(name):
+  detector = Detector.load(OLD / name)
+  rng = np.random.default_rng(0)
+  waves = list(rng.uniform(-0.5, 0.5, (2, 8000)).astype(np.float32))
+  with np.load(OLD / name / 'expected.npz') as expected:
+    embedding, logits = detector.embed(waves)
+    np.testing.assert_allclose(logits, expected['logits'], atol=1e-5)
+    np.testing.assert_allclose(embedding, expected['embedding'], atol=1e-5)
+
+
+@pytest.mark.parametrize('name', COMMANDS)
+def test_runs_of_before_go_on_with_the_same_command(name, tmp_path):
+  folder = tmp_path / 'run'
+  shutil.copytree(OLD / name, folder)
+  file, arguments = COMMANDS[name]
+  config = overrides.load(file)
+  for argument in overrides.modern(arguments):
+    field, value = argument.removeprefix('--config.').split('=')
+    kind = float if field == 'model.auxiliary' else str
+    config.update_from_flattened_dict({field: kind(value)})
+  values = config.to_dict()
+  if name == 'light_darts':
+    genotype = models.light_darts.read_genotype(values.pop('genotype'))
+    values = train_genotype_values(values, genotype)
+  workdir.claim(folder, values, first=True)
+  values['seed'] = 99
+  with pytest.raises(ValueError, match='another config: seed was'):
+    workdir.claim(folder, values, first=True)
+  # And their weights start others.
+  config = config_lib.run_config({**values, 'init': str(folder)})
+  loss = losses.make(config.loss)
+  system = models.system(config.model, config.frontend, head=loss.head)
+  module = train.start.start_from(system.make(nnx.Rngs(1)), config.init)
+  _, params, _ = checkpoint.load_weights(folder)
+  found = state.split(module)[1]
+  assert state.tree_hash(found) == state.tree_hash(params)
+
+
+def train_genotype_values(values, genotype):
+  from jaxspoof import train_genotype
+
+  return train_genotype.with_genotype(values, genotype)
