@@ -51,7 +51,7 @@ ORIGINAL_LIMIT = 240
 
 
 def main() -> None:
-  """Runs the parts and prints what they found."""
+  """Runs the parts and prints what they found; exit status 1: one failed."""
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
@@ -73,16 +73,20 @@ def main() -> None:
     rival = Rival(options)
   if 'training' in options.parts:
     corpus = start('corpus', options)  # on the CPU, while others measure
+  failed = []
   for part in options.parts:
     if part == 'training':
-      wait(corpus, 'corpus', end)
-    run(part, options, end)
+      wait(corpus, end)
+    if run(part, options, end).startswith('failed'):
+      failed.append(part)
     if rival:
       # Alone on the card, at the first moment at which it can be.
       rival.measure(last=part == options.parts[-1], end=end)
   if rival:
     rival.stop()
   summarise(options.out)
+  if failed:
+    sys.exit(f'failed: {", ".join(failed)}')
 
 
 # ------------------------------------------------------------------- parts ---
@@ -132,22 +136,23 @@ def start(part: str, options) -> subprocess.Popen:
     )
 
 
-def run(part: str, options, end: float) -> None:
-  """Runs a part alone, for as long as it may take, and shows what it said."""
+def run(part: str, options, end: float) -> str:
+  """Runs a part alone, for as long as it may take; how it ended, in words."""
   # A try-out on a slow CPU is not cut off.
   limit = PARTS[part] * (3 if options.small else 1)
   limit = min(limit, end - time.monotonic())
   if limit < 5:
     print(f'\n{part}: left out, no time left', flush=True)
-    return
+    return 'left out'
   begin = time.monotonic()
   process = start(part, options)
-  status = wait(process, part, time.monotonic() + limit)
+  status = wait(process, time.monotonic() + limit)
   print(f'\n----- {part}: {time.monotonic() - begin:.0f} s, {status}')
   print((options.out / f'{part}.txt').read_text().rstrip(), flush=True)
+  return status
 
 
-def wait(process: subprocess.Popen, part: str, end: float) -> str:
+def wait(process: subprocess.Popen, end: float) -> str:
   """Waits for a process until `end`, then ends it; how it ended, in words."""
   try:
     status = process.wait(max(0.1, end - time.monotonic()))
@@ -155,8 +160,6 @@ def wait(process: subprocess.Popen, part: str, end: float) -> str:
     process.kill()
     process.wait()
     return 'stopped: no time left'
-  if status:
-    print(f'{part} failed with exit status {status}', flush=True)
   return 'done' if not status else f'failed with exit status {status}'
 
 
@@ -185,7 +188,7 @@ class Rival:
       return
     self._done = True
     (self._out / 'original.go').touch()
-    status = wait(self._process, 'original', end)
+    status = wait(self._process, end)
     print(f'\n----- original: {status}')
     print((self._out / 'original.txt').read_text().rstrip(), flush=True)
 

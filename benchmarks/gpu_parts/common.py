@@ -88,20 +88,18 @@ class Program:
     }
 
 
-def compiled(programs: dict[str, Program], threads: int = 8) -> dict:
+def compiled(programs: dict, threads: int = 8) -> dict:
   """Compiles programs side by side; leaves out, aloud, those that fail."""
-  done = {}
 
   def attempt(name):
     try:
-      return name, programs[name].compile(), None
+      programs[name].compile()
     except Exception as error:
-      return name, None, error
+      say(f'{name}: not compiled: {error!r:.300}')
+      return False
+    say(f'{name}: compiled in {programs[name].compile_seconds:.1f} s')
+    return True
 
   with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-    for name, program, error in pool.map(attempt, programs):
-      if error is not None:
-        say(f'{name}: not compiled: {error!r:.300}')
-      else:
-        done[name] = program
-  return done
+    done = dict(zip(programs, pool.map(attempt, programs), strict=True))
+  return {name: programs[name] for name, good in done.items() if good}

@@ -82,9 +82,9 @@ def main() -> None:
 def light_darts(samples: int):
   """A network of the space `light` with random weights, on noise."""
   wave = 0.1 * np.random.default_rng(0).standard_normal((4, samples))
-  config, kind = models.variant('light_darts')
+  system = models.system({'name': 'light_darts'})
   return beside_the_cpu(
-    lambda dtype: kind(config, rngs=nnx.Rngs(0)), wave.astype(np.float32)
+    lambda dtype: system.make(nnx.Rngs(0)), wave.astype(np.float32)
   )
 
 

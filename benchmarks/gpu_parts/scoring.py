@@ -68,8 +68,8 @@ def folder(path, count: int, samples: int) -> list:
 
 def made(dtype: str, batch: int, samples: int) -> Detector:
   """A detector with random weights."""
-  config, kind = models.variant('aasist', dtype=dtype)
-  parts = state.split(kind(config, rngs=nnx.Rngs(0)))
+  system = models.system({'name': 'aasist', 'dtype': dtype})
+  parts = state.split(system.make(nnx.Rngs(0)))
   return Detector(
     'aasist', *parts, batch=batch, samples=samples, loss=CrossEntropy()
   )
