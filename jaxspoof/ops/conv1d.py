@@ -183,9 +183,18 @@ def by_products(x_BxNxI, kernel_KxIxO, *, dilation: int = 1, groups: int = 1):
   return parts[0] if groups == 1 else jnp.concatenate(parts, 2)
 
 
-def _gradients_of_plain(x_BxNxI, kernel_KxIxO, dy_BxNxO, **options):
-  function = functools.partial(plain, **options)
-  return jax.vjp(function, x_BxNxI, kernel_KxIxO)[1](dy_BxNxO)
+def _gradients_of_plain(
+  x_BxNxI, kernel_KxIxO, dy_BxNxO, *, dilation: int, groups: int
+):
+  options = dict(dilation=dilation, groups=groups)
+  # XLA has no call into cuDNN for the gradient of a dilated kernel: it would
+  # be a convolution with a kernel as long as the sequence.
+  to_kernel = by_products if dilation > 1 else plain
+  _, vjp = jax.vjp(lambda x: plain(x, kernel_KxIxO, **options), x_BxNxI)
+  _, vjp_of_kernel = jax.vjp(
+    lambda kernel: to_kernel(x_BxNxI, kernel, **options), kernel_KxIxO
+  )
+  return *vjp(dy_BxNxO), *vjp_of_kernel(dy_BxNxO)
 
 
 def _gradients_by_products(
