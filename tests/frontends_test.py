@@ -1,6 +1,7 @@
 """Spectral front ends: one contract for all, librosa, definitions, masks."""
 
 import dataclasses
+import functools
 import itertools
 
 import jax
@@ -363,6 +364,28 @@ def test_spectrum_by_product_equals_the_fft():
     by_fft = stft.power_by_fft(h, n_fft)
     by_product = stft.power_by_product(h, n_fft)
     np.testing.assert_allclose(by_product, by_fft, rtol=1e-5, atol=2e-4)
+
+
+@pytest.mark.parametrize(
+  ('jaxlib', 'fft'),
+  [
+    ('0.10.2', True),
+    ('0.11.0', True),
+    ('0.11.1', False),
+    ('0.11.2', False),
+    ('0.11.3.dev20260901', False),
+    ('0.12.0', True),
+    ('0.12.0.1', True),
+    ('1.0', True),
+  ],
+)
+def test_no_fft_where_it_can_hang(monkeypatch, jaxlib, fft):
+  monkeypatch.setattr('jaxlib.__version__', jaxlib)
+  spectrum = functools.partial(
+    stft.power_spectrum, window_K=np.ones(64), n_fft=64, hop=32, frames=3
+  )
+  program = jax.jit(spectrum).lower(jnp.zeros((1, 128), jnp.float32))
+  assert ('stablehlo.fft' in program.as_text()) == fft
 
 
 def test_a_batch_over_four_devices(monkeypatch):
