@@ -1,5 +1,6 @@
 """Spectral front ends: one contract for all, librosa, definitions, masks."""
 
+import contextlib
 import dataclasses
 import functools
 import itertools
@@ -11,9 +12,10 @@ import numpy as np
 import pytest
 import scipy.fft
 
-from jaxspoof import frontends
+from jaxspoof import arithmetic, frontends
 from jaxspoof.frontends import filters, masked, sinc, spec_augment, stft
 from jaxspoof.frontends import spectral_config as configs
+from jaxspoof.ops.platform import accelerator_form
 from jaxspoof.training import sharding
 
 pytestmark = pytest.mark.usefixtures('programs')
@@ -386,6 +388,24 @@ def test_no_fft_where_it_can_hang(monkeypatch, jaxlib, fft):
   )
   program = jax.jit(spectrum).lower(jnp.zeros((1, 128), jnp.float32))
   assert ('stablehlo.fft' in program.as_text()) == fft
+
+
+@pytest.mark.parametrize('jaxlib', ['0.11.0', '0.11.2'])
+@pytest.mark.parametrize('form', [contextlib.nullcontext, accelerator_form])
+def test_whatever_computes_a_transform_it_costs_the_same(
+  monkeypatch, jaxlib, form
+):
+  monkeypatch.setattr('jaxlib.__version__', jaxlib)
+
+  def power(wave):
+    return stft.power_spectrum(wave, np.ones(40), 64, hop=32, frames=3).sum()
+
+  wave = jnp.zeros((2, 128), jnp.float32)
+  with form():
+    once = arithmetic.count(power, wave)
+    assert once == {'': 2 * 3 * 64 * 6}
+    both = arithmetic.total(jax.value_and_grad(power), wave)
+  assert both == 2 * once['']
 
 
 def test_a_batch_over_four_devices(monkeypatch):

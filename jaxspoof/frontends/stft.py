@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import jaxlib
 import numpy as np
 
+from jaxspoof import arithmetic
 from jaxspoof.ops import platform
 
 PAD_MODES = ('constant', 'reflect')
@@ -126,7 +127,8 @@ def power_by_product(h_BxNxK: jax.Array, n_fft: int) -> jax.Array:
   turns_KxW = np.outer(np.arange(h_BxNxK.shape[2]), np.arange(bins)) % n_fft
   phase_KxW = 2 * np.pi * turns_KxW / n_fft
   waves = np.concatenate([np.cos(phase_KxW), np.sin(phase_KxW)], 1)
-  h = matmul(h_BxNxK, waves) ** 2
+  with arithmetic.transforms(n_fft):
+    h = matmul(h_BxNxK, waves) ** 2
   return h[:, :, :bins] + h[:, :, bins:]
 
 
