@@ -1,6 +1,7 @@
-# `make demo` and `make test` do everything on a fresh machine.
+# `make demo` and `make test` do everything on a fresh machine. Each version of
+# Python has its own folder: `make test PYTHON=python3.12` uses .venv-3.12.
 PYTHON ?= python3
-VENV := .venv
+VENV := .venv-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 PY := $(VENV)/bin/python
 
 .PHONY: demo test lint format install clean
@@ -29,4 +30,4 @@ $(VENV)/installed: requirements.txt pyproject.toml .ci/constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) runs build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf .venv-* runs build dist *.egg-info .pytest_cache .ruff_cache

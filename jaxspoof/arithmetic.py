@@ -12,6 +12,7 @@ arithmetic of the model.
 """
 
 import collections
+import functools
 import itertools
 import math
 import re
@@ -23,8 +24,12 @@ from jax.extend import core
 
 _WRAPPED = re.compile(r'\w+\((.*)\)')  # jvp(stage), transpose(jvp(stage))
 _ONE_IN = re.compile(r'one_in_(\d+)')
+_TRANSFORM = re.compile(r'transforms_of_(\d+)')
 _LEFT_OUT, _WRITTEN_OUT = 'left_out', 'sums_of_products'
-_MARKS = (_LEFT_OUT, _WRITTEN_OUT)
+# Scopes that say how to count; others name stages.
+_MARK = re.compile(
+  f'{_LEFT_OUT}|{_WRITTEN_OUT}|{_ONE_IN.pattern}|{_TRANSFORM.pattern}'
+)
 # Calls of one program with the same arguments and results.
 _CALLS = ('jit', 'remat2', 'custom_vjp_call', 'custom_jvp_call')
 
@@ -44,6 +49,15 @@ def sums_of_products():
   Each multiplication of arrays is a MAC there.
   """
   return jax.named_scope(_WRITTEN_OUT)
+
+
+def transforms(points: int):
+  """A scope whose products of matrices are Fourier transforms of rows.
+
+  Each row of the first matrix costs what a fast transform of `points` points
+  does.
+  """
+  return jax.named_scope(f'transforms_of_{points}')
 
 
 def left_out():
@@ -100,10 +114,12 @@ def _count(
     arguments = equation.invars
     # The scopes of an inner program begin anew.
     here = path + _scopes(str(equation.source_info.name_stack))
-    stages = (s for s in here if s not in _MARKS and not _ONE_IN.fullmatch(s))
-    stage = next(stages, '')
+    stage = next((s for s in here if not _MARK.fullmatch(s)), '')
     shares = [int(m[1]) for s in here if (m := _ONE_IN.fullmatch(s))]
     own = _PRODUCTS.get(equation.primitive.name)
+    points = [int(m[1]) for s in here if (m := _TRANSFORM.fullmatch(s))]
+    if own is _of_dot and points:
+      own = functools.partial(_of_transforming_dot, points=points[-1])
     if own is None and _WRITTEN_OUT in here:
       own = _WRITTEN.get(equation.primitive.name)
     if own is not None:
@@ -199,9 +215,19 @@ def _of_multiplication(equation: core.JaxprEqn) -> int:
 def _of_transform(equation: core.JaxprEqn) -> int:
   """Transforms times n log2 n; real ones as many as complex ones."""
   lengths = equation.params['fft_lengths']
-  points = math.prod(lengths)
   batch = equation.invars[0].aval.shape[: -len(lengths)]
-  return math.prod(batch) * round(points * math.log2(points))
+  return math.prod(batch) * _of_points(math.prod(lengths))
+
+
+def _of_transforming_dot(equation: core.JaxprEqn, points: int) -> int:
+  (contracted, _), _ = equation.params['dimension_numbers']
+  shape = equation.invars[0].aval.shape
+  inner = math.prod(shape[axis] for axis in contracted)
+  return math.prod(shape) // inner * _of_points(points)
+
+
+def _of_points(points: int) -> int:
+  return round(points * math.log2(points))
 
 
 _PRODUCTS = {

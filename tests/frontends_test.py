@@ -1,6 +1,8 @@
 """Spectral front ends: one contract for all, librosa, definitions, masks."""
 
+import contextlib
 import dataclasses
+import functools
 import itertools
 
 import jax
@@ -10,9 +12,10 @@ import numpy as np
 import pytest
 import scipy.fft
 
-from jaxspoof import frontends
+from jaxspoof import arithmetic, frontends
 from jaxspoof.frontends import filters, masked, sinc, spec_augment, stft
 from jaxspoof.frontends import spectral_config as configs
+from jaxspoof.ops.platform import accelerator_form
 from jaxspoof.training import sharding
 
 pytestmark = pytest.mark.usefixtures('programs')
@@ -363,6 +366,46 @@ def test_spectrum_by_product_equals_the_fft():
     by_fft = stft.power_by_fft(h, n_fft)
     by_product = stft.power_by_product(h, n_fft)
     np.testing.assert_allclose(by_product, by_fft, rtol=1e-5, atol=2e-4)
+
+
+@pytest.mark.parametrize(
+  ('jaxlib', 'fft'),
+  [
+    ('0.10.2', True),
+    ('0.11.0', True),
+    ('0.11.1', False),
+    ('0.11.2', False),
+    ('0.11.3.dev20260901', False),
+    ('0.12.0', True),
+    ('0.12.0.1', True),
+    ('1.0', True),
+  ],
+)
+def test_no_fft_where_it_can_hang(monkeypatch, jaxlib, fft):
+  monkeypatch.setattr('jaxlib.__version__', jaxlib)
+  spectrum = functools.partial(
+    stft.power_spectrum, window_K=np.ones(64), n_fft=64, hop=32, frames=3
+  )
+  program = jax.jit(spectrum).lower(jnp.zeros((1, 128), jnp.float32))
+  assert ('stablehlo.fft' in program.as_text()) == fft
+
+
+@pytest.mark.parametrize('jaxlib', ['0.11.0', '0.11.2'])
+@pytest.mark.parametrize('form', [contextlib.nullcontext, accelerator_form])
+def test_whatever_computes_a_transform_it_costs_the_same(
+  monkeypatch, jaxlib, form
+):
+  monkeypatch.setattr('jaxlib.__version__', jaxlib)
+
+  def power(wave):
+    return stft.power_spectrum(wave, np.ones(40), 64, hop=32, frames=3).sum()
+
+  wave = jnp.zeros((2, 128), jnp.float32)
+  with form():
+    once = arithmetic.count(power, wave)
+    assert once == {'': 2 * 3 * 64 * 6}
+    both = arithmetic.total(jax.value_and_grad(power), wave)
+  assert both == 2 * once['']
 
 
 def test_a_batch_over_four_devices(monkeypatch):

@@ -1,11 +1,13 @@
 """Batches: the same for any workers, hosts and restarts; none lost."""
 
+import gc
 import io
 import json
 import os
 import subprocess
 import sys
 import textwrap
+from multiprocessing import resource_tracker
 
 import grain
 import numpy as np
@@ -460,6 +462,37 @@ def test_embedded_corpus_that_is_not_built(tmp_path):
   command = f'python -m tfds_builders.build quickstart --data_dir={tmp_path}'
   with pytest.raises(pipeline.CorpusNotBuilt, match=command):
     pipeline.open_source('quickstart', 'train', tmp_path)
+
+
+def test_no_semaphore_goes_while_those_of_new_workers_come(monkeypatch):
+  """Python 3.12 and newer warn of that, whenever the collector does it."""
+  coming, going, met = [], [], []
+
+  def register(name, kind):
+    before = len(going)
+    gc.collect()
+    coming.append(name)
+    met.extend(going[before:])
+
+  def unregister(name, kind):
+    going.append(name)
+
+  monkeypatch.setattr(resource_tracker, 'register', register)
+  monkeypatch.setattr(resource_tracker, 'unregister', unregister)
+  gc.freeze()  # so that collecting takes no time
+  left = [iter(training(workers=1))]
+  next(left[0])
+  left.append(left)
+  gc.disable()
+  try:
+    del left
+    take(training(workers=1), 1)
+  finally:
+    gc.enable()
+    gc.unfreeze()
+  assert len(coming) > 20  # both have some
+  assert going
+  assert met == []
 
 
 def test_workers_leave_no_shared_memory_behind(repository, tmp_path):

@@ -362,6 +362,10 @@ class _BatchIterator(grain.DatasetIterator):
     """Starts to compute the next batches in the background."""
     if not self._ahead:
       remaining = self._batches.slice(slice(self._next, None))
+      if self._workers:
+        # Semaphores of workers that ended lie in circles of references. Python
+        # 3.12 and newer warn if the collector meets one while another is made.
+        gc.collect()
       self._ahead.append(iter(_ahead(remaining, self._workers)))
       self._ahead[0].start_prefetch()
       # Endless iterators are left, not ended: without this their workers'

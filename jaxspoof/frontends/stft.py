@@ -8,8 +8,10 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import jaxlib
 import numpy as np
 
+from jaxspoof import arithmetic
 from jaxspoof.ops import platform
 
 PAD_MODES = ('constant', 'reflect')
@@ -76,7 +78,8 @@ def power_spectrum(
   On a CPU by FFT, which takes 0.29 ms for 4 s where the product with cosines
   and sines takes 0.78 (float32, n_fft 512, window 400, hop 160, two cores).
   Elsewhere by that product: XLA does not partition an FFT, so that every
-  device would gather and transform the batch of all of them.
+  device would gather and transform the batch of all of them. By that product
+  on a CPU, too, where the FFT can hang (`fft_is_safe`).
 
   Args:
     wave_BxT: padded waves.
@@ -91,11 +94,24 @@ def power_spectrum(
   first = (n_fft - len(window_K)) // 2
   h_BxNxK = frame(wave_BxT[:, first:], len(window_K), hop, frames)
   h_BxNxK = h_BxNxK * jnp.asarray(window_K, h_BxNxK.dtype)[None, None]
+  by_fft = functools.partial(power_by_fft, n_fft=n_fft)
+  by_product = functools.partial(power_by_product, n_fft=n_fft)
   return platform.choose(
-    h_BxNxK,
-    cpu=functools.partial(power_by_fft, n_fft=n_fft),
-    default=functools.partial(power_by_product, n_fft=n_fft),
+    h_BxNxK, cpu=by_fft if fft_is_safe() else by_product, default=by_product
   )
+
+
+def fft_is_safe() -> bool:
+  """Whether no FFT on a CPU can make this version of XLA wait for ever.
+
+  In jaxlib 0.11.1 and 0.11.2 an FFT divides its work among the threads of the
+  CPU client although it runs on one of them, and waits (openxla/xla#46347).
+  When as many FFTs as there are threads run at once, on several devices or in
+  one program, each waits for a thread and none is left. Neither 0.11.0 nor
+  0.12.0 does so.
+  """
+  version = tuple(int(part) for part in jaxlib.__version__.split('.')[:3])
+  return not (0, 11, 1) <= version < (0, 12)
 
 
 def power_by_fft(h_BxNxK: jax.Array, n_fft: int) -> jax.Array:
@@ -111,7 +127,8 @@ def power_by_product(h_BxNxK: jax.Array, n_fft: int) -> jax.Array:
   turns_KxW = np.outer(np.arange(h_BxNxK.shape[2]), np.arange(bins)) % n_fft
   phase_KxW = 2 * np.pi * turns_KxW / n_fft
   waves = np.concatenate([np.cos(phase_KxW), np.sin(phase_KxW)], 1)
-  h = matmul(h_BxNxK, waves) ** 2
+  with arithmetic.transforms(n_fft):
+    h = matmul(h_BxNxK, waves) ** 2
   return h[:, :, :bins] + h[:, :, bins:]
 
 
