@@ -139,21 +139,7 @@ class Detector:
       ValueError: No checkpoint there, one of another model, or too few
         seconds for it.
     """
-    path = pathlib.Path(checkpoint)
-    if model is not None:
-      models.variant(model)  # an unknown name is an error of its own
-    if path.is_dir():
-      name, module, options = _load_run(path, model)
-    elif path.is_file():
-      name, module, options = _load_original(path, model)
-    else:
-      raise ValueError(
-        f'{path}: no checkpoint there; expected the workdir of a run, or a'
-        ' .pth file of the original AASIST'
-      )
-    if seconds is not None:
-      least = module.min_samples
-      options['samples'] = _samples(seconds, least, name)
+    name, module, options = open_checkpoint(checkpoint, model, seconds)
     if batch is None:
       batch = 1 if jax.default_backend() == 'cpu' else 16
     return cls(name, *state_lib.split(module), batch=batch, **options)
@@ -264,6 +250,43 @@ class Detector:
     for i, wave in enumerate(waves):
       batch['samples'][i] = audio.pad(batch['wave'][i], wave, self.shortest)
     return batch
+
+
+def open_checkpoint(
+  checkpoint: str | os.PathLike,
+  model: str | None = None,
+  seconds: float | None = None,
+) -> tuple[str, nnx.Module, dict[str, Any]]:
+  """Reads the best weights of a run, or released ones.
+
+  Args:
+    checkpoint: as for `Detector.load`.
+    model: as for `Detector.load`.
+    seconds: as for `Detector.load`.
+
+  Returns:
+    Name of the model, the model with its weights, and how it is used: of the
+    attributes of `Detector` `samples` and `loss`, of a run also `bucket`,
+    `shortest` and `classes`.
+
+  Raises:
+    ValueError: as for `Detector.load`.
+  """
+  path = pathlib.Path(checkpoint)
+  if model is not None:
+    models.variant(model)  # an unknown name is an error of its own
+  if path.is_dir():
+    name, module, options = _load_run(path, model)
+  elif path.is_file():
+    name, module, options = _load_original(path, model)
+  else:
+    raise ValueError(
+      f'{path}: no checkpoint there; expected the workdir of a run, or a'
+      ' .pth file of the original AASIST'
+    )
+  if seconds is not None:
+    options['samples'] = _samples(seconds, module.min_samples, name)
+  return name, module, options
 
 
 def _samples(seconds: float, least: int, model: str) -> int:

@@ -27,8 +27,6 @@ from jaxspoof.config import (
 )
 from jaxspoof.data import audio, augment, pipeline
 from jaxspoof.importers import start
-from jaxspoof.metrics import summary
-from jaxspoof.score_files import asv_scores
 from jaxspoof.training import checkpoint as checkpoint_lib
 from jaxspoof.training import console, cost, evaluate, steps, tasks
 from jaxspoof.training import sharding as sharding_lib
@@ -209,27 +207,18 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
   for split in (config.data.dev, *config.data.eval):
     source = splits.open(split)
     trials = pipeline.trials(source)
-    split_scores = np.asarray(
-      loss.score(outputs_of(params, batch_stats, source))
-    )
-    asv_file = pipeline.asv_scores(
-      config.data.name, split, config.data.data_dir
-    )
-    results[split] = summary.summarise(
-      trials.utterance,
-      trials.attack,
-      trials.label,
-      split_scores,
-      split=split,
+    _, results[split] = evaluate.evaluate(
+      functools.partial(outputs_of, params, batch_stats),
+      loss,
+      source,
+      trials,
+      data_dir=config.data.data_dir,
       selected_on=selected_on,
-      corpus=config.data.name,
-      speaker=trials.speaker,
-      asv=asv_scores.rates(asv_file),
       seed=config.seed,
       resamples=config.resamples,
+      workdir=workdir if first else None,
     )
     if first:
-      workdir_lib.keep_scores(workdir, split, trials, split_scores, asv_file)
       workdir_lib.keep_examples(workdir, source, trials)
 
   # -------------------------------------------------------------- report ---

@@ -23,19 +23,22 @@ HASHED = ('config.json', 'weights.npz')
 TOLERANCE = 1e-9  # between platforms; a float32 score moves more than that
 
 
-def fingerprint(workdir, results: dict[str, dict]) -> dict[str, str]:
+def fingerprint(
+  workdir, results: dict[str, dict], hashed: Iterable[str] = HASHED
+) -> dict[str, str]:
   """What `verify` compares later.
 
   Args:
     workdir: folder of a run that has written everything but its metrics.
-    results: summaries by split.
+    results: summaries by the name of their score files.
+    hashed: other files of the run.
 
   Returns:
-    SHA-256 in hexadecimal of config, weights, and of each split's scores,
+    SHA-256 in hexadecimal of these other files and of each split's scores,
     protocol and verification scores, by the path of the file.
   """
   workdir = pathlib.Path(workdir)
-  names = [*HASHED]
+  names = [*hashed]
   for split in results:
     names += [f'{folder}/{split}.txt' for folder in ('scores', 'protocols')]
     asv = f'asv_scores/{split}.txt'
@@ -78,7 +81,9 @@ def verify(workdir) -> list[str]:
   metrics = _json(workdir / 'metrics.json')
   if 'sha256' not in metrics:
     raise ValueError(f'{workdir / "metrics.json"}: lacks the field sha256')
-  recorded = {metrics['split']: metrics, **metrics.get('further', {})}
+  # An evaluation names its score files by split and condition.
+  headline = metrics.get('name', metrics['split'])
+  recorded = {headline: metrics, **metrics.get('further', {})}
   found = list(_differing_files(workdir, metrics['sha256']))
   for split, old in recorded.items():
     path = workdir / 'scores' / f'{split}.txt'

@@ -356,6 +356,48 @@ def write_recordings(table, corpora):
   return table
 
 
+def test_a_finished_run_is_evaluated_to_its_own_numbers(
+  tmp_path, quickstart_tiny, environment, run
+):
+  """And under a condition, which changes them."""
+  workdir = tmp_path / 'w'
+  arguments = [
+    sys.executable,
+    'run.py',
+    '--config=configs/evaluate.py',
+    f'--config.checkpoint={run[0]}',
+    '--config.data.name=quickstart/tiny',
+    '--config.data.eval=eval',
+    '--config.data.eval_batch=8',
+    f'--config.data.data_dir={quickstart_tiny}',
+    "--config.conditions=('clean','noise:10')",
+    '--config.resamples=8',
+    f'--workdir={workdir}',
+  ]
+  output = finish(start(arguments, environment))
+  assert '2 condition(s) on quickstart/tiny eval' in output
+  assert 'eval@noise_10: EER' in output and 'note:' not in output
+  trained = json.loads((run[0] / 'metrics.json').read_text())
+  found = json.loads((workdir / 'metrics.json').read_text())
+  for name in trained.keys() - {'further', 'state_sha256', 'sha256'}:
+    assert found[name] == trained[name], name
+  digest = trained['sha256']['weights.npz']
+  assert found['checkpoint']['sha256'] == digest and not found['used_before']
+  clean, noisy, ours = (
+    (folder / 'scores' / f'{name}.txt').read_text()
+    for folder, name in (
+      (run[0], 'eval'),
+      (workdir, 'eval@noise_10'),
+      (workdir, 'eval'),
+    )
+  )
+  assert clean == ours != noisy
+  assert list(found['further']) == ['eval@noise_10']
+  page = (workdir / 'report.html').read_text()
+  assert '<td' in page and 'noise:10' in page and 'python run.py' in page
+  assert verify.verify(workdir) == []
+
+
 # --------------------------------------------------------------- bad input ---
 def test_corpus_that_is_not_built_says_the_command(tmp_path, environment):
   output = finish(

@@ -55,6 +55,8 @@ __all__ = [
 
 Batch = dict[str, np.ndarray]
 Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+# Of a whole clip and the name of its utterance; `conditions.Condition` is one.
+Condition = Callable[[np.ndarray, str], np.ndarray]
 
 
 def label_of(record: Mapping[str, Any]) -> int:
@@ -130,6 +132,7 @@ def eval_batches(
   process: tuple[int, int] = (0, 1),
   bucket: int | None = None,
   shortest: int | None = None,
+  condition: Condition | None = None,
 ) -> Iterator[Batch]:
   """Every trial exactly once, from its first samples.
 
@@ -148,6 +151,8 @@ def eval_batches(
       many samples, at most `samples`, and a batch holds clips of one such
       length: as many shapes, as many programs.
     shortest: With `bucket`, as for `train_batches`.
+    condition: What is done to each whole clip before its first samples are
+      taken; keeps its length. Picklable; None for nothing.
 
   Returns:
     `{'wave': float32 [b, samples], 'index': int32 [b], 'mask': bool [b]}`;
@@ -165,7 +170,7 @@ def eval_batches(
     plan = _bucketed(source, batch, samples, bucket)
   if bucket is not None:
     shortest = shortest or 1
-  load = _EvalLoader(source, tuple(plan), batch, rows, shortest)
+  load = _EvalLoader(source, tuple(plan), batch, rows, shortest, condition)
   numbers = grain.MapDataset.range(len(plan))
   return iter(_Batches(numbers.map(load), workers))
 
@@ -282,6 +287,7 @@ class _EvalLoader:
   batch: int
   rows: slice
   shortest: int | None
+  condition: Condition | None
 
   def __call__(self, number: int) -> Batch:
     records, samples = self.plan[number]
@@ -289,8 +295,11 @@ class _EvalLoader:
     index = records[np.minimum(row, len(records) - 1)].astype(np.int32)
     wave = np.empty((len(index), samples), np.float32)
     valid = np.empty(len(index), np.int32)
-    for i, record in enumerate(index):
-      clip = _wave(self.source, self.source[int(record)])
+    for i, number in enumerate(index):
+      record = self.source[int(number)]
+      clip = _wave(self.source, record)
+      if self.condition is not None:
+        clip = self.condition(clip, text(record['utterance']))
       valid[i] = _put(wave[i], clip, self.shortest)
     batch = {'wave': wave, 'index': index, 'mask': row < len(records)}
     return batch if self.shortest is None else {**batch, 'samples': valid}

@@ -14,6 +14,7 @@
   cells.py       its pictures: the cells as graphs
   evolution.py   its pictures: the architecture's weights over time
   study.py       another page: found, random and hand-made cells compared
+  evaluation.py  another page: one checkpoint under several conditions
 
 `python -m jaxspoof.report WORKDIR` makes the page again, `python -m
 jaxspoof.report WORKDIR WORKDIR --out=compare.html` compares runs.
@@ -37,11 +38,11 @@ def write(workdir) -> pathlib.Path:
       cannot be read; names the file, the field and what was expected.
   """
   # Imports matplotlib: only when needed.
-  from jaxspoof.report import page, search, study
+  from jaxspoof.report import evaluation, page, search, study
   from jaxspoof.report.run import checked_folder, json_object
 
   config = json_object(checked_folder(workdir) / 'config.json') or {}
-  pages = {'search': search, 'study': study}
+  pages = {'evaluate': evaluation, 'search': search, 'study': study}
   return pages.get(config.get('job'), page).write(workdir)
 
 

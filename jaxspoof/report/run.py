@@ -58,10 +58,11 @@ class Run:
 
   @property
   def summaries(self) -> dict[str, dict]:
-    """Summaries by split, the headline first."""
+    """Summaries by name of the score file, mostly the split, headline first."""
     if self.metrics is None:
       return {}
-    return {self.metrics['split']: self.metrics, **self.metrics['further']}
+    headline = self.metrics.get('name', self.metrics['split'])
+    return {headline: self.metrics, **self.metrics['further']}
 
   def setting(self, section: str, name: str, default: str) -> str:
     """A value of the config, or the default where it is not there."""
@@ -101,7 +102,9 @@ def load(workdir) -> Run:
       'There is no cost.json yet: cost, versions, seed and command are not '
       'known.'
     )
-  lines = metric_lines(workdir / 'metrics.jsonl', notes)
+  lines = []
+  if (config or {}).get('job') != 'evaluate':  # which trains nothing
+    lines = metric_lines(workdir / 'metrics.jsonl', notes)
   scores = {
     path.name.removesuffix('.gz').removesuffix('.txt'): scores_lib.read(path)
     for pattern in ('*.txt', '*.txt.gz')

@@ -47,7 +47,6 @@ def of_run(
   Returns:
     What `cost.json` holds; memory in MiB, MACs per clip and stage.
   """
-  device = shardings.batch.mesh.devices.flat[0]
   return {
     'parameters': state_lib.count_parameters(params),
     'macs_per_clip': macs,
@@ -57,13 +56,32 @@ def of_run(
     'batch': config.data.batch,
     'epochs': config.epochs,
     **speed,
+    **surroundings(shardings, config.seed, started),
+  }
+
+
+def surroundings(
+  shardings: sharding_lib.Shardings, seed: int, started: float
+) -> dict:
+  """What a job ran on, and how it is started again.
+
+  Args:
+    shardings: the devices.
+    seed: of the job.
+    started: time of the start of this process's part, seconds of the epoch.
+
+  Returns:
+    The fields of `cost.json` that all jobs have; memory in MiB.
+  """
+  device = shardings.batch.mesh.devices.flat[0]
+  return {
     'peak_memory_mb': peak_memory(device),
     'device': f'{device.device_kind} ({device.platform})',
     'devices': shardings.devices,
     'hosts': jax.process_count(),
     'machine': f'{platform.machine()}, {platform.system()}',
     'versions': versions(),
-    'seed': config.seed,
+    'seed': seed,
     'command': shlex.join(['python', *sys.argv]),
     'started': _iso(started),
     'finished': _iso(time.time()),

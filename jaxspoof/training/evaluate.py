@@ -1,11 +1,22 @@
-"""Outputs for a whole split: every trial once, on any number of hosts."""
+"""Outputs, scores and metrics of a whole split, on any number of hosts.
+
+Training's last part and the job `evaluate` both end here, so that a figure
+means the same wherever it comes from.
+"""
+
+import pathlib
+from collections.abc import Callable
 
 import jax
 import numpy as np
 
 from jaxspoof.config import DataConfig
-from jaxspoof.data import pipeline
+from jaxspoof.data import conditions, pipeline
+from jaxspoof.losses import Loss
+from jaxspoof.metrics import summary
+from jaxspoof.score_files import asv_scores
 from jaxspoof.training import sharding as sharding_lib
+from jaxspoof.training import workdir as workdir_lib
 
 
 def outputs_of(
@@ -16,6 +27,7 @@ def outputs_of(
   config: DataConfig,
   shortest: int | None,
   shardings: sharding_lib.Shardings,
+  condition: conditions.Condition | None = None,
 ) -> np.ndarray:
   """What the model says of the trials of `source`, in its order.
 
@@ -28,6 +40,7 @@ def outputs_of(
     shortest: samples that padded clips have at least; None where all clips
       have one length.
     shardings: where batches go.
+    condition: what is done to the clips first; None for nothing.
 
   Returns:
     float32 [trials, K]: the outputs that the loss takes.
@@ -46,6 +59,7 @@ def outputs_of(
     process=(jax.process_index(), jax.process_count()),
     bucket=None if shortest is None else config.bucket,
     shortest=shortest,
+    condition=condition,
   )
   for batch in batches:
     batch = sharding_lib.put_batch(batch, shardings)
@@ -56,6 +70,63 @@ def outputs_of(
     np.add.at(seen, index[mask], 1)
   _audit(found, seen)
   return found
+
+
+def evaluate(
+  outputs_of: Callable[[pipeline.Source], np.ndarray],
+  loss: Loss,
+  source: pipeline.Source,
+  trials: pipeline.Trials,
+  *,
+  data_dir: str | None,
+  selected_on: str,
+  seed: int,
+  resamples: int,
+  workdir: pathlib.Path | None,
+  name: str | None = None,
+  asv: bool = True,
+) -> tuple[np.ndarray, dict]:
+  """Scores a split, summarises the scores and writes them down.
+
+  Args:
+    outputs_of: gives the outputs of the trials of a source, in its order.
+    loss: that the model was trained with: makes scores of outputs.
+    source: records of one split.
+    trials: what is known of each of them.
+    data_dir: where built corpora lie; None for the TFDS default.
+    selected_on: what the weights were selected by, in words.
+    seed: of the bootstrap.
+    resamples: of the bootstrap.
+    workdir: folder that gets the score file, the protocol and the
+      verification scores; None on the hosts that write nothing.
+    name: of these files; that of the split by default.
+    asv: whether the verification scores of the corpus, where it has them, are
+      of the same audio, so that there is a t-DCF.
+
+  Returns:
+    (float [trials], higher = bona fide; what `summary.summarise` says).
+  """
+  scores = np.asarray(loss.score(outputs_of(source)))
+  asv_file = (
+    pipeline.asv_scores(source.name, source.split, data_dir) if asv else None
+  )
+  found = summary.summarise(
+    trials.utterance,
+    trials.attack,
+    trials.label,
+    scores,
+    split=source.split,
+    selected_on=selected_on,
+    corpus=source.name,
+    speaker=trials.speaker,
+    asv=asv_scores.rates(asv_file),
+    seed=seed,
+    resamples=resamples,
+  )
+  if workdir is not None:
+    name = name or source.split
+    workdir_lib.keep_scores(workdir, name, trials, scores, asv_file)
+  return scores, found
 
 
 def _audit(outputs: np.ndarray, seen: np.ndarray) -> None:
