@@ -224,7 +224,7 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
       selected_on=selected_on,
       corpus=config.data.name,
       speaker=trials.speaker,
-      asv=asv_scores.rates(asv_file),
+      asv=asv_scores.read(asv_file) if asv_file else None,
       seed=config.seed,
       resamples=config.resamples,
     )

@@ -4,21 +4,30 @@ import math
 import re
 import shutil
 import subprocess
+import sys
 
 import numpy as np
 import pytest
 from matplotlib import image
 
 from jaxspoof import report
-from jaxspoof.metrics import summary, tdcf
-from jaxspoof.metrics.eer import det_curve, eer_of
+from jaxspoof.metrics import summary
+from jaxspoof.metrics.det import det_curve
+from jaxspoof.metrics.eer import eer_of
+from jaxspoof.metrics.table import METRICS, scored
 from jaxspoof.report import __main__ as command
-from jaxspoof.report import curves, decisions
+from jaxspoof.report import curves
+from jaxspoof.report.decisions import in_unit
 from jaxspoof.report.run import ReportError
-from jaxspoof.score_files import protocols
+from jaxspoof.score_files import asv_scores, protocols
 from jaxspoof.score_files import scores as scores_lib
 
-ASV = tdcf.AsvRates(0.02, 0.03, 0.3, 0.025, 1.5)
+ASV = asv_scores.AsvScores(
+  np.linspace(0, 4, 50),
+  np.linspace(-4, 1, 90),
+  np.linspace(-2, 3, 80),
+  np.array(['A01'] * 80),
+)
 EVIL = '<script>alert("1&2")</script>$x_1$'
 SELECTED = "lowest EER on split 'dev': 12.3400%, the latest of equals: step 80"
 
@@ -103,6 +112,15 @@ def fill(workdir, attacks=('A01', 'A02')):
     speaker = [f'S{n % 9}' for n in range(len(names))]
     path = workdir / 'protocols' / f'{split}.txt'
     protocols.write(path, names, speaker, attack, label)
+  path = workdir / 'asv_scores' / 'eval.txt'
+  path.parent.mkdir()
+  path.write_text(
+    ''.join(
+      f'{"A01" if kind == "spoof" else "bonafide"} {kind} {score!r}\n'
+      for kind, scores in zip(asv_scores.KINDS, ASV[:3], strict=True)
+      for score in scores.tolist()
+    )
+  )
   dump(
     workdir / 'config.json',
     {
@@ -415,13 +433,17 @@ def test_thinned_det_curve_stays_on_the_curve():
 def test_costs_of_decisions_are_those_of_the_files(finished, workdir):
   page, found, _ = finished
   for split, summaries in found.items():
-    for name, words in decisions.COSTS.items():
-      if summaries[name] is None:
-        assert split != 'eval' and 't-DCF' in words
+    for name, metric in METRICS.items():
+      if name == 'eer':
         continue
-      low, high = summaries[f'{name}_interval']
-      row = f'{split} {words} {summaries[name]:.4f} {low:.4f} to {high:.4f}'
-      assert row in page.text
+      if summaries[name] is None:
+        assert split != 'eval' and metric.needs
+        assert f'{split} {metric.label}' not in page.text
+        continue
+      value, interval = in_unit(metric, summaries[name]), 'not resampled'
+      if metric.resampled:
+        interval = '{:.4f} to {:.4f}'.format(*summaries[f'{name}_interval'])
+      assert f'{split} {metric.label} {value} {interval}' in page.text
   assert 'with the verification scores of the organisers' in page.text
   for metrics in (lambda m: m, lambda m: m['further']['dev']):
     change(
@@ -429,6 +451,43 @@ def test_costs_of_decisions_are_those_of_the_files(finished, workdir):
       lambda m, of=metrics: of(m).update(asv=None, min_tdcf_legacy=None),
     )
   assert 'No t-DCF: the corpus came' in Page(report.write(workdir)).text
+
+
+def test_a_run_of_before_a_metric_was_in_the_table(workdir):
+  def forget(metrics):
+    for name in ('cllr', 'cllr_interval'):
+      del metrics[name]
+
+  change(workdir / 'metrics.json', forget)
+  page = Page(report.write(workdir))
+  shown = {n for n, m in METRICS.items() if f'eval {m.label} ' in page.text}
+  assert shown == METRICS.keys() - {'eer', 'cllr'}
+
+
+def test_a_metric_without_a_value_is_told(workdir):
+  change(
+    workdir / 'metrics.json',
+    lambda m: m.update(t_eer=None, undefined={'t_eer': 't-EER: no <balance>'}),
+  )
+  page = Page(report.write(workdir))
+  assert 'Split “eval”, t-EER: no <balance>.' in page.text
+
+
+def test_pages_are_made_without_jax(finished, second, tmp_path):
+  code = (
+    'import sys\n'
+    'from jaxspoof.report.__main__ import main\n'
+    'main(sys.argv[1:2])\n'
+    'main(sys.argv[1:])\n'
+    'print(sorted({"jax", "jaxlib", "flax"} & set(sys.modules)))'
+  )
+  out = tmp_path / 'compare.html'
+  arguments = [str(finished[2]), str(second), f'--out={out}']
+  said = subprocess.run(
+    [sys.executable, '-c', code, *arguments],
+    stdout=subprocess.PIPE, text=True, check=True,
+  ).stdout  # fmt: skip
+  assert said.splitlines()[-1] == '[]' and out.is_file()
 
 
 def test_reliability_of_true_ratios_lies_on_the_diagonal():
@@ -495,6 +554,17 @@ def test_runs_are_compared_on_the_same_trials(
   assert f'{100 * (rates[1] - rates[0]):+.2f} (' in page.text
   assert '100%' in page.text  # of the resamples have the sign
   assert '1,000 resamples of 9 speakers and 3 attacks' in page.text
+  values = []
+  for folder in (finished[2], second):
+    found = scores_lib.read(folder / 'scores' / 'eval.txt')
+    values.append(scored(found.scores, found.label, ASV))
+  for metric in METRICS.values():
+    ours, theirs = map(metric.value, values)
+    assert f'{metric.label} on split “eval”, lower is better' in page.text
+    assert f'aasist_l {in_unit(metric, theirs)} ' in page.text
+    assert f' {in_unit(metric, theirs - ours, "+")}' in page.text
+    # Of the other splits there are no verification scores.
+    assert (f'{metric.label} on split “dev”' in page.text) != bool(metric.needs)
   row = metrics_of(second)['per_attack']['A02']
   assert (
     f'{100 * row["eer"]:.2f} % ({100 * row["interval"][0]:.2f}' in page.text

@@ -218,6 +218,12 @@ def test_summary_refuses_an_utterance_scored_twice():
     )
 
 
+def test_readers_know_nothing_of_metrics():
+  folder = pathlib.Path(scores_lib.__file__).parent
+  texts = [path.read_text() for path in folder.glob('*.py')]
+  assert len(texts) > 4 and not any('jaxspoof.metrics' in x for x in texts)
+
+
 def test_a_run_whose_scores_are_all_equal_has_a_summary():
   utterance, attack, label, scores = columns()
   found = summary.summarise(

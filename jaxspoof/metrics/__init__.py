@@ -1,1 +1,1 @@
-"""Metrics of bona fide / spoof scores: pure functions, jitted, masked."""
+"""Metrics of bona fide and spoof scores: pure functions, in one `table`."""
