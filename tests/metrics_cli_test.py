@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxspoof.metrics import __main__ as cli
-from jaxspoof.metrics import dcf, tdcf
+from jaxspoof.metrics import dcf, tandem, tdcf
 from jaxspoof.metrics.eer import eer
 from jaxspoof.metrics.table import METRICS
 from jaxspoof.score_files import asv_scores, protocols, score_lists
@@ -90,6 +90,10 @@ def test_every_key_of_the_json(tmp_path, capsys):
       low, high = found[f'{name}_interval']
       assert low <= found[name] <= high, name
     assert metric.label in out, name
+  verification = asv_scores.read(tmp_path / 'asv.txt')[:3]
+  assert found['a_dcf'] == tandem.a_dcf(*verification).cost
+  parts = first[label == 1], first[label == 0]
+  assert found['t_eer'] == tandem.t_eer(*parts, *verification).eer
   assert list(found['per_attack']) == ['A07', 'A08']
   chosen = (label == 1) | (attack == 'A08')
   row = found['per_attack']['A08']

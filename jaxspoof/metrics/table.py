@@ -16,6 +16,7 @@ import numpy as np
 from jaxspoof.metrics.cllr import cllr
 from jaxspoof.metrics.clustered import Form
 from jaxspoof.metrics.dcf import OFFICIAL, act_dcf, min_dcf
+from jaxspoof.metrics.tandem import a_dcf, t_eer
 from jaxspoof.metrics.tdcf import (
   AsvRates,
   asv_rates,
@@ -103,6 +104,11 @@ def _min_tdcf(function) -> Callable[[Scored], float]:
   return lambda x: function(x.scores, x.label, x.asv_rates).cost
 
 
+def _t_eer(scored: Scored) -> float:
+  bonafide, spoof = (scored.scores[scored.label == k] for k in (1, 0))
+  return t_eer(bonafide, spoof, *scored.asv_scores[:3]).eer
+
+
 METRICS = {
   metric.name: metric
   for metric in (
@@ -126,6 +132,11 @@ METRICS = {
     Metric(
       'cllr', 'Cllr (of LLRs)', 'bits', lambda x: cllr(x.scores, x.label),
       resampled=lambda _: 'cllr',
+    ),
+    Metric('t_eer', 't-EER with the ASV', '%', _t_eer, 'asv_scores'),
+    Metric(
+      'a_dcf', 'a-DCF of the ASV alone', '',
+      lambda x: a_dcf(*x.asv_scores[:3]).cost, 'asv_scores',
     ),
   )
 }  # fmt: skip

@@ -73,7 +73,9 @@ def _words(run: Run) -> list[str]:
   else:
     words.append(
       't-DCF: with the verification scores of the organisers (ASV), at the EER '
-      'threshold of that system.'
+      'threshold of that system. t-EER: how often detection and verification '
+      'together miss, where they are deceived as often, by spoofs as by other '
+      'people. a-DCF of the ASV alone: what it costs to have no detection.'
     )
   for split, found in run.summaries.items():
     for why in found.get('undefined', {}).values():
