@@ -364,7 +364,7 @@ def test_missing_score_files_are_told_and_extra_ones_shown(workdir):
     ('metrics.jsonl', '{"step": 1}\nx\n{"step": 2}\n', r'jsonl, line 2: exp'),
     ('metrics.jsonl', '[]\n{"step": 2}\n', r'jsonl, line 1: expected a JSON'),
     ('metrics.jsonl', '{"step": 2, "dev/eer": NaN}', 'step 2: field dev/eer m'),
-    ('scores/dev.txt', 'U1 A01 spoof\n', 'dev.txt: 1 lines not in the format'),
+    ('scores/dev.txt', 'U1 A01 spoof\n', r'dev.txt: 1 problem\(s\)'),
     ('scores/dev.txt', 'U1 A01 spoof 1\n', "'dev': eer: .*0 bona fide and 1 "),
   ],
 )

@@ -45,8 +45,8 @@ def parser() -> argparse.ArgumentParser:
   """The command line."""
   made = argparse.ArgumentParser(
     prog='python -m jaxspoof.metrics',
-    description='EER, min t-DCF, minDCF, actDCF, Cllr and t-EER of score '
-    'files, with bootstrap intervals over speakers and attacks.',
+    description='EER and other metrics of score files, with bootstrap '
+    'intervals over speakers and attacks.',
     epilog=EXAMPLES,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
@@ -60,8 +60,8 @@ def parser() -> argparse.ArgumentParser:
   )
   add(
     '--asv_scores',
-    help='scores of a speaker verification system (ASV), for the t-DCF, the '
-    't-EER, and the a-DCF of that system by itself',
+    help='scores of a speaker verification system (ASV), for metrics of both '
+    'together: t-DCF, t-EER',
   )
   add('--asv_protocol', help='their trials, where the scores do not say')
   add('--negate', action='store_true', help='higher scores of SCORES are spoof')

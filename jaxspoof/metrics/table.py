@@ -58,6 +58,7 @@ class Metric:
     resampled: what the bootstrap computes for its interval, given the errors
       of the verification system; None = it has no interval.
     better: which values are better.
+    note: a sentence for readers who do not know it.
   """
 
   name: str
@@ -67,6 +68,7 @@ class Metric:
   needs: Literal['', 'asv_rates', 'asv_scores'] = ''
   resampled: Callable[[AsvRates | None], Form] | None = None
   better: Literal['lower', 'higher'] = 'lower'
+  note: str = ''
 
   @property
   def label(self) -> str:
@@ -116,6 +118,8 @@ METRICS = {
     Metric(
       'min_tdcf_legacy', 'min t-DCF, 2019', '', _min_tdcf(min_tdcf_legacy),
       'asv_rates', legacy_cost,
+      note='t-DCF: with the verification scores of the organisers (ASV), at '
+      'the EER threshold of that system.',
     ),
     Metric(
       'min_tdcf_revised', 'min t-DCF, 2021', '', _min_tdcf(min_tdcf_revised),
@@ -124,19 +128,28 @@ METRICS = {
     Metric(
       'min_dcf', 'minDCF', '', lambda x: min_dcf(x.scores, x.label).cost,
       resampled=lambda _: OFFICIAL.linear,
+      note='minDCF and actDCF: a miss costs 1, a false alarm 10, 5 % of the '
+      'trials are spoof (ASVspoof 5).',
     ),
     Metric(
       'act_dcf', 'actDCF (of LLRs)', '', lambda x: act_dcf(x.scores, x.label),
       resampled=lambda _: OFFICIAL,
+      note='actDCF decides at the threshold that would be right if scores were '
+      'log-likelihood ratios (LLRs), which Cllr judges too.',
     ),
     Metric(
       'cllr', 'Cllr (of LLRs)', 'bits', lambda x: cllr(x.scores, x.label),
       resampled=lambda _: 'cllr',
     ),
-    Metric('t_eer', 't-EER with the ASV', '%', _t_eer, 'asv_scores'),
+    Metric(
+      't_eer', 't-EER with the ASV', '%', _t_eer, 'asv_scores',
+      note='t-EER: how often detection and verification together miss, where '
+      'they are deceived as often, by spoofs as by other people.',
+    ),
     Metric(
       'a_dcf', 'a-DCF of the ASV alone', '',
       lambda x: a_dcf(*x.asv_scores[:3]).cost, 'asv_scores',
+      note='a-DCF of the ASV alone: what verification costs without detection.',
     ),
   )
 }  # fmt: skip

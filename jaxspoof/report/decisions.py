@@ -32,7 +32,7 @@ def costs(run: Run) -> Html | None:
     return None
   return section(
     'Costs of decisions',
-    element('p', *_words(run)),
+    element('p', _words(run)),
     table(
       'Lower is better. Of costs, which are normalised, 0 is perfect, and 1 is '
       'no better than not listening',
@@ -59,28 +59,23 @@ def in_unit(metric: Metric, number: float, sign: str = '') -> str:
   return f'{metric.scale * number:{sign}.{digits}f}'
 
 
-def _words(run: Run) -> list[str]:
+def _words(run: Run) -> str:
+  """What the metrics shown are, and why others are not there."""
+  summaries = run.summaries
   words = [
-    'minDCF and actDCF: a miss costs 1, a false alarm 10, 5 % of the trials '
-    'are spoof (ASVspoof 5); actDCF decides at the threshold that would be '
-    'right if scores were log-likelihood ratios (LLRs), which Cllr judges too. '
+    metric.note
+    for name, metric in METRICS.items()
+    if metric.note and any(f.get(name) is not None for f in summaries.values())
   ]
-  if all(f.get('asv') is None for f in run.summaries.values()):
+  if all(found.get('asv') is None for found in summaries.values()):
     words.append(
       'No t-DCF: the corpus came without scores of a speaker verification '
-      'system (ASV).'
+      'system.'
     )
-  else:
-    words.append(
-      't-DCF: with the verification scores of the organisers (ASV), at the EER '
-      'threshold of that system. t-EER: how often detection and verification '
-      'together miss, where they are deceived as often, by spoofs as by other '
-      'people. a-DCF of the ASV alone: what it costs to have no detection.'
-    )
-  for split, found in run.summaries.items():
+  for split, found in summaries.items():
     for why in found.get('undefined', {}).values():
-      words.append(f' Split “{split}”, {why}.')
-  return words
+      words.append(f'Split “{split}”, {why}.')
+  return ' '.join(words)
 
 
 def calibration(run: Run) -> Html | None:
