@@ -5,22 +5,25 @@ import re
 import shutil
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
 from matplotlib import image
 
 from jaxspoof import report
-from jaxspoof.metrics import summary
+from jaxspoof.metrics import __main__ as metrics_command
+from jaxspoof.metrics import rates, summary
 from jaxspoof.metrics.det import det_curve
 from jaxspoof.metrics.eer import eer_of
-from jaxspoof.metrics.table import METRICS, scored
+from jaxspoof.metrics.table import METRICS, Metric, scored
 from jaxspoof.report import __main__ as command
 from jaxspoof.report import curves
 from jaxspoof.report.decisions import in_unit
 from jaxspoof.report.run import ReportError
 from jaxspoof.score_files import asv_scores, protocols
 from jaxspoof.score_files import scores as scores_lib
+from jaxspoof.training import console
 
 ASV = asv_scores.AsvScores(
   np.linspace(0, 4, 50),
@@ -443,7 +446,7 @@ def test_costs_of_decisions_are_those_of_the_files(finished, workdir):
       value, interval = in_unit(metric, summaries[name]), 'not resampled'
       if metric.resampled:
         interval = '{:.4f} to {:.4f}'.format(*summaries[f'{name}_interval'])
-      assert f'{split} {metric.label} {value} {interval}' in page.text
+      assert f'{split} {metric.label} {value} {interval} lower' in page.text
   assert 'with the verification scores of the organisers' in page.text
   for metrics in (lambda m: m, lambda m: m['further']['dev']):
     change(
@@ -462,6 +465,37 @@ def test_a_run_of_before_a_metric_was_in_the_table(workdir):
   page = Page(report.write(workdir))
   shown = {n for n, m in METRICS.items() if f'eval {m.label} ' in page.text}
   assert shown == METRICS.keys() - {'eer', 't_eer', 'a_dcf', 'cllr'}
+
+
+def test_a_metric_is_one_line_of_the_table(tmp_path, monkeypatch, capsys):
+  """Added here: it is in metrics.json, on the pages, console, command line."""
+  line = Metric(
+    'auc', 'AUC', '', lambda x: rates.auc(x.scores, x.label),
+    better='higher', note='AUC: how often real speech scores higher.',
+  )  # fmt: skip
+  monkeypatch.setitem(METRICS, 'auc', line)
+  monkeypatch.setattr('jaxspoof.programs.keep', lambda: None)
+  for name in 'ab':
+    (tmp_path / name).mkdir()
+    found = fill(tmp_path / name)
+  trials = scores_lib.read(tmp_path / 'a' / 'scores' / 'eval.txt')
+  value = rates.auc(trials.scores, trials.label)
+  assert metrics_of(tmp_path / 'a')['auc'] == value
+  page = Page(report.write(tmp_path / 'a'))
+  assert f'eval AUC {value:.4f} not resampled higher' in page.text
+  assert line.note in page.text
+  both = [tmp_path / 'a', tmp_path / 'b']
+  page = Page(report.compare(both, tmp_path / 'compare.html'))
+  assert 'AUC on split “eval”, higher is better' in page.text
+  assert f'a aasist_l {value:.4f} not resampled' in page.text
+  data = types.SimpleNamespace(dev='dev', eval=('eval', 'eval_hard'))
+  said = console.closing(
+    found, types.SimpleNamespace(data=data), tmp_path, tmp_path
+  )
+  assert f'AUC {value:.4f}' in said and '; t-EER with the ASV % ' in said
+  score_file = str(tmp_path / 'a' / 'scores' / 'eval.txt')
+  assert metrics_command.main([score_file, '--resamples=20']) == 0
+  assert re.search(rf'^AUC +{value:.6f}$', capsys.readouterr().out, re.M)
 
 
 def test_a_metric_without_a_value_is_told(workdir):

@@ -23,6 +23,7 @@ def costs(run: Run) -> Html | None:
       metric.label,
       in_unit(metric, found[metric.name]),
       _ends(metric, found),
+      metric.better,
     ]
     for split, found in run.summaries.items()
     for metric in METRICS.values()
@@ -34,9 +35,9 @@ def costs(run: Run) -> Html | None:
     'Costs of decisions',
     element('p', _words(run)),
     table(
-      'Lower is better. Of costs, which are normalised, 0 is perfect, and 1 is '
-      'no better than not listening',
-      ['split', 'metric', 'value', 'interval'],
+      'Of costs, which are normalised, 0 is perfect, and 1 is no better than '
+      'not listening',
+      ['split', 'metric', 'value', 'interval', 'better'],
       rows,
       class_='numbers',
     ),
