@@ -14,16 +14,11 @@ import time
 
 import numpy as np
 
-from jaxspoof.metrics import clustered, dcf, tdcf
+from jaxspoof.metrics import clustered, table, tdcf
 from jaxspoof.score_files import protocols, score_lists
 
-# Official verification system of ASVspoof 2019 LA eval.
-ASV = tdcf.AsvRates(0.02458101, 0.02460467, 0.76065245)
-MINIMA = {
-  'min_dcf': dcf.OFFICIAL.linear,
-  'min_tdcf_legacy': tdcf.legacy_cost(ASV),
-  'min_tdcf_revised': tdcf.revised_cost(ASV),
-}
+# With the official verification system of ASVspoof 2019 LA eval.
+METRICS = table.forms(tdcf.AsvRates(0.02458101, 0.02460467, 0.76065245))
 
 
 def main():
@@ -61,8 +56,7 @@ def time_it(scores_KxN, label, speaker, attack, resamples):
     found = clustered.resampled_metrics(
       scores_KxN,
       label,
-      minima=MINIMA,
-      actual={'act_dcf': dcf.OFFICIAL},
+      metrics=METRICS,
       resamples=resamples,
       **given,
     )

@@ -11,7 +11,7 @@ import time
 import jax
 import numpy as np
 
-from jaxspoof.metrics import bootstrap
+from jaxspoof.metrics import clustered
 from jaxspoof.metrics.eer import eer, eer_of
 
 SPLITS = {
@@ -43,8 +43,8 @@ def main():
     scores, labels = normal_trials(*counts)
     measure(
       f'interval, {arguments.resamples:,} resamples of {split}',
-      lambda scores=scores, labels=labels: bootstrap.bootstrap_eer(
-        scores, labels, key=jax.random.key(0), resamples=arguments.resamples
+      lambda scores=scores, labels=labels: clustered.resampled_metrics(
+        scores[None], labels, resamples=arguments.resamples
       ),
     )
 

@@ -23,7 +23,7 @@ import numpy as np
 
 from jaxspoof import files, overrides, train, train_genotype
 from jaxspoof.config import job_section, run_config
-from jaxspoof.metrics import clustered, scorecard
+from jaxspoof.metrics import clustered
 from jaxspoof.models.light_darts import read_genotype
 from jaxspoof.report import comparison
 from jaxspoof.report.run import aligned, load, speakers
@@ -229,7 +229,7 @@ def _split(split: str, runs: Mapping[str, list], resamples: int) -> dict:
       }  # fmt: skip
   return {
     'trials': len(first.label),
-    'resampled': scorecard.resampled(first.label, speaker, first.attack),
+    'resampled': clustered.resampled(first.label, speaker, first.attack),
     'systems': systems,
   }
 

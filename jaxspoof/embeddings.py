@@ -11,14 +11,16 @@ import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent import futures
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from jaxspoof import detector as detector_lib
 from jaxspoof.data import audio, signal_checks
 from jaxspoof.data.source import Source, text
 from jaxspoof.files import write_atomically
+
+if TYPE_CHECKING:  # the report reads embeddings, and loads no model
+  from jaxspoof import detector as detector_lib
 
 LABELS = {0: 'spoof', 1: 'bonafide', -1: ''}
 _CHUNK = 16  # clips decoded ahead, at least
@@ -116,6 +118,8 @@ def loads_of_split(source: Source) -> list[Load]:
 
 def loads_of_files(paths: Iterable[str]) -> list[Load]:
   """One function per file."""
+  from jaxspoof import detector as detector_lib
+
   return [
     lambda n, p=p: (Clip(p), detector_lib.read(p, n))
     for p in map(os.fspath, paths)
@@ -123,8 +127,8 @@ def loads_of_files(paths: Iterable[str]) -> list[Load]:
 
 
 def embed(
-  detector: detector_lib.Detector, loads: Sequence[Load]
-) -> tuple[Embeddings | None, list[detector_lib.Failure], list[Doubt]]:
+  detector: 'detector_lib.Detector', loads: Sequence[Load]
+) -> 'tuple[Embeddings | None, list[detector_lib.Failure], list[Doubt]]':
   """Embeds clips in their order; reads the next ones meanwhile.
 
   Args:
@@ -135,6 +139,8 @@ def embed(
     (the clips that could be embedded, or None; the others and why; what is
     doubtful about the former).
   """
+  from jaxspoof import detector as detector_lib
+
   clips, parts, failures, doubts = [], [], [], []
   for chunk in _chunks(loads, max(_CHUNK, detector.batch), detector.samples):
     for clip, read in chunk:

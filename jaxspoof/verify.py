@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterable, Iterator
 
 from jaxspoof import files
-from jaxspoof.metrics import summary
+from jaxspoof.metrics import summary, table
 from jaxspoof.score_files import asv_scores, protocols, score_lists
 
 HASHED = ('config.json', 'weights.npz')
@@ -92,7 +92,9 @@ def verify(workdir) -> list[str]:
     except (ValueError, OSError) as error:
       found.append(f'{path}: cannot be measured: {error}')
       continue
-    found += [f'{path}: {line}' for line in _differences(old, new)]
+    found += [
+      f'{path}: {line}' for line in _differences(old, _of_then(old, new))
+    ]
   return found
 
 
@@ -108,10 +110,19 @@ def _summary_again(workdir: pathlib.Path, split: str, old: dict) -> dict:
     trials.label,
     trials.scores,
     speaker=trials.speaker,
-    asv=asv_scores.rates(asv if asv.is_file() else None),
+    asv=asv_scores.read(asv) if asv.is_file() else None,
     **{k: old[k] for k in ('split', 'selected_on', 'corpus', 'seed')},
     resamples=old['resamples'],
   )
+
+
+def _of_then(old: dict, new: dict) -> dict:
+  """The new summary without the metrics that the table has gained since."""
+  later = {name for name in table.METRICS if name not in old}
+  later |= {f'{name}_interval' for name in later}
+  if later:
+    later.add('undefined')
+  return {name: value for name, value in new.items() if name not in later}
 
 
 def _differing_files(workdir, hashes: dict[str, str]) -> Iterator[str]:

@@ -3,8 +3,6 @@
 import doctest
 import math
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -98,61 +96,6 @@ def test_both_tandem_costs_equal_brute_force():
       np.testing.assert_allclose(
         cost(*at(scores, labels, found.threshold)), expected[0], rtol=1e-13
       )
-
-
-def test_traced_values_equal_concrete_ones_with_mask_and_ties():
-  rng = np.random.default_rng(2)
-
-  @jax.jit
-  @jax.vmap
-  def traced(scores, labels, mask):
-    return (
-      dcf.min_dcf(scores, labels, mask=mask).cost,
-      tdcf.min_tdcf_legacy(scores, labels, ORGANISERS, mask=mask).cost,
-      tdcf.min_tdcf_revised(scores, labels, ORGANISERS, mask=mask).cost,
-      dcf.act_dcf(scores, labels, mask=mask),
-      cllr.cllr(scores, labels, mask),
-      *rates.error_rates(scores, labels, 0.5, mask),
-    )
-
-  count = 200
-  scores = np.full((count, 64), np.nan, np.float32)
-  labels, mask = np.zeros((count, 64), np.int32), np.zeros((count, 64), bool)
-  expected = []
-  for row in range(count):
-    s, y = random_case(rng)
-    scores[row, : len(s)], labels[row, : len(s)] = s, y
-    mask[row, : len(s)] = True
-    expected.append(
-      (
-        dcf.min_dcf(s, y).cost,
-        tdcf.min_tdcf_legacy(s, y, ORGANISERS).cost,
-        tdcf.min_tdcf_revised(s, y, ORGANISERS).cost,
-        dcf.act_dcf(s, y),
-        cllr.cllr(s, y),
-        *rates.error_rates(s, y, 0.5),
-      )
-    )
-  found = traced(scores, labels, mask)
-  np.testing.assert_allclose(np.stack(found, 1), expected, rtol=2e-6, atol=1e-7)
-  assert all(x.dtype == jnp.float32 for x in found)
-
-
-def test_traced_input_without_a_value_is_nan():
-  def everything(scores, labels):
-    return jnp.stack(
-      [
-        dcf.min_dcf(scores, labels).cost,
-        dcf.act_dcf(scores, labels),
-        cllr.cllr(scores, labels),
-        *rates.error_rates(scores, labels, jnp.float32(0)),
-      ]
-    )
-
-  one_class = jax.jit(everything)(jnp.array([1.0, 2.0]), jnp.array([1, 1]))
-  assert np.isnan(one_class[:3]).all() and np.isnan(one_class[4])
-  broken = jax.jit(everything)(jnp.array([1.0, jnp.nan]), jnp.array([1, 0]))
-  assert np.isnan(broken).all()
 
 
 def test_weights_are_those_of_the_organisers():

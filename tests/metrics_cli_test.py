@@ -2,13 +2,15 @@
 
 import gzip
 import json
+import re
 
 import numpy as np
 import pytest
 
 from jaxspoof.metrics import __main__ as cli
-from jaxspoof.metrics import dcf, tdcf
+from jaxspoof.metrics import dcf, tandem, tdcf
 from jaxspoof.metrics.eer import eer
+from jaxspoof.metrics.table import METRICS
 from jaxspoof.score_files import asv_scores, protocols, score_lists
 from jaxspoof.score_files import scores as scores_lib
 
@@ -83,9 +85,15 @@ def test_every_key_of_the_json(tmp_path, capsys):
   assert found['trials'] == {'total': 400, 'bonafide': 134, 'spoof': 266}
   assert found['resampled'] == '12 speakers and 2 attacks'
   assert found['warnings'] == []
-  for name in cli.NAMES:
-    low, high = found[f'{name}_interval']
-    assert low <= found[name] <= high, name
+  for name, metric in METRICS.items():
+    if metric.resampled:
+      low, high = found[f'{name}_interval']
+      assert low <= found[name] <= high, name
+    assert metric.label in out, name
+  verification = asv_scores.read(tmp_path / 'asv.txt')[:3]
+  assert found['a_dcf'] == tandem.a_dcf(*verification).cost
+  parts = first[label == 1], first[label == 0]
+  assert found['t_eer'] == tandem.t_eer(*parts, *verification).eer
   assert list(found['per_attack']) == ['A07', 'A08']
   chosen = (label == 1) | (attack == 'A08')
   row = found['per_attack']['A08']
@@ -356,6 +364,25 @@ def test_ties_between_the_classes_are_named(tmp_path, capsys):
   assert 'shared' not in run(capsys, tmp_path / 'b.txt')[2]
 
 
+def test_decisions_have_no_tandem_cost_and_that_is_said(tmp_path, capsys):
+  label = corpus(tmp_path)[0]
+  lines = (tmp_path / 'a.txt').read_text().splitlines()
+  rows = zip(map(str.split, lines), label, strict=True)
+  (tmp_path / 'c.txt').write_text(
+    ''.join(f'{u} {a} {k} {float(one)}\n' for (u, a, k, _), one in rows)
+  )
+  status, out, err = run(
+    capsys,
+    tmp_path / 'c.txt',
+    f'--asv_scores={tmp_path / "asv.txt"}',
+    f'--against={tmp_path / "a.txt"}',
+  )
+  assert status == 0
+  assert 'c.txt: t-DCF: needs soft scores' in err and 'decisions?' in err
+  row = next(x for x in out.splitlines() if x.startswith('min t-DCF, 2019'))
+  assert re.search(r'2019 +not defined +0\.\d{6}$', row), row
+
+
 def test_negated_scores_are_noticed_and_turned_round(tmp_path, capsys):
   label, _, first, _ = corpus(tmp_path)
   lines = (tmp_path / 'a.txt').read_text().splitlines()
@@ -413,9 +440,12 @@ def test_published_scores(reference, tmp_path, capsys):
   assert status == 0
   found = json.loads(path.read_text())
   assert found['resampled'] == '67 speakers and 13 attacks'
-  expected = (2.177987, 0.055816, 0.115047, 0.051856, 0.079201, 0.503788)
-  values = [100 * found['eer'], *(found[n] for n in list(cli.NAMES)[1:])]
-  assert tuple(round(x, 6) for x in values) == expected
+  expected = dict(
+    eer=2.177987, min_tdcf_legacy=0.055816, min_tdcf_revised=0.115047,
+    min_dcf=0.051856, act_dcf=0.079201, cllr=0.503788,
+  )  # fmt: skip
+  for name, value in expected.items():
+    assert round(METRICS[name].scale * found[name], 6) == value
   assert '2.177987' in out and '0.055816' in out
   per_attack = dict(
     A07=0.3429, A08=0.5297, A09=0.0815, A10=0.3905, A11=0.2852, A12=0.3429,

@@ -4,21 +4,33 @@ import math
 import re
 import shutil
 import subprocess
+import sys
+import types
 
 import numpy as np
 import pytest
 from matplotlib import image
 
 from jaxspoof import report
-from jaxspoof.metrics import summary, tdcf
-from jaxspoof.metrics.eer import det_curve, eer_of
+from jaxspoof.metrics import __main__ as metrics_command
+from jaxspoof.metrics import rates, summary
+from jaxspoof.metrics.det import det_curve
+from jaxspoof.metrics.eer import eer_of
+from jaxspoof.metrics.table import METRICS, Metric, scored
 from jaxspoof.report import __main__ as command
-from jaxspoof.report import curves, decisions
+from jaxspoof.report import curves
+from jaxspoof.report.decisions import in_unit
 from jaxspoof.report.run import ReportError
-from jaxspoof.score_files import protocols
+from jaxspoof.score_files import asv_scores, protocols
 from jaxspoof.score_files import scores as scores_lib
+from jaxspoof.training import console
 
-ASV = tdcf.AsvRates(0.02, 0.03, 0.3, 0.025, 1.5)
+ASV = asv_scores.AsvScores(
+  np.linspace(0, 4, 50),
+  np.linspace(-4, 1, 90),
+  np.linspace(-2, 3, 80),
+  np.array(['A01'] * 80),
+)
 EVIL = '<script>alert("1&2")</script>$x_1$'
 SELECTED = "lowest EER on split 'dev': 12.3400%, the latest of equals: step 80"
 
@@ -103,6 +115,15 @@ def fill(workdir, attacks=('A01', 'A02')):
     speaker = [f'S{n % 9}' for n in range(len(names))]
     path = workdir / 'protocols' / f'{split}.txt'
     protocols.write(path, names, speaker, attack, label)
+  path = workdir / 'asv_scores' / 'eval.txt'
+  path.parent.mkdir()
+  path.write_text(
+    ''.join(
+      f'{"A01" if kind == "spoof" else "bonafide"} {kind} {score!r}\n'
+      for kind, scores in zip(asv_scores.KINDS, ASV[:3], strict=True)
+      for score in scores.tolist()
+    )
+  )
   dump(
     workdir / 'config.json',
     {
@@ -346,7 +367,7 @@ def test_missing_score_files_are_told_and_extra_ones_shown(workdir):
     ('metrics.jsonl', '{"step": 1}\nx\n{"step": 2}\n', r'jsonl, line 2: exp'),
     ('metrics.jsonl', '[]\n{"step": 2}\n', r'jsonl, line 1: expected a JSON'),
     ('metrics.jsonl', '{"step": 2, "dev/eer": NaN}', 'step 2: field dev/eer m'),
-    ('scores/dev.txt', 'U1 A01 spoof\n', 'dev.txt: 1 lines not in the format'),
+    ('scores/dev.txt', 'U1 A01 spoof\n', r'dev.txt: 1 problem\(s\)'),
     ('scores/dev.txt', 'U1 A01 spoof 1\n', "'dev': eer: .*0 bona fide and 1 "),
   ],
 )
@@ -415,13 +436,17 @@ def test_thinned_det_curve_stays_on_the_curve():
 def test_costs_of_decisions_are_those_of_the_files(finished, workdir):
   page, found, _ = finished
   for split, summaries in found.items():
-    for name, words in decisions.COSTS.items():
-      if summaries[name] is None:
-        assert split != 'eval' and 't-DCF' in words
+    for name, metric in METRICS.items():
+      if name == 'eer':
         continue
-      low, high = summaries[f'{name}_interval']
-      row = f'{split} {words} {summaries[name]:.4f} {low:.4f} to {high:.4f}'
-      assert row in page.text
+      if summaries[name] is None:
+        assert split != 'eval' and metric.needs
+        assert f'{split} {metric.label}' not in page.text
+        continue
+      value, interval = in_unit(metric, summaries[name]), 'not resampled'
+      if metric.resampled:
+        interval = '{:.4f} to {:.4f}'.format(*summaries[f'{name}_interval'])
+      assert f'{split} {metric.label} {value} {interval} lower' in page.text
   assert 'with the verification scores of the organisers' in page.text
   for metrics in (lambda m: m, lambda m: m['further']['dev']):
     change(
@@ -429,6 +454,74 @@ def test_costs_of_decisions_are_those_of_the_files(finished, workdir):
       lambda m, of=metrics: of(m).update(asv=None, min_tdcf_legacy=None),
     )
   assert 'No t-DCF: the corpus came' in Page(report.write(workdir)).text
+
+
+def test_a_run_of_before_a_metric_was_in_the_table(workdir):
+  def forget(metrics):
+    for name in ('t_eer', 'a_dcf', 'cllr', 'cllr_interval'):
+      del metrics[name]
+
+  change(workdir / 'metrics.json', forget)
+  page = Page(report.write(workdir))
+  shown = {n for n, m in METRICS.items() if f'eval {m.label} ' in page.text}
+  assert shown == METRICS.keys() - {'eer', 't_eer', 'a_dcf', 'cllr'}
+
+
+def test_a_metric_is_one_line_of_the_table(tmp_path, monkeypatch, capsys):
+  """Added here: it is in metrics.json, on the pages, console, command line."""
+  line = Metric(
+    'auc', 'AUC', '', lambda x: rates.auc(x.scores, x.label),
+    better='higher', note='AUC: how often real speech scores higher.',
+  )  # fmt: skip
+  monkeypatch.setitem(METRICS, 'auc', line)
+  monkeypatch.setattr('jaxspoof.programs.keep', lambda: None)
+  for name in 'ab':
+    (tmp_path / name).mkdir()
+    found = fill(tmp_path / name)
+  trials = scores_lib.read(tmp_path / 'a' / 'scores' / 'eval.txt')
+  value = rates.auc(trials.scores, trials.label)
+  assert metrics_of(tmp_path / 'a')['auc'] == value
+  page = Page(report.write(tmp_path / 'a'))
+  assert f'eval AUC {value:.4f} not resampled higher' in page.text
+  assert line.note in page.text
+  both = [tmp_path / 'a', tmp_path / 'b']
+  page = Page(report.compare(both, tmp_path / 'compare.html'))
+  assert 'AUC on split “eval”, higher is better' in page.text
+  assert f'a aasist_l {value:.4f} not resampled' in page.text
+  data = types.SimpleNamespace(dev='dev', eval=('eval', 'eval_hard'))
+  said = console.closing(
+    found, types.SimpleNamespace(data=data), tmp_path, tmp_path
+  )
+  assert f'AUC {value:.4f}' in said and '; t-EER with the ASV % ' in said
+  score_file = str(tmp_path / 'a' / 'scores' / 'eval.txt')
+  assert metrics_command.main([score_file, '--resamples=20']) == 0
+  assert re.search(rf'^AUC +{value:.6f}$', capsys.readouterr().out, re.M)
+
+
+def test_a_metric_without_a_value_is_told(workdir):
+  change(
+    workdir / 'metrics.json',
+    lambda m: m.update(t_eer=None, undefined={'t_eer': 't-EER: no <balance>'}),
+  )
+  page = Page(report.write(workdir))
+  assert 'Split “eval”, t-EER: no <balance>.' in page.text
+
+
+def test_pages_are_made_without_jax(finished, second, tmp_path):
+  code = (
+    'import sys\n'
+    'from jaxspoof.report.__main__ import main\n'
+    'main(sys.argv[1:2])\n'
+    'main(sys.argv[1:])\n'
+    'print(sorted({"jax", "jaxlib", "flax"} & set(sys.modules)))'
+  )
+  out = tmp_path / 'compare.html'
+  arguments = [str(finished[2]), str(second), f'--out={out}']
+  said = subprocess.run(
+    [sys.executable, '-c', code, *arguments],
+    stdout=subprocess.PIPE, text=True, check=True,
+  ).stdout  # fmt: skip
+  assert said.splitlines()[-1] == '[]' and out.is_file()
 
 
 def test_reliability_of_true_ratios_lies_on_the_diagonal():
@@ -495,6 +588,17 @@ def test_runs_are_compared_on_the_same_trials(
   assert f'{100 * (rates[1] - rates[0]):+.2f} (' in page.text
   assert '100%' in page.text  # of the resamples have the sign
   assert '1,000 resamples of 9 speakers and 3 attacks' in page.text
+  values = []
+  for folder in (finished[2], second):
+    found = scores_lib.read(folder / 'scores' / 'eval.txt')
+    values.append(scored(found.scores, found.label, ASV))
+  for metric in METRICS.values():
+    ours, theirs = map(metric.value, values)
+    assert f'{metric.label} on split “eval”, lower is better' in page.text
+    assert f'aasist_l {in_unit(metric, theirs)} ' in page.text
+    assert f' {in_unit(metric, theirs - ours, "+")}' in page.text
+    # Of the other splits there are no verification scores.
+    assert (f'{metric.label} on split “dev”' in page.text) != bool(metric.needs)
   row = metrics_of(second)['per_attack']['A02']
   assert (
     f'{100 * row["eer"]:.2f} % ({100 * row["interval"][0]:.2f}' in page.text

@@ -76,10 +76,10 @@ def test_all_broken_lines_are_listed_with_their_numbers(tmp_path):
     scores_lib.read(path)
   message = str(caught.value)
   assert message.splitlines() == [
-    f'{path}: 12 lines not in the format UTTERANCE SYSTEM KEY SCORE, KEY being '
-    'bonafide or spoof:',
+    f'{path}: 12 problem(s); expected lines UTTERANCE SYSTEM KEY SCORE, KEY '
+    'being bonafide or spoof',
     "  line 2: 3 columns: 'U2 A01 spoof'",
-    "  line 3: key 'fake': 'U3 A01 fake 1.0'",
+    "  line 3: key 'fake' is neither bonafide nor spoof: 'U3 A01 fake 1.0'",
     "  line 4: score 'high' is not a number: 'U4 A01 spoof high'",
     "  line 5: score nan is not finite: 'U5 A01 spoof nan'",
     "  line 6: score inf is not finite: 'U6 - bonafide inf'",
@@ -94,7 +94,11 @@ def test_all_broken_lines_are_listed_with_their_numbers(tmp_path):
 
 @pytest.mark.parametrize(
   ('content', 'message'),
-  [(b'', 'empty; expected lines UTT'), (b'\xff\xfe\x00', 'not a text file')],
+  [
+    (b'', 'empty; expected lines UTT'),
+    (b' \n\n', 'empty; expected lines UTT'),
+    (b'\xff\xfe\x00', 'not a text file'),
+  ],
 )
 def test_files_without_scores(tmp_path, content, message):
   path = tmp_path / 'eval.txt'
@@ -216,6 +220,12 @@ def test_summary_refuses_an_utterance_scored_twice():
       selected_on='dev',
       corpus='c',
     )
+
+
+def test_readers_know_nothing_of_metrics():
+  folder = pathlib.Path(scores_lib.__file__).parent
+  texts = [path.read_text() for path in folder.glob('*.py')]
+  assert len(texts) > 4 and not any('jaxspoof.metrics' in x for x in texts)
 
 
 def test_a_run_whose_scores_are_all_equal_has_a_summary():

@@ -5,7 +5,8 @@ import gzip
 import numpy as np
 import pytest
 
-from jaxspoof.metrics import tandem, tdcf
+from jaxspoof.metrics import scorecard, tandem, tdcf
+from jaxspoof.metrics.trials import Undefined
 from jaxspoof.score_files import asv_scores
 from jaxspoof.score_files import scores as scores_lib
 
@@ -90,7 +91,7 @@ def test_t_eer_is_its_definition(rho):
     bonafide = bonafide + 1.5
     expected = brute_t_eer(bonafide, cm_spoof, *classes, rho)
     if expected is None:
-      with pytest.raises(ValueError, match='at no pair of thresholds'):
+      with pytest.raises(Undefined, match='at no pair of thresholds'):
         tandem.t_eer(bonafide, cm_spoof, *classes, rho)
       continue
     found = tandem.t_eer(bonafide, cm_spoof, *classes, rho)
@@ -120,6 +121,25 @@ def test_t_eer_of_published_scores(reference):
   np.testing.assert_allclose(tandem_miss, found.eer, rtol=2e-3)
   other = tandem.t_eer(bonafide, spoofs, *asv[:3], rho=0.8)
   np.testing.assert_allclose(other.eer, found.eer, rtol=5e-3)
+
+
+def test_scores_without_a_value_are_told_apart_from_errors():
+  """Decisions have no t-DCF; another system has one, and no difference."""
+  asv = asv_scores.AsvScores(
+    *(np.array(x) for x in ([2.0, 3.0], [0.0, 1.0], [0.5, 2.5], ['A', 'A']))
+  )
+  label = np.array([1, 1, 0, 0])
+  cards = scorecard.make(
+    np.array([[-1.0, -1.0, 1.0, 1.0], [3.0, 2.0, 1.0, 0.0]]),
+    label,
+    asv=asv,
+    resamples=20,
+  )
+  assert cards[0]['min_tdcf_legacy'] is None
+  assert 'are they decisions?' in cards[0]['undefined']['min_tdcf_legacy']
+  assert 'undefined' not in cards[1]
+  assert 'min_tdcf_legacy' not in cards[1]['difference']
+  assert cards[1]['min_tdcf_legacy'] == 0.0
 
 
 @pytest.mark.parametrize(

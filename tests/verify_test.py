@@ -46,7 +46,7 @@ def finished(tmp_path):
     label,
     scores,
     speaker=trials.speaker,
-    asv=asv_scores.rates(asv_file),
+    asv=asv_scores.read(asv_file),
     split='eval',
     selected_on='dev',
     corpus='c',
@@ -86,6 +86,19 @@ def test_other_verification_scores_are_found_out(finished):
   assert any('min_tdcf_revised is recorded as' in line for line in differing)
   path.unlink()
   assert verify.verify(run)[0] == f'{path}: missing'
+
+
+def test_a_record_of_before_a_metric_was_in_the_table(finished):
+  run, found = finished[:2]
+  assert found['a_dcf'] > 0
+  for name in ('a_dcf', 't_eer', 'cllr', 'cllr_interval'):
+    del found[name]
+  files.write_json(run / 'metrics.json', found)
+  assert verify.verify(run) == []
+  found['min_dcf'] += 0.01
+  files.write_json(run / 'metrics.json', found)
+  (line,) = verify.verify(run)
+  assert 'min_dcf is recorded as' in line
 
 
 def test_other_speakers_change_the_interval_alone(finished):

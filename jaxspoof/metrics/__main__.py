@@ -20,15 +20,6 @@ UTTERANCE ENVIRONMENT SYSTEM KEY, or is a key file of ASVspoof 2021 or 5. Each
 may have a header that names its columns, and may be gzipped. Higher scores must
 mean bona fide: --negate turns them round."""
 
-NAMES = {
-  'eer': 'EER %',
-  'min_tdcf_legacy': 'min t-DCF, 2019',
-  'min_tdcf_revised': 'min t-DCF, 2021',
-  'min_dcf': 'minDCF',
-  'act_dcf': 'actDCF (of LLRs)',
-  'cllr': 'Cllr, bits (of LLRs)',
-}
-
 
 def main(argv: list[str] | None = None) -> int:
   """Measures what the command line names; returns the exit status."""
@@ -54,8 +45,8 @@ def parser() -> argparse.ArgumentParser:
   """The command line."""
   made = argparse.ArgumentParser(
     prog='python -m jaxspoof.metrics',
-    description='EER, min t-DCF, minDCF, actDCF and Cllr of score files, with '
-    'bootstrap intervals over speakers and attacks.',
+    description='EER and other metrics of score files, with bootstrap '
+    'intervals over speakers and attacks.',
     epilog=EXAMPLES,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
@@ -67,11 +58,19 @@ def parser() -> argparse.ArgumentParser:
     help='of a protocol that has several, as those of ASVspoof 2021: progress,'
     ' eval (the default) or hidden',
   )
-  add('--asv_scores', help='verification scores, for the t-DCF')
+  add(
+    '--asv_scores',
+    help='scores of a speaker verification system (ASV), for metrics of both '
+    'together: t-DCF, t-EER',
+  )
   add('--asv_protocol', help='their trials, where the scores do not say')
   add('--negate', action='store_true', help='higher scores of SCORES are spoof')
   add('--against', metavar='SCORES', help='another system on the same trials')
-  add('--negate_against', action='store_true', help='likewise, of --against')
+  add(
+    '--negate_against',
+    action='store_true',
+    help='higher scores of --against are spoof',
+  )
   add('--json', metavar='OUT', help='write everything to this file')
   add('--resamples', type=int, default=1000, help='of the bootstrap')
   add('--confidence', type=float, default=0.95, help='of the intervals')
@@ -87,14 +86,14 @@ def measure(options) -> dict:
 
   Returns:
     What `scorecard.make` says of the first file, beside `scores` (its name),
-    `trials`, `unit`, `resampled`, `confidence`, `resamples`, `seed`, `asv` and
+    `trials`, `unit`, `resampled`, `confidence`, `resamples`, `seed` and
     `warnings`; `against` holds the same of the second file and `difference`.
 
   Raises:
     ValueError: a file that breaks its format, or options without a meaning.
     OSError: a file that cannot be read.
   """
-  from jaxspoof.metrics import scorecard
+  from jaxspoof.metrics import clustered, scorecard
   from jaxspoof.score_files import asv_scores, protocols, score_lists
 
   protocol, others, part = None, (), None
@@ -111,7 +110,7 @@ def measure(options) -> dict:
       trials, other, options.scores, options.against
     )
     systems.append(-paired if options.negate_against else paired)
-  asv = asv_scores.rates(
+  asv = options.asv_scores and asv_scores.read(
     options.asv_scores, options.asv_protocol, options.phase or 'eval'
   )
   cards = scorecard.make(
@@ -119,7 +118,7 @@ def measure(options) -> dict:
     trials.label,
     speaker=trials.speaker,
     attack=trials.attack,
-    asv=asv,
+    asv=asv or None,
     resamples=options.resamples,
     confidence=options.confidence,
     seed=options.seed,
@@ -135,13 +134,12 @@ def measure(options) -> dict:
     },
     'protocol': part,
     'unit': 'fraction',
-    'resampled': scorecard.resampled(
+    'resampled': clustered.resampled(
       trials.label, trials.speaker, trials.attack
     ),
     'confidence': options.confidence,
     'resamples': options.resamples,
     'seed': options.seed,
-    'asv': asv and asv._asdict(),
     'warnings': [*trials.notes, *warnings(files, systems, cards, trials)],
   }
   if options.against:
@@ -201,6 +199,7 @@ def warnings(files, systems, cards, trials) -> list[str]:
         'trials); of equal scores the bona fide ones are rejected first, which '
         f'gives an EER of {card["eer"]:.2%}; the other order gives {other:.2%}'
       )
+    found += [f'{file}: {why}' for why in card.get('undefined', {}).values()]
   if trials.speaker is None:
     found.append(
       'speakers are unknown without a protocol that names them: intervals are '
@@ -211,6 +210,8 @@ def warnings(files, systems, cards, trials) -> list[str]:
 
 def table(result: dict) -> list[str]:
   """Lines for a person; error rates in percent."""
+  from jaxspoof.metrics.table import METRICS
+
   trials, other = result['trials'], result.get('against')
   percent = f'{100 * result["confidence"]:g} %'
   lines = [
@@ -231,29 +232,35 @@ def table(result: dict) -> list[str]:
   if other:
     lines.append(f'against: {other["scores"]}, on the same resamples')
   lines.append('')
-  for name, title in NAMES.items():
-    if result[name] is None:
+  for metric in METRICS.values():
+    cards = [card for card in (result, other) if card]
+    if all(card[metric.name] is None for card in cards):
       continue
-    cells = [_cell(name, card) for card in (result, other) if card]
+    cells = [_cell(metric, card) for card in cards]
     if other:
-      cells.append(_difference(name, other['difference'][name]))
-    lines.append('  '.join([f'{title:20}', *cells]))
-  lines.append(f'{"threshold of the EER":20}  {result["eer_threshold"]:8.6g}')
+      cells.append(_difference(metric, *cards))
+    lines.append('  '.join([f'{metric.label:22}', *cells]).rstrip())
+  lines.append(f'{"threshold of the EER":22}  {result["eer_threshold"]:8.6g}')
   if result['per_attack']:
-    lines += ['', f'{"EER % by attack":20}']
+    lines += ['', 'EER % by attack']
   for attack, row in result['per_attack'].items():
     cards = [row, other['per_attack'][attack]] if other else [row]
     shown = [
       _rate(one['eer'], one['interval'], 100, '8.4f', '.2f') for one in cards
     ]
     count = f'{row["trials"]:,} trials'
-    lines.append('  '.join([f'{attack:20}', *shown, count]))
+    lines.append('  '.join([f'{attack:22}', *shown, count]))
   return lines
 
 
-def _cell(name, card) -> str:
-  scale, digits = (100, '.3f') if name == 'eer' else (1, '.4f')
-  return _rate(card[name], card[f'{name}_interval'], scale, '8.6f', digits)
+def _cell(metric, card) -> str:
+  value, ends = card[metric.name], card.get(f'{metric.name}_interval')
+  if value is None:
+    return f'{"not defined":27}'
+  if ends is None:
+    return f'{metric.scale * value:8.6f} {"":18}'
+  digits = '.3f' if metric.unit == '%' else '.4f'
+  return _rate(value, ends, metric.scale, '8.6f', digits)
 
 
 def _rate(value, interval, scale, digits, interval_digits) -> str:
@@ -261,13 +268,16 @@ def _rate(value, interval, scale, digits, interval_digits) -> str:
   return f'{format(scale * value, digits)} {f"[{low}, {high}]":18}'
 
 
-def _difference(name, found) -> str:
-  scale = 100 if name == 'eer' else 1
+def _difference(metric, first, second) -> str:
+  name, scale = metric.name, metric.scale
+  if None in (first[name], second[name]):
+    return ''
+  said = f'difference {scale * (first[name] - second[name]):+.4f}'
+  if name not in second['difference']:
+    return said
+  found = second['difference'][name]
   low, high = (scale * x for x in found['interval'])
-  return (
-    f'difference {scale * found["value"]:+.4f} [{low:+.4f}, {high:+.4f}], '
-    f'this sign in {found["share"]:.1%}'
-  )
+  return f'{said} [{low:+.4f}, {high:+.4f}], this sign in {found["share"]:.1%}'
 
 
 if __name__ == '__main__':

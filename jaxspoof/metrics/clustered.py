@@ -22,19 +22,30 @@ at a time.
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Literal, NamedTuple
 
 import numpy as np
 from scipy import sparse
 
-from jaxspoof.metrics.bootstrap import Interval
 from jaxspoof.metrics.cllr import penalties
 from jaxspoof.metrics.clusters import Cells, make_cells, weights
-from jaxspoof.metrics.crossing import closest
 from jaxspoof.metrics.dcf import DcfCosts, LinearCost
+from jaxspoof.metrics.det import runs_eer
 from jaxspoof.metrics.trials import sort_trials
 
 ELEMENTS = 2**20  # of the largest array: what fits a cache is fast
+
+# What can be resampled: the EER, Cllr, the least of a cost over all thresholds,
+# and a cost at its own threshold.
+Form = Literal['eer', 'cllr'] | LinearCost | DcfCosts
+
+
+class Interval(NamedTuple):
+  """Percentile interval of a metric."""
+
+  low: float
+  high: float
 
 
 class Difference(NamedTuple):
@@ -57,8 +68,7 @@ def resampled_metrics(
   *,
   speaker=None,
   attack=None,
-  minima: Mapping[str, LinearCost] | None = None,
-  actual: Mapping[str, DcfCosts] | None = None,
+  metrics: Mapping[str, Form] = MappingProxyType({'eer': 'eer'}),
   resamples: int = 1000,
   seed: int = 0,
 ) -> dict[str, np.ndarray]:
@@ -70,26 +80,22 @@ def resampled_metrics(
     speaker: [N] of any sortable type; None = each trial by itself.
     attack: [N] of any sortable type, not read for bona fide trials; None =
       attacks are kept as they are.
-    minima: costs whose minimum is wanted, by name.
-    actual: costs wanted at their own threshold, by name.
+    metrics: what is wanted, by name.
     resamples: R. One without a trial of some class is drawn anew.
     seed: at least 0; the same seed draws the same resamples.
 
   Returns:
-    By name float64 [K, R]: 'eer', 'cllr' and the names of `minima` and
-    `actual`. Each equals the metric of the trials drawn.
+    By name float64 [K, R]. Each value equals the metric of the trials drawn.
 
   Raises:
     ValueError: scores and labels as for `eer`; columns of another length;
       resamples below 1.
   """
-  minima, actual = dict(minima or {}), dict(actual or {})
   if resamples < 1:
     raise ValueError(f'resamples must be at least 1; got {resamples}')
   cells = make_cells(labels, speaker, attack)
-  systems = [
-    _System(scores, labels, cells, minima, actual) for scores in scores_KxN
-  ]
+  forms = list(metrics.values())
+  systems = [_System(scores, labels, cells, forms) for scores in scores_KxN]
   largest = max([len(cells.bonafide), *(s.matrix.shape[0] for s in systems)])
   size = int(np.clip(ELEMENTS // largest, 8, 64))
   # Bona fide speakers are always drawn; drawn speakers may lack the drawn
@@ -106,8 +112,19 @@ def resampled_metrics(
     found.append(values)
     kept += len(weight_BxC)
   values = np.concatenate(found, -1)[..., :resamples]
-  names = ['eer', 'cllr', *minima, *actual]
-  return {name: values[:, row] for row, name in enumerate(names)}
+  return {name: values[:, row] for row, name in enumerate(metrics)}
+
+
+def resampled(label, speaker=None, attack=None) -> str:
+  """What is drawn of trials, in words; see `resampled_metrics`."""
+  drawn = 'trials one by one'
+  if speaker is not None:
+    count = len(np.unique(speaker))
+    drawn = f'{count} speaker{"s" * (count > 1)}'
+  if attack is not None:
+    count = len(np.unique(np.asarray(attack)[np.asarray(label) == 0]))
+    drawn += f' and {count} attack{"s" * (count > 1)}'
+  return drawn
 
 
 def interval(values_R, confidence: float = 0.95) -> Interval:
@@ -145,7 +162,7 @@ def difference(
 class _System:
   """One system's trials, in a form that turns weights into metrics."""
 
-  def __init__(self, scores, labels, cells: Cells, minima, actual):
+  def __init__(self, scores, labels, cells: Cells, forms: list[Form]):
     trials = sort_trials(scores, labels, metric='bootstrap')
     flags = trials.bonafide
     starts = np.append(True, flags[1:] != flags[:-1])
@@ -154,22 +171,24 @@ class _System:
     where = (run_N, cells.of_trial[trials.order])
     self.matrix = sparse.csr_array((np.ones(len(flags)), where), shape)
     self._bonafide_G = flags[starts]
-    self._minima = list(minima.values())
-    self._actual = list(actual.values())
+    self._forms = forms
     self._sums_CxS = self._cell_sums(
       np.asarray(scores), np.asarray(labels), cells
     )
 
   def _cell_sums(self, scores, labels, cells: Cells) -> np.ndarray:
-    """Of each cell: trials, bits of Cllr, errors at thresholds.
+    """Of each cell: trials, then bits or errors of the forms that are means.
 
     Returns:
       float64 [C, 2 * rows], of each row bona fide beside spoof.
     """
-    rows = [np.ones(len(scores)), penalties(scores, labels)]
-    for costs in self._actual:
-      accepted = scores.astype(np.float64) >= costs.threshold
-      rows.append(accepted != (labels == 1))
+    rows = [np.ones(len(scores))]
+    for form in self._forms:
+      if form == 'cllr':
+        rows.append(penalties(scores, labels))
+      elif isinstance(form, DcfCosts):
+        accepted = scores.astype(np.float64) >= form.threshold
+        rows.append(accepted != (labels == 1))
     columns = []
     for row in rows:
       sums = np.bincount(cells.of_trial, row, len(cells.bonafide))
@@ -181,59 +200,23 @@ class _System:
     runs_BxG = np.stack([self.matrix @ weight_C for weight_C in weight_BxC])
     misses = np.cumsum(runs_BxG * self._bonafide_G, 1)
     rejected = np.cumsum(runs_BxG * ~self._bonafide_G, 1)
-    bits, *rates = self._means(weight_BxC)
-    actual = zip(self._actual, rates, strict=True)
-    return np.stack(
-      [
-        self._eer(misses, rejected),
-        (bits[0] + bits[1]) / 2,
-        *self._minimise(misses, rejected),
-        *(cost.linear(*rate) for cost, rate in actual),
-      ]
-    )
-
-  def _eer(self, misses, rejected) -> np.ndarray:
-    """EER [B] of counts after each run, float64 [B, G] without fractions.
-
-    As `crossing.find_crossing`, whose points are trials: here they are runs,
-    of which so many trials are rejected as leave the miss rate behind.
-    """
-    bonafide, spoof = misses[:, -1:], rejected[:, -1:]
-    lead = (spoof - rejected) * bonafide - misses * spoof
-    at = np.argmax(lead < 1, 1)  # the run after which misses prevail
-    target = self._bonafide_G[at]
-    rows, before = np.arange(len(at)), np.maximum(at - 1, 0)
-    misses, rejected, lead = (
-      np.where(at > 0, x[rows, before], first)
-      for x, first in (
-        (misses, 0),
-        (rejected, 0),
-        (lead, (bonafide * spoof)[:, 0]),
-      )
-    )
-    bonafide, spoof = bonafide[:, 0], spoof[:, 0]
-    copies = (lead - 1) // np.where(target, spoof, bonafide)
-    misses, alarms = (
-      misses + np.where(target, copies, 0),
-      spoof - rejected - np.where(target, 0, copies),
-    )
-    following = misses + target, alarms - ~target
-    closer, eer, next_eer = closest(
-      misses, alarms, *following, (bonafide, spoof)
-    )
-    return np.where(closer, next_eer, eer)
+    miss = misses / misses[:, -1:]
+    alarm = (rejected[:, -1:] - rejected) / rejected[:, -1:]
+    means, found = iter(self._means(weight_BxC)), []
+    for form in self._forms:
+      if form == 'eer':
+        found.append(runs_eer(misses, rejected, self._bonafide_G)[0])
+      elif form == 'cllr':
+        bits = next(means)
+        found.append((bits[0] + bits[1]) / 2)
+      elif isinstance(form, DcfCosts):
+        found.append(form.linear(*next(means)))
+      else:  # the lowest of linear costs lies at the end of a run
+        found.append(np.minimum(form(miss, alarm).min(1), form(0.0, 1.0)))
+    return np.stack(found)
 
   def _means(self, weight_BxC):
     """Means of the cell sums per class: [rows, (bona fide, spoof), B]."""
     sums_BxS = weight_BxC @ self._sums_CxS
     sums = sums_BxS.T.reshape(-1, 2, len(weight_BxC))
     return sums[1:] / sums[0]
-
-  def _minimise(self, misses, rejected):
-    """Lowest costs, [B] each; they lie at ends of runs."""
-    miss = misses / misses[:, -1:]
-    alarm = (rejected[:, -1:] - rejected) / rejected[:, -1:]
-    return [
-      np.minimum(cost(miss, alarm).min(1), cost(0.0, 1.0))
-      for cost in self._minima
-    ]

@@ -1,4 +1,4 @@
-"""The point where misses and false alarms cross: one rule for every metric.
+"""The point where misses and false alarms cross, found on the device.
 
 Counts are int32 and their products int64, so nothing is rounded on the way to
 the crossing (a float32 sum stops counting at 2**24). Only the last choice,
@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+
+from jaxspoof.metrics.det import closest
 
 BLOCK = 256  # one coarse and one fine search instead of a full cumulative sum
 
@@ -52,8 +54,7 @@ def find_crossing(weight_N, bonafide_N) -> Crossing:
   -1 to 1, and is smallest beside its change of sign.
 
   Args:
-    weight_N: int32 [N], how many times each trial is there (0 = not at all:
-      padding, or not drawn by a bootstrap). Each copy is a point of its own.
+    weight_N: int32 [N], 1 for each trial, 0 for padding.
     bonafide_N: bool [N], in ascending order of score, bona fide before spoof
       where scores are equal.
 
@@ -86,18 +87,7 @@ def find_crossing(weight_N, bonafide_N) -> Crossing:
   block, rejected_2 = search(blocks_2xK, jnp.zeros(2, jnp.int32))
   inside, (misses, rejected) = search(counts_2xKxL[:, block], rejected_2)
   trial = block * BLOCK + inside
-  target = counts_2xKxL[0, block, inside] > 0
-  # Of equal copies of the trial, those that leave misses behind.
-  step = jnp.maximum(jnp.where(target, spoof, bonafide), 1)
-  with jax.enable_x64(True):
-    copies = lax.div(
-      lax.sub(lead(misses, rejected), np.int64(1)),
-      lax.convert_element_type(step, np.int64),
-    )
-    copies = lax.convert_element_type(copies, np.int32)
-  misses += jnp.where(target, copies, 0)
-  rejected += jnp.where(target, 0, copies)
-  one = target.astype(jnp.int32)
+  one = counts_2xKxL[0, block, inside]
   return Crossing(
     misses,
     spoof - rejected,
@@ -105,30 +95,9 @@ def find_crossing(weight_N, bonafide_N) -> Crossing:
     spoof - rejected - (1 - one),
     bonafide,
     spoof,
-    jnp.where(copies > 0, trial, trial - 1),
+    trial - 1,
     trial,
   )
-
-
-def closest(misses, false_alarms, next_misses, next_false_alarms, totals):
-  """Choose one of two operating points as the official script does.
-
-  Args:
-    misses: float64, a count, as all arguments; numpy or JAX.
-    false_alarms: at the same point.
-    next_misses: at the following point.
-    next_false_alarms: at the following point.
-    totals: (bona fide, spoof) trials.
-
-  Returns:
-    (whether the next point is strictly closer, EER at the first, EER at the
-    next).
-  """
-  bonafide, spoof = totals
-  miss, alarm = misses / bonafide, false_alarms / spoof
-  next_miss, next_alarm = next_misses / bonafide, next_false_alarms / spoof
-  closer = abs(next_miss - next_alarm) < abs(miss - alarm)
-  return closer, (miss + alarm) / 2, (next_miss + next_alarm) / 2
 
 
 def host_eer(point: Crossing):

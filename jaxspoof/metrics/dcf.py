@@ -2,7 +2,7 @@
 
 The cost of a decision threshold is linear in its two error rates; so is that
 of the tandem with speaker verification (`tdcf`). All of them are a `LinearCost`
-that is minimised here, over the official operating points (`eer.det_curve`).
+that is minimised here, over the official operating points (`det.det_curve`).
 The minimum does not depend on the order among equal scores: points inside a
 tie cost at least as much as one of its ends.
 
@@ -14,12 +14,10 @@ import dataclasses
 import math
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from jaxspoof.metrics.eer import DetCurve, det_curve
-from jaxspoof.metrics.rates import error_rates, is_traced
+from jaxspoof.metrics.det import DetCurve, det_curve
+from jaxspoof.metrics.rates import error_rates
 
 
 class Minimum(NamedTuple):
@@ -29,8 +27,8 @@ class Minimum(NamedTuple):
   the official operating points.
   """
 
-  cost: float | jax.Array
-  threshold: float | jax.Array
+  cost: float
+  threshold: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +92,7 @@ class DcfCosts:
 OFFICIAL = DcfCosts()
 
 
-def min_dcf(scores, labels, costs: DcfCosts = OFFICIAL, mask=None) -> Minimum:
+def min_dcf(scores, labels, costs: DcfCosts = OFFICIAL) -> Minimum:
   """Lowest normalised detection cost over all thresholds.
 
   >>> min_dcf([2.0, 0.5, 1.0, -1.0], [1, 1, 0, 0])
@@ -103,21 +101,18 @@ def min_dcf(scores, labels, costs: DcfCosts = OFFICIAL, mask=None) -> Minimum:
   Args:
     scores: float [N], higher = more bona fide.
     labels: int or bool [N], spoof 0, bona fide 1.
-    costs: `DcfCosts`, static.
-    mask: bool [N], False = leave out; None = all are trials.
+    costs: costs and prior.
 
   Returns:
-    `Minimum`, its cost in [0, 1]; scores that are all equal cost 1. Python
-    floats for concrete input; float32 [] for traced input, NaN if a class is
-    empty.
+    `Minimum`, its cost in [0, 1]; scores that are all equal cost 1.
 
   Raises:
-    ValueError: concrete input, as for `eer`.
+    ValueError: as for `eer`.
   """
-  return minimum(det_curve(scores, labels, mask, 'minDCF'), costs.linear)
+  return minimum(det_curve(scores, labels, 'minDCF'), costs.linear)
 
 
-def act_dcf(scores, labels, costs: DcfCosts = OFFICIAL, mask=None):
+def act_dcf(scores, labels, costs: DcfCosts = OFFICIAL) -> float:
   """Normalised detection cost at the Bayes threshold, -ln(0.95 / 0.5).
 
   It is what the scores cost as they are: it exceeds `min_dcf` by what is lost
@@ -126,17 +121,12 @@ def act_dcf(scores, labels, costs: DcfCosts = OFFICIAL, mask=None):
   Args:
     scores: float [N], natural-log likelihood ratios, bona fide over spoof.
     labels: int or bool [N], spoof 0, bona fide 1.
-    costs: `DcfCosts`, static.
-    mask: bool [N], False = leave out; None = all are trials.
-
-  Returns:
-    float; float32 [] for traced input, NaN if a class is empty or a score that
-    counts is not finite.
+    costs: costs and prior.
 
   Raises:
-    ValueError: concrete input, as for `eer`.
+    ValueError: as for `eer`.
   """
-  rates = error_rates(scores, labels, costs.threshold, mask, 'actDCF')
+  rates = error_rates(scores, labels, costs.threshold, 'actDCF')
   return costs.linear(*rates)
 
 
@@ -144,13 +134,9 @@ def minimum(curve: DetCurve, cost: LinearCost) -> Minimum:
   """The cheapest operating point of a curve, the first among equals.
 
   Args:
-    curve: from `det_curve`, concrete or traced.
-    cost: what to minimise, static.
+    curve: from `det_curve`.
+    cost: what to minimise.
   """
   costs = cost(curve.miss, curve.false_alarm)
-  if is_traced(costs):
-    # NaN where a class is empty: argmin finds it, and it stays.
-    at = jnp.argmin(costs)
-    return Minimum(costs[at], curve.threshold[at])
   at = np.argmin(costs)
   return Minimum(float(costs[at]), float(curve.threshold[at]))

@@ -22,7 +22,6 @@ Shapes: N = trials.
 """
 
 import functools
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,35 +29,8 @@ import numpy as np
 from jax import lax
 
 from jaxspoof.metrics.crossing import find_crossing, host_eer, traced_eer
+from jaxspoof.metrics.det import FIRST_STEP, Eer
 from jaxspoof.metrics.trials import bucket, pad, sort_trials
-
-FIRST_STEP = 0.001  # below the lowest score: the point that accepts all
-
-
-class Eer(NamedTuple):
-  """Equal error rate, a fraction in [0, 1], and the threshold it lies at.
-
-  A trial is accepted as bona fide if its score is at least the threshold; the
-  official rates at the EER point count the trial on the threshold as rejected.
-  """
-
-  eer: float | jax.Array
-  threshold: float | jax.Array
-
-
-class DetCurve(NamedTuple):
-  """All operating points, by rising threshold; each field [N + 1].
-
-  Attributes:
-    miss: share of bona fide trials rejected (official: frr).
-    false_alarm: share of spoof trials accepted (official: far).
-    threshold: score of the last trial rejected; the first entry lies 0.001
-      below the lowest score.
-  """
-
-  miss: np.ndarray | jax.Array
-  false_alarm: np.ndarray | jax.Array
-  threshold: np.ndarray | jax.Array
 
 
 def eer(scores, labels, mask=None) -> Eer:
@@ -97,36 +69,6 @@ def eer_of(scores, labels, mask=None) -> Eer:
   return Eer(float(value), threshold)
 
 
-def det_curve(scores, labels, mask=None, metric='eer') -> DetCurve:
-  """Miss and false-alarm rates at every threshold, in the official order.
-
-  Args:
-    scores: float [N], higher = more bona fide.
-    labels: int or bool [N], spoof 0, bona fide 1.
-    mask: bool [N], False = leave out; None = all are trials.
-    metric: what the curve is for; errors begin with it.
-
-  Returns:
-    `DetCurve` of [trials + 1] float64 arrays for concrete input; of [N + 1]
-    float32 arrays for traced input, where the masked places follow at the end
-    with miss 1, false alarm 0 and an infinite threshold.
-
-  Raises:
-    ValueError: as for `eer`.
-  """
-  if any(isinstance(x, jax.core.Tracer) for x in (scores, labels, mask)):
-    return _traced_det_curve(scores, labels, mask)
-  trials = sort_trials(scores, labels, mask, metric)
-  misses = np.cumsum(trials.bonafide)
-  rejected = np.cumsum(~trials.bonafide)
-  scores = trials.scores.astype(np.float64)
-  return DetCurve(
-    np.append(0.0, misses / misses[-1]),
-    np.append(1.0, (rejected[-1] - rejected) / rejected[-1]),
-    np.append(scores[0] - FIRST_STEP, scores),
-  )
-
-
 _jitted_crossing = jax.jit(find_crossing)
 
 
@@ -153,23 +95,4 @@ def _traced_eer(scores, labels, mask) -> Eer:
   good = finite & (point.bonafide > 0) & (point.spoof > 0)
   return Eer(
     jnp.where(good, value, jnp.nan), jnp.where(good, threshold, jnp.nan)
-  )
-
-
-@functools.partial(jax.jit, inline=True)
-def _traced_det_curve(scores, labels, mask) -> DetCurve:
-  key, bonafide, weight, finite = _traced_sort(scores, labels, mask)
-  misses = jnp.cumsum(jnp.where(bonafide, weight, 0), dtype=jnp.int32)
-  rejected = jnp.cumsum(jnp.where(bonafide, 0, weight), dtype=jnp.int32)
-  good = finite & (misses[-1] > 0) & (rejected[-1] > 0)
-
-  def rate(start, counts, total):
-    counts = jnp.concatenate([start[None], counts])
-    rates = counts.astype(jnp.float32) / total.astype(jnp.float32)
-    return jnp.where(good, rates, jnp.nan)
-
-  return DetCurve(
-    rate(jnp.zeros((), jnp.int32), misses, misses[-1]),
-    rate(rejected[-1], rejected[-1] - rejected, rejected[-1]),
-    jnp.concatenate([key[:1] - FIRST_STEP, key]),
   )

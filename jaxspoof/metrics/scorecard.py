@@ -2,27 +2,12 @@
 
 import numpy as np
 
-from jaxspoof.metrics import clustered
-from jaxspoof.metrics.cllr import cllr
-from jaxspoof.metrics.dcf import OFFICIAL, act_dcf, min_dcf
+from jaxspoof.metrics import clustered, table
 from jaxspoof.metrics.eer import eer_of
-from jaxspoof.metrics.tdcf import (
-  AsvRates,
-  legacy_cost,
-  min_tdcf_legacy,
-  min_tdcf_revised,
-  revised_cost,
-)
-
-# Metrics that have an interval, in the order of tables.
-METRICS = (
-  'eer',
-  'min_tdcf_legacy',
-  'min_tdcf_revised',
-  'min_dcf',
-  'act_dcf',
-  'cllr',
-)
+from jaxspoof.metrics.table import METRICS
+from jaxspoof.metrics.tdcf import AsvRates
+from jaxspoof.metrics.trials import Undefined
+from jaxspoof.score_files.asv_scores import AsvScores
 
 
 def make(
@@ -31,7 +16,7 @@ def make(
   *,
   speaker=None,
   attack=None,
-  asv: AsvRates | None = None,
+  asv: AsvScores | AsvRates | None = None,
   resamples: int = 1000,
   confidence: float = 0.95,
   seed: int = 0,
@@ -43,35 +28,40 @@ def make(
     label: int [N], spoof 0, bona fide 1.
     speaker: str [N]; None = trials are resampled one by one.
     attack: str [N]; None = unknown.
-    asv: errors of the verification system; None = no t-DCF.
+    asv: scores of the verification system, or its errors where no more is
+      known, or None; see what metrics of `table.METRICS` need.
     resamples: of the bootstrap.
     confidence: share of the resampled values inside an interval.
     seed: of the bootstrap.
 
   Returns:
     Of each system, error rates being fractions: the names of `METRICS` (None
-    for what needs `asv`) and after each `..._interval` [low, high];
-    `eer_threshold`; `per_attack` by name (`eer`, `interval`, `threshold`,
-    `trials` = its spoof trials; against all bona fide trials, speakers
-    resampled). From the second system on `difference`, what the first has
-    more, by metric (`value`, `interval`, `share` of the resamples with that
+    for what needs more of `asv`), of those that are resampled
+    `..._interval` [low, high] too; `undefined`, where there is any: why a
+    metric has no value, by name; `eer_threshold`; `asv`, the errors of the
+    verification system or None; `per_attack` by name (`eer`, `interval`,
+    `threshold`, `trials` = its spoof trials; against all bona fide trials,
+    speakers resampled). From the second system on `difference`, what the first
+    has more, by metric (`value`, `interval`, `share` of the resamples with that
     sign).
 
   Raises:
     ValueError: as for `eer` and `min_tdcf_legacy`.
   """
   options = dict(speaker=speaker, resamples=resamples, seed=seed)
-  cards = [_measure(scores, label, asv) for scores in scores_KxN]
-  minima = {'min_dcf': OFFICIAL.linear}
-  if asv is not None:
-    minima['min_tdcf_legacy'] = legacy_cost(asv)
-    minima['min_tdcf_revised'] = revised_cost(asv)
+  systems = [table.scored(scores, label, asv) for scores in scores_KxN]
+  cards = [_measure(scored) for scored in systems]
+  rates = systems[0].asv_rates
+  forms = {
+    name: form
+    for name, form in table.forms(rates).items()
+    if all(card[name] is not None for card in cards)
+  }
   found = clustered.resampled_metrics(
     scores_KxN,
     label,
     attack=attack,
-    minima=minima,
-    actual={'act_dcf': OFFICIAL},
+    metrics=forms,
     **options,
   )
   for number, card in enumerate(cards):
@@ -91,36 +81,22 @@ def make(
   rows = _per_attack(scores_KxN, label, attack, confidence, options)
   for card, per_attack in zip(cards, rows, strict=True):
     card['per_attack'] = per_attack
+    card['asv'] = rates and rates._asdict()
   return cards
 
 
-def resampled(label, speaker=None, attack=None) -> str:
-  """What the bootstrap draws of trials, in words; see `make`."""
-  drawn = 'trials one by one'
-  if speaker is not None:
-    count = len(np.unique(speaker))
-    drawn = f'{count} speaker{"s" * (count > 1)}'
-  if attack is not None:
-    count = len(np.unique(np.asarray(attack)[np.asarray(label) == 0]))
-    drawn += f' and {count} attack{"s" * (count > 1)}'
-  return drawn
-
-
-def _measure(scores, label, asv: AsvRates | None) -> dict:
+def _measure(scored: table.Scored) -> dict:
   """The metrics of one system on all trials."""
-  found = eer_of(scores, label)
-  card = dict.fromkeys(METRICS)
-  card |= dict.fromkeys(f'{name}_interval' for name in METRICS)
-  card |= {
-    'eer': found.eer,
-    'eer_threshold': found.threshold,
-    'min_dcf': min_dcf(scores, label).cost,
-    'act_dcf': act_dcf(scores, label),
-    'cllr': cllr(scores, label),
-  }
-  if asv is not None:
-    card['min_tdcf_legacy'] = min_tdcf_legacy(scores, label, asv).cost
-    card['min_tdcf_revised'] = min_tdcf_revised(scores, label, asv).cost
+  card: dict = {}
+  for name, metric in METRICS.items():
+    try:
+      card[name] = metric.value(scored)
+    except Undefined as error:
+      card[name] = None
+      card.setdefault('undefined', {})[name] = str(error)
+    if metric.resampled:
+      card[f'{name}_interval'] = None
+  card['eer_threshold'] = eer_of(scored.scores, scored.label).threshold
   return card
 
 

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from jaxspoof.metrics import scorecard, tdcf
+from jaxspoof.metrics import clustered, scorecard, tdcf
+from jaxspoof.score_files.asv_scores import AsvScores
 
 CONFIDENCE = 0.95
 
@@ -17,7 +18,7 @@ def summarise(
   selected_on: str,
   corpus: str,
   speaker=None,
-  asv: tdcf.AsvRates | None = None,
+  asv: AsvScores | tdcf.AsvRates | None = None,
   seed: int = 0,
   resamples: int = 1000,
 ) -> dict:
@@ -32,15 +33,16 @@ def summarise(
     selected_on: what the model was selected by, in words.
     corpus: name of the corpus.
     speaker: str [N]; None or '-' everywhere where speakers are unknown.
-    asv: errors of the verification system of the corpus; None = no t-DCF, and
-      none of scores that are all but equal.
+    asv: scores of the verification system of the corpus, or its errors where
+      no more is known; None = no metric that needs them, as of scores that are
+      all but equal.
     seed: of the bootstrap.
     resamples: of the bootstrap.
 
   Returns:
     What JSON can hold. All error rates are fractions, as `unit` says: what
     `scorecard.make` says of a system, `trials` (`total`, `bonafide`,
-    `spoof`), `asv`, `confidence`, `resamples`, `resampled` (what was drawn, in
+    `spoof`), `confidence`, `resamples`, `resampled` (what was drawn, in
     words), `seed`, `corpus`, `split`, `selected_on`, `unit`.
 
   Raises:
@@ -76,10 +78,9 @@ def summarise(
       'spoof': int(np.sum(label == 0)),
     },
     'selected_on': selected_on,
-    'asv': asv and asv._asdict(),
     'confidence': CONFIDENCE,
     'resamples': resamples,
-    'resampled': scorecard.resampled(label, speaker, attack),
+    'resampled': clustered.resampled(label, speaker, attack),
     'seed': seed,
   }
 

@@ -14,8 +14,9 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxspoof.metrics.dcf import Minimum
-from jaxspoof.metrics.eer import det_curve
+from jaxspoof.metrics.det import det_curve
 from jaxspoof.metrics.tdcf import Priors
+from jaxspoof.metrics.trials import Undefined
 
 FIRST_STEP = 1e-8  # below the lowest score: the point that accepts all
 
@@ -122,8 +123,8 @@ def t_eer(bonafide, cm_spoof, target, nontarget, spoof, rho=0.5) -> TandemEer:
     `TandemEer`; the rate is a fraction (the official code gives percent).
 
   Raises:
-    ValueError: an empty list, a score that is not finite, rho outside (0, 1),
-      or no pair of thresholds where both rates balance.
+    ValueError: an empty list, a score that is not finite, rho outside (0, 1).
+    Undefined: a ValueError: no pair of thresholds where both rates balance.
   """
   if not 0 < rho < 1:
     raise ValueError(f't-EER: rho must lie in (0, 1); got {rho}')
@@ -139,7 +140,7 @@ def t_eer(bonafide, cm_spoof, target, nontarget, spoof, rho=0.5) -> TandemEer:
     )
   gap_N[np.isnan(gap_N)] = np.inf
   if not np.isfinite(gap_N).any():
-    raise ValueError(
+    raise Undefined(
       't-EER: nontargets and spoofs balance at no pair of thresholds'
     )
   best = np.argmin(gap_N)

@@ -19,8 +19,8 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxspoof.metrics.dcf import LinearCost, Minimum, minimum
-from jaxspoof.metrics.eer import det_curve, eer_of
-from jaxspoof.metrics.rates import is_traced
+from jaxspoof.metrics.det import det_curve, equal_error
+from jaxspoof.metrics.trials import Undefined
 
 FEWEST_SCORES = 3  # different ones: fewer are decisions
 
@@ -144,7 +144,7 @@ def asv_rates(target, nontarget, spoof) -> AsvRates:
       )
   target, nontarget, spoof = parts
   labels = np.repeat([1, 0], [len(target), len(nontarget)])
-  value, threshold = eer_of(np.concatenate([target, nontarget]), labels)
+  value, threshold = equal_error(np.concatenate([target, nontarget]), labels)
   return AsvRates(
     float(np.mean(target < threshold)),
     float(np.mean(nontarget >= threshold)),
@@ -191,60 +191,54 @@ def revised_cost(asv: AsvRates, costs: RevisedCosts = REVISED) -> LinearCost:
 
 
 def min_tdcf_legacy(
-  scores, labels, asv: AsvRates, costs: LegacyCosts = LEGACY, mask=None
+  scores, labels, asv: AsvRates, costs: LegacyCosts = LEGACY
 ) -> Minimum:
   """Lowest normalised t-DCF, as published for ASVspoof 2019.
 
   Args:
     scores: float [N], higher = more bona fide.
     labels: int or bool [N], spoof 0, bona fide 1.
-    asv: errors of the verification system, static.
-    costs: costs and priors, static.
-    mask: bool [N], False = leave out; None = all are trials.
-
-  Returns:
-    `Minimum`: Python floats for concrete input; float32 [] for traced input,
-    NaN if a class is empty.
+    asv: errors of the verification system.
+    costs: costs and priors.
 
   Raises:
-    ValueError: as for `eer`, and concrete input of fewer than three different
-      scores, which are decisions; as for `legacy_cost`.
+    ValueError: as for `eer`, and for `legacy_cost`.
+    Undefined: a ValueError: fewer than three different scores, which are
+      decisions.
   """
-  return _min_tdcf(scores, labels, mask, legacy_cost(asv, costs))
+  return _min_tdcf(scores, labels, legacy_cost(asv, costs))
 
 
 def min_tdcf_revised(
-  scores, labels, asv: AsvRates, costs: RevisedCosts = REVISED, mask=None
+  scores, labels, asv: AsvRates, costs: RevisedCosts = REVISED
 ) -> Minimum:
   """Lowest normalised t-DCF, as published for ASVspoof 2021.
 
   Args:
     scores: float [N], higher = more bona fide.
     labels: int or bool [N], spoof 0, bona fide 1.
-    asv: errors of the verification system, static.
-    costs: costs and priors, static.
-    mask: bool [N], False = leave out; None = all are trials.
+    asv: errors of the verification system.
+    costs: costs and priors.
 
   Returns:
-    As `min_tdcf_legacy`; the cost cannot fall below constant / default.
+    `Minimum`; its cost cannot fall below constant / default.
 
   Raises:
     ValueError: as for `min_tdcf_legacy`.
   """
-  return _min_tdcf(scores, labels, mask, revised_cost(asv, costs))
+  return _min_tdcf(scores, labels, revised_cost(asv, costs))
 
 
-def _min_tdcf(scores, labels, mask, cost: LinearCost) -> Minimum:
-  curve = det_curve(scores, labels, mask, 't-DCF')
-  if not is_traced(curve.miss):
-    _check_soft(curve.threshold[1:])
+def _min_tdcf(scores, labels, cost: LinearCost) -> Minimum:
+  curve = det_curve(scores, labels, 't-DCF')
+  _check_soft(curve.threshold[1:])
   return minimum(curve, cost)
 
 
 def _check_soft(scores):
-  """Raise ValueError for scores that are decisions in truth."""
+  """Raise Undefined for scores that are decisions in truth."""
   if (different := len(np.unique(scores))) < FEWEST_SCORES:
-    raise ValueError(
+    raise Undefined(
       f't-DCF: needs soft scores, at least {FEWEST_SCORES} different ones; got '
       f'{different}: are they decisions?'
     )

@@ -7,6 +7,10 @@ import numpy as np
 SMALLEST_BUCKET = 4096  # so that small corpora share one compiled program
 
 
+class Undefined(ValueError):
+  """Scores that are in order, but of which a metric has no value."""
+
+
 class SortedTrials(NamedTuple):
   """Trials of both classes in the official order, on the host.
 

@@ -4,9 +4,13 @@ import pathlib
 
 import numpy as np
 
+from jaxspoof import config_changes
 from jaxspoof.files import write_atomically
-from jaxspoof.metrics import clustered, scorecard
+from jaxspoof.metrics import clustered
+from jaxspoof.metrics.table import METRICS, Metric, Scored, forms, scored
+from jaxspoof.metrics.trials import Undefined
 from jaxspoof.report import charts
+from jaxspoof.report.decisions import in_unit
 from jaxspoof.report.markup import (
   Html,
   element,
@@ -18,7 +22,8 @@ from jaxspoof.report.markup import (
 )
 from jaxspoof.report.page import document
 from jaxspoof.report.run import ReportError, Run, aligned, load, speakers
-from jaxspoof.training import workdir as workdir_lib
+from jaxspoof.score_files import asv_scores
+from jaxspoof.score_files.asv_scores import AsvScores
 
 RESAMPLES = 1000
 
@@ -87,27 +92,29 @@ def _split(split: str, runs: dict[str, Run]) -> Html:
   scores_KxN = np.stack([t.scores for t in trials.values()])
   first = next(iter(trials.values()))
   speaker = speakers(split, next(iter(runs.values())), first.utterance)
-  eers_KxR = clustered.resampled_metrics(
+  rates = [run.rates[split].eer for run in runs.values()]
+  asv = _asv(split, runs)
+  systems = [scored(t.scores, t.label, asv) for t in trials.values()]
+  values = {name: _values(METRICS[name], systems) for name in _others(systems)}
+  values = {'eer': rates, **values}
+  resampled = clustered.resampled_metrics(
     scores_KxN,
     first.label,
     speaker=speaker,
     attack=first.attack,
+    metrics={
+      name: form
+      for name, form in forms(systems[0].asv_rates).items()
+      if None not in values[name]
+    },
     resamples=RESAMPLES,
-  )['eer']
-  drawn = scorecard.resampled(first.label, speaker, first.attack)
-  rates = [run.rates[split].eer for run in runs.values()]
-  rows = []
-  for number, (name, run) in enumerate(runs.items()):
-    low_high = clustered.interval(eers_KxR[number])
-    row = [name, run.setting('model', 'name', ''), percent(rates[number])]
-    row += [interval(low_high), '', '']
-    if number:
-      change = clustered.difference(
-        rates[number], rates[0], eers_KxR[[number, 0]]
-      )
-      row[4:] = [_points(change), f'{change.share:.0%}']
-    rows.append(row)
-  head = ['run', 'model', 'EER', 'interval', 'less the first', 'same sign']
+  )
+  drawn = clustered.resampled(first.label, speaker, first.attack)
+  rows = {
+    name: _rows(METRICS[name], runs, found, resampled.get(name))
+    for name, found in values.items()
+  }
+  head = ['run', 'model', 'value', 'interval', 'less the first', 'same sign']
   bonafide = int(first.label.sum())
   return section(
     f'Split “{split}”',
@@ -115,11 +122,11 @@ def _split(split: str, runs: dict[str, Run]) -> Html:
       'p',
       f'{len(first.label):,} trials, {bonafide:,} bona fide. Intervals: 95 % '
       f'percentile bootstrap, {RESAMPLES:,} resamples of {drawn}, the same '
-      'ones for all runs, so that a difference has an interval of its own, in '
-      'percentage points; same sign: share of the resamples in which the '
-      'difference points the same way.',
+      'ones for all runs, so that a difference has an interval of its own, of '
+      'rates in percentage points; same sign: share of the resamples in which '
+      'the difference points the same way.',
     ),
-    table(f'EER on split “{split}”', head, rows, class_='numbers'),
+    *_tables(split, head, rows),
     _attacks(split, runs),
     figure(
       charts.det(
@@ -131,6 +138,76 @@ def _split(split: str, runs: dict[str, Run]) -> Html:
       'Detection error trade-off on probit axes. Lower left is better.',
     ),
   )
+
+
+def _asv(split: str, runs: dict[str, Run]) -> AsvScores | None:
+  """Verification scores, where all runs keep the same ones."""
+  files = [run.workdir / 'asv_scores' / f'{split}.txt' for run in runs.values()]
+  if not all(path.is_file() for path in files):
+    return None
+  if len({path.read_bytes() for path in files}) > 1:
+    return None
+  return asv_scores.read(files[0])
+
+
+def _others(systems: list[Scored]) -> list[str]:
+  """Metrics but the EER for which there is what they need."""
+  return [
+    name
+    for name, metric in METRICS.items()
+    if name != 'eer' and metric.can_measure(systems[0])
+  ]
+
+
+def _values(metric: Metric, systems: list[Scored]) -> list[float | None]:
+  """A metric of each system; None where it has no value of its scores."""
+  values = []
+  for system in systems:
+    try:
+      values.append(metric.value(system))
+    except Undefined:
+      values.append(None)
+  return values
+
+
+def _rows(metric: Metric, runs, values, values_KxR) -> list[list[str]]:
+  """A metric of all runs: value, interval, difference to the first."""
+  rows = []
+  for number, (name, run) in enumerate(runs.items()):
+    value, first = values[number], values[0]
+    row = [name, run.setting('model', 'name', '')]
+    row += ['not defined' if value is None else in_unit(metric, value)]
+    row += ['not resampled', '', '']
+    if number and None not in (value, first):
+      row[4] = in_unit(metric, value - first, '+')
+    if values_KxR is not None:
+      row[3] = ' to '.join(
+        in_unit(metric, end) for end in clustered.interval(values_KxR[number])
+      )
+    if number and values_KxR is not None:
+      change = clustered.difference(value, first, values_KxR[[number, 0]])
+      low, high = (in_unit(metric, end, '+') for end in change.interval)
+      row[4:] = [f'{row[4]} ({low} to {high})', f'{change.share:.0%}']
+    rows.append(row)
+  return rows
+
+
+def _tables(split: str, head: list[str], rows: dict[str, list]) -> list[Html]:
+  """The EER, and folded up below it the other metrics."""
+
+  def made(name):
+    metric = METRICS[name]
+    caption = f'{metric.label} on split “{split}”, {metric.better} is better'
+    return table(caption, head, rows[name], class_='numbers')
+
+  return [
+    made('eer'),
+    element(
+      'details',
+      element('summary', f'Other metrics of split “{split}”'),
+      *(made(name) for name in rows if name != 'eer'),
+    ),
+  ]
 
 
 def _attacks(split: str, runs: dict[str, Run]) -> Html | None:
@@ -160,17 +237,12 @@ def _attacks(split: str, runs: dict[str, Run]) -> Html | None:
   )
 
 
-def _points(change: clustered.Difference) -> str:
-  low, high = (100 * end for end in change.interval)
-  return f'{100 * change.value:+.2f} ({low:+.2f} to {high:+.2f})'
-
-
 def _settings(runs: dict[str, Run]) -> Html:
   """Fields of the configs in which runs differ from the first."""
   (first_name, first), *others = runs.items()
   rows = []
   for name, run in others:
-    found = workdir_lib.differences(first.config, run.config)
+    found = config_changes.differences(first.config, run.config)
     rows += [[name, line.replace(', now ', '; here ')] for line in found]
   if not rows:
     return section('Settings', element('p', 'The configs are equal.'))

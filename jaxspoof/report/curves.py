@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import special
 
-from jaxspoof.metrics.eer import det_curve
+from jaxspoof.metrics.det import det_curve
 
 STEPS = 400  # distinguishable places along an axis of a picture
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from jaxspoof.metrics.table import METRICS, Metric
 from jaxspoof.report import charts
 from jaxspoof.report.markup import (
   Html,
@@ -13,22 +14,20 @@ from jaxspoof.report.markup import (
 )
 from jaxspoof.report.run import Run
 
-COSTS = {
-  'min_tdcf_legacy': 'min t-DCF, 2019',
-  'min_tdcf_revised': 'min t-DCF, 2021',
-  'min_dcf': 'minDCF',
-  'act_dcf': 'actDCF',
-  'cllr': 'Cllr, bits',
-}
-
 
 def costs(run: Run) -> Html | None:
-  """Detection costs of each split with their intervals."""
+  """Every metric but the EER of each split, with intervals."""
   rows = [
-    [split, COSTS[name], f'{found[name]:.4f}', _ends(found, name)]
+    [
+      split,
+      metric.label,
+      in_unit(metric, found[metric.name]),
+      _ends(metric, found),
+      metric.better,
+    ]
     for split, found in run.summaries.items()
-    for name in COSTS
-    if found.get(name) is not None
+    for metric in METRICS.values()
+    if metric.name != 'eer' and found.get(metric.name) is not None
   ]
   if not rows:
     return None
@@ -36,34 +35,48 @@ def costs(run: Run) -> Html | None:
     'Costs of decisions',
     element('p', _words(run)),
     table(
-      'Normalised costs: 0 is perfect, 1 is no better than not listening',
-      ['split', 'cost', 'value', 'interval'],
+      'Of costs, which are normalised, 0 is perfect, and 1 is no better than '
+      'not listening',
+      ['split', 'metric', 'value', 'interval', 'better'],
       rows,
       class_='numbers',
     ),
   )
 
 
-def _ends(found: dict, name: str) -> str:
-  ends = found.get(f'{name}_interval')
-  return 'not computed' if ends is None else '{:.4f} to {:.4f}'.format(*ends)
+def _ends(metric: Metric, found: dict) -> str:
+  """Its interval, or why there is none."""
+  if metric.resampled is None:
+    return 'not resampled'
+  low_high = found.get(f'{metric.name}_interval')
+  if low_high is None:
+    return 'not computed'
+  return ' to '.join(in_unit(metric, end) for end in low_high)
+
+
+def in_unit(metric: Metric, number: float, sign: str = '') -> str:
+  """A value, or with sign='+' a difference, as it is shown beside its unit."""
+  digits = 2 if metric.unit == '%' else 4
+  return f'{metric.scale * number:{sign}.{digits}f}'
 
 
 def _words(run: Run) -> str:
-  words = (
-    'minDCF and actDCF: a miss costs 1, a false alarm 10, 5 % of the trials '
-    'are spoof (ASVspoof 5); actDCF decides at the threshold that would be '
-    'right if scores were log-likelihood ratios, which Cllr judges too. '
-  )
-  if all(f.get('asv') is None for f in run.summaries.values()):
-    return words + (
+  """What the metrics shown are, and why others are not there."""
+  summaries = run.summaries
+  words = [
+    metric.note
+    for name, metric in METRICS.items()
+    if metric.note and any(f.get(name) is not None for f in summaries.values())
+  ]
+  if all(found.get('asv') is None for found in summaries.values()):
+    words.append(
       'No t-DCF: the corpus came without scores of a speaker verification '
       'system.'
     )
-  return words + (
-    't-DCF: with the verification scores of the organisers, at the EER '
-    'threshold of that system.'
-  )
+  for split, found in summaries.items():
+    for why in found.get('undefined', {}).values():
+      words.append(f'Split “{split}”, {why}.')
+  return ' '.join(words)
 
 
 def calibration(run: Run) -> Html | None:

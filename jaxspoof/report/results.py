@@ -1,6 +1,6 @@
 """Parts of the page: the result. Each takes a run and gives HTML, or None."""
 
-from jaxspoof.metrics.eer import Eer
+from jaxspoof.metrics.det import Eer
 from jaxspoof.report import charts, naming
 from jaxspoof.report.markup import (
   Html,

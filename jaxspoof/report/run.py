@@ -7,7 +7,7 @@ import pathlib
 
 import numpy as np
 
-from jaxspoof.metrics.eer import Eer, eer_of
+from jaxspoof.metrics.det import Eer, equal_error
 from jaxspoof.score_files import protocols
 from jaxspoof.score_files import scores as scores_lib
 
@@ -135,7 +135,7 @@ def checked_folder(workdir) -> pathlib.Path:
 
 def _rate(trials: scores_lib.Scores, split: str) -> Eer:
   try:
-    return eer_of(trials.scores, trials.label)
+    return equal_error(trials.scores, trials.label)
   except ValueError as error:
     raise ReportError(f'score file of split {split!r}: {error}') from error
 

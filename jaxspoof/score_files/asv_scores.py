@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxspoof.metrics import tdcf
 from jaxspoof.score_files import columns
 
 FORMAT = 'CM_KEY ASV_KEY SCORE, ASV_KEY being target, nontarget or spoof'
@@ -95,20 +94,6 @@ def _keys(path) -> dict[str, tuple[str, str, str]]:
     keys[' '.join(fields[:2])] = fields[4], fields[5], fields[7]
   problems.raise_if_any()
   return keys
-
-
-def rates(path, protocol=None, phase: str = 'eval') -> tdcf.AsvRates | None:
-  """Error rates of a verification system at its EER threshold.
-
-  Args:
-    path: file of its scores; None = there is none.
-    protocol: see `read`.
-    phase: see `read`.
-  """
-  if path is None:
-    return None
-  kinds = read(path, protocol, phase)
-  return tdcf.asv_rates(kinds.target, kinds.nontarget, kinds.spoof)
 
 
 def _add(fields, scores, attacks) -> str | None:

@@ -9,14 +9,25 @@ import math
 import pathlib
 from collections.abc import Iterator
 
-from jaxspoof.score_files.scores import KEYS, LISTED, ScoreFileError
+KEYS = {'spoof': 0, 'bonafide': 1}
+LISTED = 10  # errors shown of a broken file
+
+
+class ScoreFileError(ValueError):
+  """A file of scores or trials, or what is to be one, breaks its format."""
 
 
 class Problems:
-  """Collects what is wrong with one file."""
+  """Collects what is wrong with one file.
 
-  def __init__(self, path, expected: str):
-    self.path, self._expected = path, expected
+  Args:
+    path: of the file.
+    expected: what it should hold.
+    unit: what is counted in it: lines, or before it is written trials.
+  """
+
+  def __init__(self, path, expected: str, unit: str = 'line'):
+    self.path, self._expected, self._unit = path, expected, unit
     self._found: list[str] = []
 
   def add(self, text: str) -> None:
@@ -24,10 +35,10 @@ class Problems:
     self._found.append(f'  {text}')
 
   def at_line(self, number: int, reason: str, fields: list[str]) -> None:
-    """Note a problem of one line."""
+    """Note a problem of one line, or other unit."""
     shown = ' '.join(fields)
     shown = shown if len(shown) <= 60 else shown[:57] + '...'
-    self.add(f'line {number}: {reason}: {shown!r}')
+    self.add(f'{self._unit} {number}: {reason}: {shown!r}')
 
   def raise_if_any(self) -> None:
     """Raise ScoreFileError that lists the first ten and counts all."""
@@ -41,10 +52,14 @@ class Problems:
     raise ScoreFileError('\n'.join([head, *listed, *tail]))
 
 
-def read_lines(path) -> Iterator[tuple[int, str]]:
+def read_lines(path, expected: str = 'lines') -> Iterator[tuple[int, str]]:
   """Lines of a text file as (line number from 1, text); `.gz` is unpacked.
 
   Blank lines, a byte-order mark, and the line ends of Windows are no content.
+
+  Args:
+    path: of the file.
+    expected: what it should hold, for messages.
 
   Raises:
     ScoreFileError: no text file, or an empty one.
@@ -60,12 +75,12 @@ def read_lines(path) -> Iterator[tuple[int, str]]:
     except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
       raise ScoreFileError(f'{path}: not a text file: {error}') from error
   if not number:
-    raise ScoreFileError(f'{path}: empty')
+    raise ScoreFileError(f'{path}: empty; expected {expected}')
 
 
-def read_rows(path) -> Iterator[tuple[int, list[str]]]:
+def read_rows(path, expected: str = 'lines') -> Iterator[tuple[int, list[str]]]:
   """As `read_lines`, but the fields of each line."""
-  for number, line in read_lines(path):
+  for number, line in read_lines(path, expected):
     yield number, line.split()
 
 

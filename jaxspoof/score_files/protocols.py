@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxspoof.files import write_atomically
 from jaxspoof.score_files import columns
-from jaxspoof.score_files.scores import KEYS
+from jaxspoof.score_files.columns import KEYS
 
 FORMAT = 'lines SPEAKER UTTERANCE ENVIRONMENT SYSTEM KEY'
 # Columns by name; '-' are not used, and 'condition' may be there twice.

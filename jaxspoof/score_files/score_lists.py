@@ -22,8 +22,8 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxspoof.score_files import columns
+from jaxspoof.score_files.columns import ScoreFileError
 from jaxspoof.score_files.protocols import Protocol
-from jaxspoof.score_files.scores import ScoreFileError
 
 LAYOUTS = {
   2: ('utterance', 'score'),

@@ -7,22 +7,23 @@ Separated by spaces, no header; SYSTEM is the attack, '-' for bona fide;
 KEY is bonafide or spoof; a higher SCORE is more bona fide.
 """
 
-import gzip
-import math
 import pathlib
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 
 from jaxspoof.files import write_atomically
+from jaxspoof.score_files.columns import (
+  KEYS,
+  Problems,
+  ScoreFileError,
+  parse_key,
+  parse_score,
+  read_rows,
+)
 
 FORMAT = 'UTTERANCE SYSTEM KEY SCORE, KEY being bonafide or spoof'
-KEYS = {'spoof': 0, 'bonafide': 1}
-LISTED = 10  # errors shown of a broken file
-
-
-class ScoreFileError(ValueError):
-  """A score file, or what should become one, breaks the format."""
 
 
 class Scores(NamedTuple):
@@ -64,14 +65,12 @@ def write(path, utterance, attack, label, scores) -> None:
   if len(lengths := {len(column) for column in columns}) > 1:
     raise ScoreFileError(f'{path}: columns of different lengths {lengths}')
   names = {number: name for name, number in KEYS.items()}
-  lines, errors = [], Errors(path, 'trial')
-  for number, (utt, system, key, score) in enumerate(
-    zip(*columns, strict=True), 1
-  ):
-    line = f'{utt} {system} {names.get(key, key)} {score!r}'
-    errors.check(number, line)
-    lines.append(line)
-  errors.raise_if_any()
+  lines = [
+    f'{utt} {system} {names.get(key, key)} {score!r}'
+    for utt, system, key, score in zip(*columns, strict=True)
+  ]
+  problems = Problems(path, f'trials that fit {FORMAT}', 'trial')
+  _parse(((n, x.split()) for n, x in enumerate(lines, 1)), problems, 'trial')
   write_atomically(path, ''.join(line + '\n' for line in lines))
 
 
@@ -90,18 +89,10 @@ def read(path) -> Scores:
       first ten and the count.
     OSError: no such file.
   """
-  path = pathlib.Path(path)
-  errors, rows = Errors(path, 'line'), []
-  with _open(path) as lines:
-    try:
-      for number, line in enumerate(lines, 1):
-        if line.strip():
-          rows.append(errors.check(number, line))
-    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
-      raise ScoreFileError(f'{path}: not a text file: {error}') from error
-  errors.raise_if_any()
+  expected = f'lines {FORMAT}'
+  rows = _parse(read_rows(path, expected), Problems(path, expected), 'line')
   if not rows:
-    raise ScoreFileError(f'{path}: empty; expected lines {FORMAT}')
+    raise ScoreFileError(f'{path}: empty; expected {expected}')
   utterance, attack, label, scores = zip(*rows, strict=True)
   return Scores(
     np.array(utterance),
@@ -111,59 +102,22 @@ def read(path) -> Scores:
   )
 
 
-class Errors:
-  """Checks lines one by one and collects what is wrong with them."""
-
-  def __init__(self, path: pathlib.Path, unit: str):
-    self._path, self._unit = path, unit
-    self._seen: dict[str, int] = {}
-    self._found: list[str] = []
-
-  def check(self, number: int, line: str):
-    """Parse one line; returns (utterance, attack, label, score) or None."""
-    fields = line.split()
+def _parse(rows: Iterable[tuple[int, list[str]]], problems: Problems, unit):
+  """Trials as (utterance, attack, label, score); raises what is wrong."""
+  found, first = [], {}
+  for number, fields in rows:
     if len(fields) != 4:
-      return self._add(number, f'{len(fields)} columns', line)
-    utterance, attack, key, score = fields
-    if key not in KEYS:
-      return self._add(number, f'key {key!r}', line)
-    try:
-      value = float(score.replace('_', '?'))  # Python would read 1_0 as 10
-    except ValueError:
-      return self._add(number, f'score {score!r} is not a number', line)
-    if not math.isfinite(value):
-      return self._add(number, f'score {score} is not finite', line)
-    first = self._seen.setdefault(utterance, number)
-    if first != number:
-      again = f'utterance {utterance} is on {self._unit} {first} already'
-      return self._add(number, again, line)
-    return utterance, attack, KEYS[key], value
-
-  def _add(self, number, reason, line):
-    shown = line.strip()
-    shown = shown if len(shown) <= 60 else shown[:57] + '...'
-    self._found.append(f'  {self._unit} {number}: {reason}: {shown!r}')
-
-  def raise_if_any(self):
-    """Raise ScoreFileError that lists what was found."""
-    if not self._found:
-      return
-    listed = self._found[:LISTED]
-    more = len(self._found) - len(listed)
-    tail = [f'  and {more} more'] if more else []
-    raise ScoreFileError(
-      '\n'.join(
-        [
-          f'{self._path}: {len(self._found)} {self._unit}s not in the format '
-          f'{FORMAT}:',
-          *listed,
-          *tail,
-        ]
-      )
-    )
-
-
-def _open(path: pathlib.Path):
-  if path.suffix == '.gz':
-    return gzip.open(path, 'rt', encoding='utf-8-sig')
-  return path.open(encoding='utf-8-sig')
+      problems.at_line(number, f'{len(fields)} columns', fields)
+      continue
+    utterance, attack, key, text = fields
+    label, wrong_key = parse_key(key)
+    score, wrong_score = parse_score(text)
+    wrong = wrong_key or wrong_score
+    before = first.setdefault(utterance, number)
+    if not wrong and before != number:
+      wrong = f'utterance {utterance} is on {unit} {before} already'
+    if wrong:
+      problems.at_line(number, wrong, fields)
+    found.append((utterance, attack, label, score))
+  problems.raise_if_any()
+  return found

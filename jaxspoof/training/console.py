@@ -5,6 +5,7 @@ import pathlib
 import jax
 
 from jaxspoof.config import RunConfig
+from jaxspoof.metrics.table import METRICS
 from jaxspoof.training import sharding as sharding_lib
 from jaxspoof.training import state as state_lib
 from jaxspoof.training.clock import Clock
@@ -74,6 +75,12 @@ def closing(
       f'{split:>12}: EER {found["eer"]:6.2%}  '
       f'[{low:.2%}, {high:.2%}]  {found["trials"]["total"]:,} trials'
     )
+    others = [
+      f'{metric.label} {metric.scale * found[name]:.4f}'
+      for name, metric in METRICS.items()
+      if name != 'eer' and found[name] is not None
+    ]
+    lines.append(f'{"":>14}{"; ".join(others)}')
   headline = results[config.data.eval[0]]
   lines += [
     f'selected on {headline["selected_on"]}',

@@ -119,7 +119,7 @@ def evaluate(
     selected_on=selected_on,
     corpus=source.name,
     speaker=trials.speaker,
-    asv=asv_scores.rates(asv_file),
+    asv=asv_scores.read(asv_file) if asv_file else None,
     seed=seed,
     resamples=resamples,
   )

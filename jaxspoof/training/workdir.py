@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxspoof import files, models
+from jaxspoof.config_changes import differences
 from jaxspoof.data import audio, decoders
 from jaxspoof.score_files import protocols, scores
 from jaxspoof.training import sharding as sharding_lib
@@ -21,17 +22,6 @@ CLASSES = 'classes.json'
 LOCK = 'run.lock'
 FROZEN = 'frozen.json'
 DETECTION = ('spoof', 'bonafide')  # classes, in the order of the outputs
-
-# Fields that may differ between the parts of a run that was interrupted: they
-# change where and how fast it runs, or how it is shown, not what it computes.
-FREE = (
-  'mesh.devices',
-  'data.data_dir',
-  'data.build',
-  'data.workers',
-  'checkpoint_every',
-  'log_every',
-)
 
 
 def claim(workdir: pathlib.Path, values: dict, first: bool) -> None:
@@ -137,25 +127,6 @@ def _begun(workdir: pathlib.Path) -> bool:
   """Whether there is more than what is written before the first step."""
   before = ('config.json', CLASSES, LOCK, FROZEN)
   return any(p.name not in before for p in workdir.iterdir())
-
-
-def differences(old: dict, new: dict, prefix: str = '') -> list[str]:
-  """Fields that two configs do not share, as 'name: old, now new'."""
-  found = []
-  for name in sorted({*old, *new}):
-    a, b = old.get(name), new.get(name)
-    if isinstance(a, dict) and isinstance(b, dict):
-      found += differences(a, b, f'{prefix}{name}.')
-    elif name not in old and b in (None, '', [], {}):
-      continue  # a field of later, which says nothing here
-    elif a != b and not _free(prefix + name):
-      found.append(f'{prefix}{name} was {a!r}, now {b!r}')
-  return found
-
-
-def _free(name: str) -> bool:
-  """A study has whole configs of its search and its runs as sections."""
-  return name.removeprefix('train.').removeprefix('search.') in FREE
 
 
 def keep_classes(workdir: pathlib.Path, classes: Sequence[str]) -> None:
