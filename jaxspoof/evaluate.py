@@ -266,7 +266,7 @@ def described(checkpoint: str, model: str) -> dict[str, str]:
     selected by, in words.
   """
   path = pathlib.Path(checkpoint)
-  selected_on = f'nothing here: the weights were released as {path.name}'
+  selected_on = f'their authors, who released them as {path.name}'
   if path.is_dir():
     selected_on = f'the training so far: the run {path} has not ended'
     if (path / 'metrics.json').is_file():

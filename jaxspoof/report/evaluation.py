@@ -4,6 +4,7 @@ import dataclasses
 import pathlib
 
 from jaxspoof.files import write_atomically
+from jaxspoof.metrics.table import METRICS, Metric
 from jaxspoof.report import background, decisions, results
 from jaxspoof.report.markup import (
   Html,
@@ -16,11 +17,6 @@ from jaxspoof.report.markup import (
 )
 from jaxspoof.report.page import document
 from jaxspoof.report.run import ReportError, Run, load
-
-HEAD = [
-  'condition', 'EER', 'interval', 'less the first', 'same sign', 'minDCF',
-  'actDCF', 'Cllr, bits',
-]  # fmt: skip
 
 
 def write(workdir) -> pathlib.Path:
@@ -114,6 +110,13 @@ def _header(title: str, run: Run) -> Html:
 def _split(run: Run) -> Html:
   """Conditions beside their figures, then errors and attacks of a split."""
   found = run.metrics
+  shown = [
+    metric
+    for metric in METRICS.values()
+    if metric.name != 'eer'
+    and any(s.get(metric.name) is not None for s in run.summaries.values())
+  ]
+  head = ['condition', 'EER', 'interval', 'less the first', 'same sign']
   return join(
     [
       section(
@@ -128,8 +131,8 @@ def _split(run: Run) -> Html:
         ),
         table(
           f'EER and costs on split “{found["split"]}”',
-          HEAD,
-          [_row(summary) for summary in run.summaries.values()],
+          [*head, *(metric.label for metric in shown)],
+          [_row(summary, shown) for summary in run.summaries.values()],
           class_='numbers',
         ),
       ),
@@ -139,7 +142,7 @@ def _split(run: Run) -> Html:
   )
 
 
-def _row(found: dict) -> list[str]:
+def _row(found: dict, shown: list[Metric]) -> list[str]:
   change = found.get('less_first')
   less, share = '', ''
   if change is not None:
@@ -152,8 +155,13 @@ def _row(found: dict) -> list[str]:
     interval(found['eer_interval']),
     less,
     share,
-    *(f'{found[name]:.4f}' for name in ('min_dcf', 'act_dcf', 'cllr')),
+    *(_value(found, metric) for metric in shown),
   ]
+
+
+def _value(found: dict, metric: Metric) -> str:
+  value = found.get(metric.name)
+  return '' if value is None else decisions.in_unit(metric, value)
 
 
 def _condition(found: dict) -> str:
