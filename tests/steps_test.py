@@ -183,6 +183,17 @@ def synchronised_then_selu(self, x, offset_C=None):
   return jax.nn.selu(synchronised(self, x))
 
 
+def test_each_step_has_chance_of_its_own():
+  draws = [
+    float(jax.random.uniform(stream()))
+    for seed in (0, 1)
+    for step in (0, 1)
+    for rngs in [steps.step_rngs(seed, jnp.int32(step))]
+    for stream in (rngs.dropout, rngs.mask)
+  ]
+  assert len(set(draws)) == 2 * 2 * 2
+
+
 def test_average_is_the_mean_of_the_weights():
   shardings = sharding.make(1)
   _, _, now = build(shardings)

@@ -115,6 +115,18 @@ def test_the_log_has_every_step_once(run):
   assert sum('dev/eer' in line for line in lines) == 2
 
 
+def test_the_weights_are_those_that_are_best_on_dev(run):
+  workdir, _ = run
+  metrics = json.loads((workdir / 'metrics.json').read_text())
+  errors = [line['dev/eer'] for line in lines_of(workdir) if 'dev/eer' in line]
+  assert len(set(errors)) > 1  # else any choice would do
+  said = re.findall(r'([\d.]+)%', metrics['selected_on'])
+  selected, single = float(said[0]) / 100, float(said[-1]) / 100
+  assert single == pytest.approx(min(errors), abs=1e-6)
+  dev = metrics['further']['dev']['eer']
+  assert selected == pytest.approx(dev, abs=1e-6) and dev <= single
+
+
 def test_a_run_agrees_with_its_record(run, capsys):
   with pytest.raises(SystemExit) as ended:
     verify.main([str(run[0])])
