@@ -365,6 +365,7 @@ def test_spectrum_by_product_equals_the_fft():
     np.testing.assert_allclose(by_product, by_fft, rtol=1e-5, atol=2e-4)
 
 
+@pytest.mark.usefixtures('compiled_anew')
 def test_a_batch_over_four_devices(monkeypatch):
   # As on GPUs: on virtual CPU devices the FFT gathers the whole batch.
   monkeypatch.setattr(stft, 'power_by_fft', stft.power_by_product)

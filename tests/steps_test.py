@@ -100,6 +100,7 @@ def test_accelerators_take_the_same_step():
   assert_equal_trees(one, four, 1e-12)
 
 
+@pytest.mark.usefixtures('compiled_anew')
 @pytest.mark.parametrize('form, most', [('cpu', 24), ('accelerators', 21)])
 def test_four_devices_tell_each_other_little(form, most):
   """Sums alone: two of a BatchNorm at once, the gradients in a few."""
