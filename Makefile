@@ -4,13 +4,17 @@ PYTHON ?= python3
 VENV := .venv-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 PY := $(VENV)/bin/python
 
-.PHONY: demo test lint format install clean
+.PHONY: demo test faults lint format install clean
 
 demo: install
 	$(PY) run.py --config=configs/aasist.py:quickstart
 
 test: install lint
-	$(PY) -m pytest
+	$(PY) -m pytest --durations=10
+
+# Does the suite still find what it should? In about half an hour.
+faults: install
+	$(PY) tools/planted_faults.py
 
 lint: install
 	$(PY) -m ruff check .

@@ -1,5 +1,6 @@
 """Strict switches for the whole suite, and the golden data."""
 
+import contextlib
 import os
 import pathlib
 
@@ -10,6 +11,8 @@ import jax
 import pytest
 from absl import flags
 from jax.experimental.compilation_cache import compilation_cache
+
+from tests import kept_programs
 
 pytest_plugins = ['tests.fixtures_corpus']
 
@@ -58,20 +61,49 @@ def programs(tmp_path_factory):
   """A cache of compiled programs: not the user's, and each compiled once.
 
   They compile without most optimisations, in half the time: for tests of what
-  is computed, not of how fast.
+  is computed, not of how fast. What was compiled is kept for other files and
+  runs, see `tests/kept_programs.py`.
   """
-  options = {
-    'jax_compilation_cache_dir': str(tmp_path_factory.mktemp('programs')),
+  with cached(tmp_path_factory, jax_disable_most_optimizations=True) as folder:
+    yield folder
+
+
+@pytest.fixture(scope='module')
+def optimised_programs(tmp_path_factory):
+  """As `programs`, compiled as users get them."""
+  with cached(tmp_path_factory) as folder:
+    yield folder
+
+
+@contextlib.contextmanager
+def cached(tmp_path_factory, **options):
+  """Compiles through a cache, and keeps what is in it in the end."""
+  folder = tmp_path_factory.mktemp('programs')
+  kept_programs.link(kept_programs.kept(), folder)
+  options |= {
+    'jax_compilation_cache_dir': str(folder),
     'jax_persistent_cache_min_compile_time_secs': 0.0,
-    'jax_disable_most_optimizations': True,
+    # Else the folder is a part of what a program is called by.
+    'jax_persistent_cache_enable_xla_caches': 'none',
   }
   before = {name: jax.config.values[name] for name in options}
   for name, value in options.items():
     jax.config.update(name, value)
   compilation_cache.reset_cache()
-  yield options['jax_compilation_cache_dir']
+  yield str(folder)
   for name, value in before.items():
     jax.config.update(name, value)
+  compilation_cache.reset_cache()
+  kept_programs.keep(folder)
+
+
+@pytest.fixture
+def compiled_anew():
+  """Takes nothing from a cache: for tests of how something is compiled."""
+  jax.config.update('jax_enable_compilation_cache', False)
+  compilation_cache.reset_cache()
+  yield
+  jax.config.update('jax_enable_compilation_cache', True)
   compilation_cache.reset_cache()
 
 
@@ -81,6 +113,12 @@ def optimised(programs):
   jax.config.update('jax_disable_most_optimizations', False)
   yield
   jax.config.update('jax_disable_most_optimizations', True)
+
+
+def pytest_configure(config):
+  """Before the first process of a run, so that none removes what one reads."""
+  if not hasattr(config, 'workerinput'):
+    kept_programs.prune()
 
 
 def pytest_collection_modifyitems(items):

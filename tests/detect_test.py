@@ -531,6 +531,7 @@ def test_the_command_as_it_is_typed(repository, run, tmp_path, programs):
       'PYTHONPATH': str(repository),
       'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',  # compiles in half the time
       'JAX_COMPILATION_CACHE_DIR': programs,
+      'JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES': 'none',  # as `programs`
     },
     capture_output=True,
     text=True,

@@ -115,6 +115,7 @@ def test_embeddings_are_those_of_the_model(detector):
   np.testing.assert_allclose(outputs, detector.logits(waves), atol=1e-6)
 
 
+@pytest.mark.usefixtures('compiled_anew')
 def test_embedding_costs_no_second_pass(detector):
   def flops(function, *arguments):
     lowered = function.lower(*detector._weights, *arguments)

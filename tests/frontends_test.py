@@ -408,6 +408,7 @@ def test_whatever_computes_a_transform_it_costs_the_same(
   assert both == 2 * once['']
 
 
+@pytest.mark.usefixtures('compiled_anew')
 def test_a_batch_over_four_devices(monkeypatch):
   # As on GPUs: on virtual CPU devices the FFT gathers the whole batch.
   monkeypatch.setattr(stft, 'power_by_fft', stft.power_by_product)

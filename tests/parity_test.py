@@ -12,6 +12,8 @@ from flax import nnx
 from jaxspoof.importers import aasist, torch_pickle
 from jaxspoof.training import state
 
+pytestmark = pytest.mark.usefixtures('optimised_programs')
+
 VARIANTS = {'aasist': 'AASIST', 'aasist_l': 'AASIST-L'}
 
 

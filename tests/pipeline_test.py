@@ -232,6 +232,16 @@ def test_transforms_depend_on_seed_epoch_and_record_alone():
   )
 
 
+def drawn(wave, rng):
+  return np.full_like(wave, rng.random())
+
+
+def test_every_clip_of_every_epoch_has_chance_of_its_own():
+  epochs = take(training(transforms=(drawn,), batch=11), 2)
+  numbers = [batch['wave'][:, 0] for batch in epochs]
+  assert len(np.unique(numbers)) == 2 * 11
+
+
 def boosted(algo=4, names='rawboost'):
   """A config with RawBoost, if it is named."""
   return config_lib.DataConfig(

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import pathlib
 import re
 import shlex
 import sys
@@ -21,6 +22,7 @@ from jaxspoof.light_darts import SearchController, _opened, load
 from jaxspoof.report import evolution
 from jaxspoof.search_spaces.genotype import KINDS, Genotype
 from jaxspoof.training import sharding
+from tests import kept_programs
 from tests.processes import finish, kill_after_step, lines_of, start
 
 SETTINGS = dict(
@@ -128,8 +130,12 @@ def test_a_killed_process_ends_in_the_same_state(
   environment = os.environ | {
     'JAX_PLATFORMS': 'cpu',
     'JAX_NUM_CPU_DEVICES': '4',  # as here, or nothing compiled here fits
-    'JAX_COMPILATION_CACHE_DIR': programs,
+    # Who is killed may leave half a program.
+    'JAX_COMPILATION_CACHE_DIR': str(
+      kept_programs.link(pathlib.Path(programs), tmp_path / 'programs')
+    ),
     'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+    'JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES': 'none',  # as `programs`
     'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
   }
   for step in (2, 4):

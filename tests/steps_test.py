@@ -100,6 +100,7 @@ def test_accelerators_take_the_same_step():
   assert_equal_trees(one, four, 1e-12)
 
 
+@pytest.mark.usefixtures('compiled_anew')
 @pytest.mark.parametrize('form, most', [('cpu', 24), ('accelerators', 21)])
 def test_four_devices_tell_each_other_little(form, most):
   """Sums alone: two of a BatchNorm at once, the gradients in a few."""
@@ -181,6 +182,17 @@ def synchronised_then_selu(self, x, offset_C=None):
   if offset_C is not None:
     x = x + offset_C[None, None, None]
   return jax.nn.selu(synchronised(self, x))
+
+
+def test_each_step_has_chance_of_its_own():
+  draws = [
+    float(jax.random.uniform(stream()))
+    for seed in (0, 1)
+    for step in (0, 1)
+    for rngs in [steps.step_rngs(seed, jnp.int32(step))]
+    for stream in (rngs.dropout, rngs.mask)
+  ]
+  assert len(set(draws)) == 2 * 2 * 2
 
 
 def test_average_is_the_mean_of_the_weights():

@@ -17,6 +17,7 @@ from jaxspoof import config, overrides, train, verify
 from jaxspoof.data import audio, pipeline
 from jaxspoof.metrics import __main__ as metrics_cli
 from jaxspoof.report import __main__ as report_cli
+from tests import kept_programs
 from tests.processes import (
   finish,
   kill_after_step,
@@ -37,13 +38,17 @@ FAST = [
 @pytest.fixture(scope='session')
 def environment(tmp_path_factory):
   """One device, and compiled programs shared by all runs of this file."""
-  return os.environ | {
+  programs = tmp_path_factory.mktemp('programs')
+  kept_programs.link(kept_programs.kept(), programs)
+  yield os.environ | {
     'JAX_PLATFORMS': 'cpu',
     'JAX_NUM_CPU_DEVICES': '1',
-    'JAX_COMPILATION_CACHE_DIR': str(tmp_path_factory.mktemp('programs')),
+    'JAX_COMPILATION_CACHE_DIR': str(programs),
     'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+    'JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES': 'none',  # as `programs`
     'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',  # compiles in half the time
   }
+  kept_programs.keep(programs)
 
 
 def command(workdir, corpora, *more):
@@ -113,6 +118,18 @@ def test_the_log_has_every_step_once(run):
   assert steps == list(range(1, len(steps) + 1))
   assert all(np.isfinite(line['train/loss']) for line in lines)
   assert sum('dev/eer' in line for line in lines) == 2
+
+
+def test_the_weights_are_those_that_are_best_on_dev(run):
+  workdir, _ = run
+  metrics = json.loads((workdir / 'metrics.json').read_text())
+  errors = [line['dev/eer'] for line in lines_of(workdir) if 'dev/eer' in line]
+  assert len(set(errors)) > 1  # else any choice would do
+  said = re.findall(r'([\d.]+)%', metrics['selected_on'])
+  selected, single = float(said[0]) / 100, float(said[-1]) / 100
+  assert single == pytest.approx(min(errors), abs=1e-6)
+  dev = metrics['further']['dev']['eer']
+  assert selected == pytest.approx(dev, abs=1e-6) and dev <= single
 
 
 def test_a_run_agrees_with_its_record(run, capsys):
@@ -210,6 +227,10 @@ def test_killed_five_times_ends_bitwise_the_same(
   tmp_path, quickstart_tiny, environment, run
 ):
   workdir, rng = tmp_path / 'killed', np.random.default_rng()
+  # Who is killed may leave half a program.
+  programs = pathlib.Path(environment['JAX_COMPILATION_CACHE_DIR'])
+  programs = kept_programs.link(programs, tmp_path / 'programs')
+  environment = environment | {'JAX_COMPILATION_CACHE_DIR': str(programs)}
   longest = len(lines_of(run[0])) - 1
   targets = sorted(rng.integers(1, longest, 4, endpoint=True).tolist())
   process = start(command(workdir, quickstart_tiny), environment)

@@ -1,0 +1,64 @@
+"""Compiled programs, kept for other test files, processes and runs.
+
+XLA's cache names a program by all that it is made from, so that a program of
+other code is never taken for it. It writes files in place, though: where two
+processes meet, one reads half a file. So each test module has a folder of its
+own: it begins with links to what is kept, and what was compiled there is kept
+afterwards, renamed into place. Tests of how something is compiled do without
+(fixture `compiled_anew`).
+"""
+
+import hashlib
+import os
+import pathlib
+import platform
+import shutil
+import sys
+
+import jax
+import jaxlib
+
+CACHE = pathlib.Path(__file__).resolve().parents[1] / '.cache' / 'programs'
+SUFFIX = '-cache'  # of an entry of XLA's cache
+LARGEST = 2**30  # bytes
+
+
+def kept() -> pathlib.Path:
+  """The folder of programs that fit these versions and this processor."""
+  about = [sys.version, jax.__version__, jaxlib.__version__, platform.machine()]
+  processor = pathlib.Path('/proc/cpuinfo')
+  if processor.is_file():
+    lines = processor.read_text().splitlines()
+    about += sorted({x for x in lines if x.startswith(('model name', 'flags'))})
+  digest = hashlib.sha256('\n'.join(about).encode()).hexdigest()
+  return CACHE / digest[:16]
+
+
+def link(source: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
+  """Makes a folder that begins with all programs of another; returns it."""
+  folder.mkdir(parents=True, exist_ok=True)
+  for path in source.glob(f'*{SUFFIX}'):
+    (folder / path.name).symlink_to(path.resolve())
+  return folder
+
+
+def keep(folder: pathlib.Path) -> None:
+  """Keeps what was compiled into a folder; its processes must have ended."""
+  target = kept()
+  target.mkdir(parents=True, exist_ok=True)
+  for path in folder.glob(f'*{SUFFIX}'):
+    if path.is_symlink() or (target / path.name).exists():
+      continue
+    part = target / f'{path.name}.{os.getpid()}'
+    shutil.copyfile(path, part)
+    part.replace(target / path.name)
+
+
+def prune(largest: int = LARGEST) -> None:
+  """Removes the oldest half where more is kept than `largest` bytes."""
+  files = [(p.stat(), p) for p in CACHE.glob('*/*') if p.is_file()]
+  if sum(about.st_size for about, _ in files) <= largest:
+    return
+  files.sort(key=lambda pair: pair[0].st_mtime)
+  for _, path in files[: len(files) // 2]:
+    path.unlink()

@@ -1,0 +1,574 @@
+"""Plants faults into a copy of the checkout, to see whether tests find them.
+
+  python tools/planted_faults.py                 # all, in about half an hour
+  python tools/planted_faults.py --list
+  python tools/planted_faults.py --only 'label flipped'            # or several
+
+A suite that was made faster or shorter must still find what it found. Each
+fault here is a mistake that a person could make, as exact text to be replaced.
+One after the other is planted into a temporary copy, and the tests that should
+find it are run there, up to the first that fails. Tests that cannot be
+collected, or end in any other way, have found nothing. What failed is run once
+more without any fault, and must pass.
+
+Run it from an environment in which the suite runs. The exit status is 1 where a
+fault is not found or is stale: its text is not in the code exactly once.
+"""
+
+import argparse
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+NOT_COPIED = (
+  '.git',
+  '.venv',
+  '.cache',
+  '.pytest_cache',
+  '.ruff_cache',
+  'runs',
+  'data',
+  'dist',
+  'build',
+)  # at the top; caches of bytecode anywhere
+# A line of pytest's summary; names of tests may have spaces.
+FAILED = r'^(?:FAILED|ERROR) (tests/.*?)(?: - .*)?$'
+
+
+class Edit(NamedTuple):
+  """A replacement of text that stands in a file exactly once.
+
+  Attributes:
+    path: the file, from the root of the checkout.
+    old: what stands there.
+    new: what is to stand there.
+  """
+
+  path: str
+  old: str
+  new: str
+
+
+class Fault(NamedTuple):
+  """A mistake, and who should notice it.
+
+  Attributes:
+    name: what is wrong.
+    edits: how it gets into the code.
+    tests: pytest's names of test files, or of tests in them.
+  """
+
+  name: str
+  edits: tuple[Edit, ...]
+  tests: tuple[str, ...]
+
+
+def fault(name: str, path: str, old: str, new: str, *tests: str) -> Fault:
+  """A fault of one edit; tests are named without their folder."""
+  return several(name, [Edit(path, old, new)], *tests)
+
+
+def several(name: str, edits: Sequence[Edit], *tests: str) -> Fault:
+  """A fault of several edits."""
+  return Fault(name, tuple(edits), tuple(f'tests/{test}' for test in tests))
+
+
+FAULTS = (
+  # ------------------------------------------------------------------ data ---
+  fault(
+    'label flipped',
+    'jaxspoof/data/pipeline.py',
+    "  return int(record['label'])\n",
+    "  return 1 - int(record['label'])\n",
+    'pipeline_test.py',
+  ),
+  fault(
+    'clip crop always from the start',
+    'jaxspoof/data/audio.py',
+    'start = 0 if rng is None else int(rng.integers(extra + 1))',
+    'start = 0',
+    'pipeline_test.py',
+  ),
+  fault(
+    'RawBoost seed shared by all clips',
+    'jaxspoof/data/pipeline.py',
+    'default_rng([self.seed, epoch, index, 1])',
+    'default_rng([self.seed, epoch, 1])',
+    'pipeline_test.py',
+  ),
+  fault(
+    'resume off by one batch',
+    'jaxspoof/data/pipeline.py',
+    "self._next = int(state['next_batch'])",
+    "self._next = int(state['next_batch']) + 1",
+    'pipeline_test.py',
+  ),
+  fault(
+    'copies that fill the last batch count as trials',
+    'jaxspoof/data/pipeline.py',
+    "'mask': row < len(records)",
+    "'mask': row < self.batch",
+    'pipeline_test.py',
+  ),
+  fault(
+    'first channel for the mean of channels',
+    'jaxspoof/data/audio.py',
+    'mean = wave.mean(axis=1, dtype=np.float32)',
+    'mean = wave[:, 0].copy()',
+    'audio_test.py',
+    'containers_test.py',
+  ),
+  fault(
+    'file that lacks its end accepted',
+    'jaxspoof/data/decoders.py',
+    '  if found < declared:\n',
+    '  if found < 0.9 * declared:\n',
+    'audio_test.py',
+    'containers_test.py',
+  ),
+  fault(
+    'speakers in several splits',
+    'tfds_builders/wav_folder/splits.py',
+    'groups[row.speaker if by_speaker else row.utterance]',
+    'groups[row.utterance]',
+    'wav_folder_test.py',
+  ),
+  fault(
+    'halves share speakers',
+    'jaxspoof/data/halves.py',
+    'np.flatnonzero(side[which] == way)',
+    'np.flatnonzero(np.roll(side[which], 1) == way)',
+    'halves_test.py',
+  ),
+  # ------------------------------------------------------------- front ends ---
+  fault(
+    'symmetric window for a periodic one',
+    'jaxspoof/frontends/filters.py',
+    '2 * np.pi * np.arange(length) / length',
+    '2 * np.pi * np.arange(length) / (length - 1)',
+    'frontends_test.py::test_windows_and_band_equal_librosa_in_float32',
+  ),
+  fault(
+    'mel edges one filter too high',
+    'jaxspoof/frontends/filters.py',
+    'mel_to_hz(np.linspace(low, high, filters + 2), htk)',
+    'mel_to_hz(np.linspace(low, high, filters + 3)[1:], htk)',
+    'frontends_test.py::test_mfcc_and_mel_equal_librosa',
+  ),
+  fault(
+    'padding in the mean of features',
+    'jaxspoof/frontends/masked.py',
+    'jnp.maximum(ones.sum(1, keepdims=True), 1)',
+    'jnp.full_like(ones[:, :1], h_BxNxF.shape[1])',
+    'frontends_test.py::test_a_clip_alone_and_in_a_padded_batch',
+  ),
+  # ---------------------------------------------------- operations, models ---
+  fault(
+    'mask ignored in attentive pooling',
+    'jaxspoof/ops/time_stats.py',
+    'jnp.where(mask_BxN[..., None], logits_BxNxC, -jnp.inf)',
+    'logits_BxNxC',
+    'ecapa_test.py::test_a_clip_alone_and_in_a_padded_batch',
+  ),
+  fault(
+    'gradient of the norm kernel 1 % too large',
+    'jaxspoof/ops/relu_norm.py',
+    'dr_NxC = (dy_NxC + shift_NxC) * (scale_C * inverse_C)[None]',
+    'dr_NxC = 1.01 * (dy_NxC + shift_NxC) * (scale_C * inverse_C)[None]',
+    'conv1d_test.py::test_relu_and_normalisation',
+  ),
+  fault(
+    'gradient of the convolution kernel 1 % too large',
+    'jaxspoof/ops/conv.py',
+    'return total.sum(0).astype(x_BxHxWxI.dtype)',
+    'return 1.01 * total.sum(0).astype(x_BxHxWxI.dtype)',
+    'conv_test.py::test_gradients_equal_those_of_xla',
+  ),
+  fault(
+    'gradient of the maximum to the last of equals',
+    'jaxspoof/ops/pool.py',
+    'jnp.where(x > highest, ',
+    'jnp.where(x >= highest, ',
+    'ops_test.py',
+  ),
+  fault(
+    'unequal padding on accelerators',
+    'jaxspoof/ops/conv.py',
+    'return _centred(x_BxHxWxI, kernel_HxWxIxO, padding)',
+    'return _plain(x_BxHxWxI, kernel_HxWxIxO, padding)',
+    'conv_test.py::test_gpus_have_a_library_for_the_gradients',
+  ),
+  fault(
+    'no barrier before the gradients on accelerators',
+    'jaxspoof/ops/conv.py',
+    '    dy_BxHxWxO = jax.lax.optimization_barrier(dy_BxHxWxO)\n',
+    '',
+    'conv_test.py::test_gpus_have_a_library_for_the_gradients',
+  ),
+  fault(
+    'no barrier behind the zeros of images on accelerators',
+    'jaxspoof/ops/conv.py',
+    'jax.lax.optimization_barrier(_pad_both(x_BxHxWxI, sides))',
+    '_pad_both(x_BxHxWxI, sides)',
+    'conv_test.py::test_gpus_have_a_library_for_the_gradients',
+  ),
+  fault(
+    'statistics of the batch in evaluation',
+    'jaxspoof/training/state.py',
+    'deterministic=True, use_running_average=True',
+    'deterministic=True, use_running_average=False',
+    'detect_test.py::test_batches_change_nothing',
+  ),
+  fault(
+    'cost counter ignores groups of channels',
+    'jaxspoof/arithmetic.py',
+    'each = kernel[inputs] * ',
+    "image = params['dimension_numbers'].lhs_spec\n"
+    '  each = equation.invars[0].aval.shape[image[1]] * ',
+    'arithmetic_test.py',
+  ),
+  # --------------------------------------------------------------- training ---
+  fault(
+    'margin of the wrong sign',
+    'jaxspoof/losses.py',
+    'cosine * math.cos(self.margin) - sine * math.sin(self.margin)',
+    'cosine * math.cos(self.margin) + sine * math.sin(self.margin)',
+    'losses_test.py',
+  ),
+  fault(
+    'class weights exchanged',
+    'jaxspoof/losses.py',
+    'jnp.asarray(weights, values.dtype)[labels]',
+    'jnp.asarray(weights[::-1], values.dtype)[labels]',
+    'losses_test.py',
+  ),
+  fault(
+    'weight decay behind Adam',
+    'jaxspoof/optim.py',
+    """  return [
+    optax.add_decayed_weights(config.weight_decay if decay is None else decay),
+    optax.adam(rate, b1=config.b1, b2=config.b2, eps=config.eps),
+  ]
+""",
+    """  return [
+    optax.adam(rate, b1=config.b1, b2=config.b2, eps=config.eps),
+    optax.add_decayed_weights(config.weight_decay if decay is None else decay),
+  ]
+""",
+    'optim_test.py',
+  ),
+  fault(
+    'frozen groups updated',
+    'jaxspoof/training/state.py',
+    'params, rest = divide(params, frozen)',
+    'params, rest = divide(params, lambda path: False)',
+    'groups_test.py::test_frozen_arrays_have_no_gradient_and_no_optimiser_state',
+  ),
+  fault(
+    'statistics not synchronised over devices',
+    'jaxspoof/training/sharding.py',
+    '  return jax.jit(\n    step,\n',
+    """  if donate and shardings.devices > 1:
+    whole, none, rows = step, PartitionSpec(), PartitionSpec('data')
+
+    def step(state, batch):
+      found, metrics = whole(state, batch)
+      local, _ = jax.shard_map(
+        whole,
+        mesh=shardings.batch.mesh,
+        in_specs=(none, rows),
+        out_specs=none,
+        check_vma=False,
+      )(state, batch)
+      return found.replace(batch_stats=local.batch_stats), metrics
+
+  return jax.jit(
+    step,
+""",
+    'steps_test.py::test_four_devices_equal_one',
+  ),
+  fault(
+    'one dropout mask for all steps',
+    'jaxspoof/training/steps.py',
+    'key = jax.random.fold_in(jax.random.key(seed), step)',
+    'key = jax.random.key(seed)',
+    'steps_test.py::test_each_step_has_chance_of_its_own',
+  ),
+  fault(
+    'average of weights leans to the first',
+    'jaxspoof/training/steps.py',
+    'average + (value - average) / count.astype(value.dtype)',
+    'average + (value - average) / (count + 1).astype(value.dtype)',
+    'steps_test.py::test_average_is_the_mean_of_the_weights',
+  ),
+  fault(
+    'selection on eval',
+    'jaxspoof/train.py',
+    'dev_source = splits.open(config.data.dev)',
+    """dev_source = pipeline.open_source(
+    config.data.name, config.data.eval[0], config.data.data_dir
+  )""",
+    'train_test.py::test_the_weights_are_those_that_are_best_on_dev',
+  ),
+  fault(
+    'worst checkpoint selected',
+    'jaxspoof/training/checkpoint.py',
+    'dev_error, minus_step = min(measured)',
+    'dev_error, minus_step = max(measured)',
+    'train_test.py::test_the_weights_are_those_that_are_best_on_dev',
+  ),
+  fault(
+    'second run in a workdir let in',
+    'jaxspoof/training/workdir.py',
+    'fcntl.LOCK_EX | fcntl.LOCK_NB',
+    'fcntl.LOCK_SH | fcntl.LOCK_NB',
+    'config_test.py',
+  ),
+  fault(
+    'Ctrl-C ends as if all were done',
+    'jaxspoof/interrupts.py',
+    'os._exit(STATUS)',
+    'os._exit(0)',
+    'config_test.py',
+  ),
+  # ---------------------------------------------------------------- metrics ---
+  fault(
+    'of equal scores spoof rejected first',
+    'jaxspoof/metrics/trials.py',
+    "first = np.argsort(labels == 0, kind='stable')",
+    "first = np.argsort(labels == 1, kind='stable')",
+    'eer_test.py',
+  ),
+  fault(
+    'DCF costs exchanged',
+    'jaxspoof/metrics/dcf.py',
+    '  miss: float = 1.0\n  false_alarm: float = 10.0\n',
+    '  miss: float = 10.0\n  false_alarm: float = 1.0\n',
+    'costs_test.py',
+  ),
+  fault(
+    't-DCF of 2021 under the name of 2019',
+    'jaxspoof/metrics/tdcf.py',
+    '_min_tdcf(scores, labels, mask, legacy_cost(asv, costs))',
+    '_min_tdcf(scores, labels, mask, revised_cost(asv))',
+    'costs_test.py',
+  ),
+  fault(
+    'bootstrap of trials for one of speakers and attacks',
+    'jaxspoof/metrics/clustered.py',
+    'cells = make_cells(labels, speaker, attack)',
+    'cells = make_cells(labels, None, None)',
+    'clustered_test.py',
+  ),
+  fault(
+    'a changed score file not noticed',
+    'jaxspoof/verify.py',
+    "names += [f'{folder}/{split}.txt' for folder in ('scores', 'protocols')]",
+    "names += [f'{folder}/{split}.txt' for folder in ('protocols',)]",
+    'verify_test.py',
+  ),
+  # ----------------------------------------------------------------- search ---
+  fault(
+    'second term of the hypergradient of the wrong sign',
+    'jaxspoof/bilevel.py',
+    'g + scale.astype(g.dtype) * (a - b)',
+    'g - scale.astype(g.dtype) * (a - b)',
+    'bilevel_test.py',
+  ),
+  fault(
+    'reduction cell read as the normal one',
+    'jaxspoof/search_spaces/genotype.py',
+    'genotype = cls(**{name: fields[name] for name in names})',
+    "fields['reduce'] = fields['normal']\n"
+    '    genotype = cls(**{name: fields[name] for name in names})',
+    'genotype_test.py',
+  ),
+  fault(
+    "'none' chosen as an operation",
+    'jaxspoof/search_spaces/genotype.py',
+    'weight = _softmax(alpha)[:, space.has_none :]',
+    'weight = _softmax(alpha)',
+    'genotype_test.py',
+  ),
+  # -------------------------------------- files of others, what is said ---
+  several(
+    'unpickler that lets os.system through',
+    [
+      Edit(
+        'jaxspoof/importers/pickle_machine.py',
+        '  return name in _CALLS\n',
+        "  return name in _CALLS or name.name == 'system'\n",
+      ),
+      Edit(
+        'jaxspoof/importers/pickle_machine.py',
+        'self.stack.append(getattr(self, _CALLS[called])(*args))',
+        'self.stack.append(\n'
+        '      getattr(self, _CALLS[called])(*args)\n'
+        '      if called in _CALLS\n'
+        '      else getattr(__import__(called.module), called.name)(*args)\n'
+        '    )',
+      ),
+    ],
+    'importer_test.py',
+  ),
+  fault(
+    'sign of the score turned round in detect',
+    'jaxspoof/detector.py',
+    '        float(score),\n',
+    '        -float(score),\n',
+    'detect_test.py',
+  ),
+  fault(
+    'names of files not escaped in reports',
+    'jaxspoof/report/markup.py',
+    'return Html(html.escape(str(value)))',
+    'return Html(str(value))',
+    'report_test.py',
+  ),
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """Runs what the command line asks for; returns the exit status."""
+  parser = argparse.ArgumentParser(
+    description=__doc__.split('\n')[0],
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  parser.add_argument(
+    '--only', action='append', metavar='NAME', help='a fault; may be repeated'
+  )
+  parser.add_argument('--list', action='store_true', help='names, and no more')
+  arguments = parser.parse_args(argv)
+  known = {one.name: one for one in FAULTS}
+  if unknown := sorted({*(arguments.only or ())} - {*known}):
+    parser.error(f'no fault is called {", ".join(unknown)}; see --list')
+  faults = [known[name] for name in arguments.only or known]
+  if arguments.list:
+    for one in faults:
+      print(f'{one.name}: {" ".join(one.tests)}')
+    return 0
+  with tempfile.TemporaryDirectory(prefix='planted_faults_') as folder:
+    return plant_all(faults, copied(pathlib.Path(folder)))
+
+
+def plant_all(faults: Sequence[Fault], checkout: pathlib.Path) -> int:
+  """Plants one fault after the other; prints the table as it grows.
+
+  Args:
+    faults: what to plant.
+    checkout: a copy that may be changed.
+
+  Returns:
+    The exit status: 0 where every fault is found, by a test that passes
+    without it.
+  """
+  width = max(len(one.name) for one in faults)
+  finders = {}
+  for one in faults:
+    begun, said = time.monotonic(), 'NOT FOUND'
+    if wrong := stale(one, checkout):
+      said = f'STALE: {"; ".join(wrong)}'
+    else:
+      status, failed, output = planted(one, checkout)
+      if status == 1 and failed:
+        finders[one.name] = failed[0]
+        said = f'found by {failed[0]}'
+      elif status != 0:
+        said = f'NOT FOUND: pytest ended with {status}\n{output}'
+    took = time.monotonic() - begun
+    print(f'{one.name:{width}}  {took:4.0f} s  {said}', flush=True)
+  if finders:
+    tests = sorted({*finders.values()})
+    _, failed, output = run(tests, checkout)
+    for name, test in list(finders.items()):
+      if test in failed:
+        print(f'{name}: NOT FOUND, as {test} fails without it\n{output}')
+        del finders[name]
+  print(f'{len(finders)} of {len(faults)} faults found')
+  return 0 if len(finders) == len(faults) else 1
+
+
+def stale(fault: Fault, checkout: pathlib.Path = ROOT) -> list[str]:
+  """Which of a fault's edits no longer fit the code; empty if all do."""
+  found = []
+  for edit in fault.edits:
+    path = checkout / edit.path
+    count = path.read_text().count(edit.old) if path.is_file() else 0
+    if count != 1:
+      found.append(
+        f'{edit.path}: expected {edit.old.strip()!r} once, found it {count} '
+        'times'
+      )
+  return found
+
+
+def planted(fault: Fault, checkout: pathlib.Path):
+  """`run` up to the first failure with a fault in the copy, mended again."""
+  before = {
+    edit.path: (checkout / edit.path).read_text() for edit in fault.edits
+  }
+  try:
+    for edit in fault.edits:
+      path = checkout / edit.path
+      path.write_text(path.read_text().replace(edit.old, edit.new))
+    return run(['-x', *fault.tests], checkout)
+  finally:
+    for name, text in before.items():
+      (checkout / name).write_text(text)
+
+
+def run(
+  tests: Sequence[str], checkout: pathlib.Path
+) -> tuple[int, list[str], str]:
+  """Runs tests in a copy.
+
+  Returns:
+    pytest's exit status (1: tests failed), the names of the tests that failed,
+    and the end of what was printed.
+  """
+  command = [sys.executable, '-B', '-m', 'pytest', '-n0', '-rfE', *tests]
+  done = subprocess.run(
+    [*command, '-p', 'no:cacheprovider', '--tb=short'],
+    cwd=checkout,
+    env={**os.environ, 'PYTHONPATH': str(checkout)},
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
+  )
+  failed = re.findall(FAILED, done.stdout, re.MULTILINE)
+  return done.returncode, failed, done.stdout[-3_000:]
+
+
+def copied(folder: pathlib.Path) -> pathlib.Path:
+  """A copy of the checkout, with the data beside it that tests look for."""
+
+  def left_out(path: str, names: list[str]) -> set[str]:
+    top = pathlib.Path(path) == ROOT
+    return {
+      name
+      for name in names
+      if name == '__pycache__' or top * (name in NOT_COPIED)
+    }
+
+  checkout = folder / 'checkout'
+  shutil.copytree(ROOT, checkout, ignore=left_out, symlinks=True)
+  # Corpora and compiled programs are what they depend on in their names.
+  for kept, link in (
+    (ROOT / '.cache', checkout / '.cache'),
+    (ROOT.parent / 'shared', folder / 'shared'),
+  ):
+    if kept.is_dir():
+      link.symlink_to(kept.resolve())
+  return checkout
+
+
+if __name__ == '__main__':
+  sys.exit(main())
