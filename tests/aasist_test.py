@@ -15,8 +15,6 @@ from jaxspoof.models.aasist import Aasist, AasistConfig
 from jaxspoof.ops import pool
 from jaxspoof.training import sharding, state
 
-pytestmark = pytest.mark.usefixtures('optimised_programs')
-
 # Small, but with every part: shortcuts, equal sizes, both graphs, branches.
 SMALL = AasistConfig(
   sinc_filters=12, sinc_taps=16, channels=(4, 4, 6), gat_dims=(5, 3)
@@ -379,7 +377,6 @@ def test_bfloat16_is_close():
 # -- float64 and several devices ----------------------------------------------
 
 
-@pytest.mark.usefixtures('compiled_anew')
 def test_four_devices_equal_one_in_float64():
   with jax.enable_x64(True):
     config = dataclasses.replace(SMALL, dtype='float64', param_dtype='float64')

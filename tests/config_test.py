@@ -192,8 +192,8 @@ def test_a_workdir_belongs_to_one_process_at_a_time(tmp_path):
   assert not (run / 'config.json').exists()
   fcntl.flock(other, fcntl.LOCK_UN)
   workdir.claim(run, values, first=True)
-  with pytest.raises(BlockingIOError):
-    fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  with pytest.raises(BlockingIOError):  # ours is held by nobody else
+    fcntl.flock(other, fcntl.LOCK_SH | fcntl.LOCK_NB)
   assert (run / workdir.LOCK).read_text().startswith(f'process {os.getpid()} ')
   workdir.release()
   fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)

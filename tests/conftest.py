@@ -68,13 +68,6 @@ def programs(tmp_path_factory):
     yield folder
 
 
-@pytest.fixture(scope='module')
-def optimised_programs(tmp_path_factory):
-  """As `programs`, compiled as users get them."""
-  with cached(tmp_path_factory) as folder:
-    yield folder
-
-
 @contextlib.contextmanager
 def cached(tmp_path_factory, **options):
   """Compiles through a cache, and keeps what is in it in the end."""

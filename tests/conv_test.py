@@ -13,8 +13,6 @@ from jax.sharding import PartitionSpec as P
 
 from jaxspoof.ops import conv, platform
 
-pytestmark = pytest.mark.usefixtures('optimised_programs')
-
 IN = ((1, 1), (1, 1))  # first convolution of a residual block
 OUT = ((0, 0), (1, 1))  # the second, and the shortcut
 
@@ -161,7 +159,6 @@ def test_lower_precision(dtype, tolerance):
     assert np.abs(a - b).max() <= tolerance * np.abs(b).max()
 
 
-@pytest.mark.usefixtures('compiled_anew')
 @pytest.mark.parametrize(
   'name', ['block 1, first', 'block 1, second', 'block 3, shortcut', 'narrow']
 )

@@ -12,8 +12,6 @@ from jaxspoof import losses, models
 from jaxspoof.models import heads
 from jaxspoof.training import state
 
-pytestmark = pytest.mark.usefixtures('optimised_programs')
-
 LABELS = np.array([0, 1, 1, 0, 1], np.int32)
 OUTPUTS = {
   'linear': (5, 2),

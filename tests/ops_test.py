@@ -11,8 +11,6 @@ from jax.sharding import PartitionSpec as P
 
 from jaxspoof.ops import norm, platform, pool
 
-pytestmark = pytest.mark.usefixtures('optimised_programs')
-
 
 @pytest.fixture
 def float64():
@@ -132,7 +130,6 @@ def test_pool_gives_ties_to_the_first():
   np.testing.assert_array_equal(dx[0, 0, :, 0], [1, 0, 0, 1, 0, 0, 0])
 
 
-@pytest.mark.usefixtures('compiled_anew')
 def test_sharded_batch_is_equal_and_only_sums_travel(float64):
   def loss(x, scale, bias):
     y, mean, var = batch_norm_selu(x, scale, bias, 1e-5)

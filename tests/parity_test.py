@@ -12,8 +12,6 @@ from flax import nnx
 from jaxspoof.importers import aasist, torch_pickle
 from jaxspoof.training import state
 
-pytestmark = pytest.mark.usefixtures('optimised_programs')
-
 VARIANTS = {'aasist': 'AASIST', 'aasist_l': 'AASIST-L'}
 
 
