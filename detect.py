@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Iterable
 
-from jaxspoof import huge_pages, interrupts
+from jaxspoof.machine import huge_pages, interrupts
 
 EXAMPLES = """examples:
   python detect.py --checkpoint runs/aasist_quickstart --input clip.wav
@@ -30,8 +30,8 @@ def main(argv: list[str] | None = None) -> int:
   if options.batch is not None and options.batch < 1:
     arguments.error(f'argument --batch: {options.batch} is not at least 1')
   # Here and not above: --help answers at once.
-  from jaxspoof import programs
   from jaxspoof.detector import Detector
+  from jaxspoof.machine import programs
 
   programs.keep()
   try:
@@ -107,7 +107,7 @@ def expand(inputs: list[str]) -> tuple[list[str], list]:
   Files are taken as they are named. Below a directory, recordings are taken,
   sorted; files that are none are counted on stderr.
   """
-  from jaxspoof.data import audio
+  from jaxspoof import audio
   from jaxspoof.detector import Failure
 
   paths, problems = [], []

@@ -16,7 +16,7 @@ import sys
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from jaxspoof import huge_pages, interrupts
+from jaxspoof.machine import huge_pages, interrupts
 
 _CONFIG = config_flags.DEFINE_config_file('config', help_string='Config file.')
 _WORKDIR = flags.DEFINE_string(
@@ -67,7 +67,7 @@ def default_workdir() -> pathlib.Path:
 
 def stopped() -> str:
   """What Ctrl-C has left, and how to go on."""
-  from jaxspoof.training import workdir as workdir_lib
+  from jaxspoof.runs import workdir as workdir_lib
 
   if not flags.FLAGS.is_parsed() or flags.FLAGS['config'].value is None:
     return 'interrupted before anything was done'

@@ -20,7 +20,8 @@ import numpy as np
 import timing
 from flax import nnx
 
-from jaxspoof import huge_pages, losses, models, optim
+from jaxspoof import losses, models, optim
+from jaxspoof.machine import huge_pages
 from jaxspoof.training import sharding, state, steps
 
 ROUNDS = {'cpu': 5, 'gpu': 20, 'tpu': 20}

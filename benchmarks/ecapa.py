@@ -30,11 +30,11 @@ import optax
 import timing
 from flax import nnx
 
-from jaxspoof import arithmetic, huge_pages, models
-from jaxspoof.importers import ecapa as importer
-from jaxspoof.models.ecapa_config import TdnnConfig
-from jaxspoof.models.ecapa_tdnn import ECAPA_TDNN
+from jaxspoof import arithmetic, models
+from jaxspoof.machine import huge_pages
+from jaxspoof.models.ecapa_tdnn import ECAPA_TDNN, TdnnConfig
 from jaxspoof.training import state
+from jaxspoof.weights import ecapa as importer
 
 RATE = 1e-4
 

@@ -31,7 +31,8 @@ import scipy.fft
 import threadpoolctl
 import timing
 
-from jaxspoof import frontends, huge_pages
+from jaxspoof import frontends
+from jaxspoof.machine import huge_pages
 from jaxspoof.training import cost
 
 

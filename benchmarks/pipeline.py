@@ -19,8 +19,9 @@ import time
 import numpy as np
 import soundfile
 
+from jaxspoof import audio
 from jaxspoof.config import DataConfig
-from jaxspoof.data import audio, augment, pipeline, rawboost
+from jaxspoof.data import augment, pipeline, rawboost
 
 SECONDS = 4.0  # of a synthetic clip
 

@@ -20,9 +20,11 @@ import time
 import jax
 import numpy as np
 
-from jaxspoof import bilevel, huge_pages, overrides, search
-from jaxspoof.darts import steps
-from jaxspoof.darts.config import search_config, supernet_config
+from jaxspoof import overrides
+from jaxspoof.darts.search import bilevel, steps
+from jaxspoof.darts.search.config import search_config, supernet_config
+from jaxspoof.jobs import search
+from jaxspoof.machine import huge_pages
 from jaxspoof.training import cost, sharding
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxspoof import search_spaces
-from jaxspoof.models.supernet import Arch, Supernet, SupernetConfig
+from jaxspoof.darts import spaces
+from jaxspoof.darts.network.supernet import Arch, Supernet, SupernetConfig
 from jaxspoof.ops import windows
 from jaxspoof.ops.windows import Window
 
@@ -30,7 +30,7 @@ def main() -> None:
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
   parser.add_argument('--shape', type=int, nargs=4, default=[16, 10, 13, 32])
-  parser.add_argument('--step', nargs='*', choices=search_spaces.SPACES)
+  parser.add_argument('--step', nargs='*', choices=spaces.SPACES)
   parser.add_argument('--cells', type=int, default=4)
   parser.add_argument('--channels', type=int, default=8)
   options = parser.parse_args()

@@ -5,7 +5,7 @@ import time
 
 import jax
 
-from jaxspoof import huge_pages
+from jaxspoof.machine import huge_pages
 from jaxspoof.training import cost
 
 

@@ -11,7 +11,7 @@ python run.py --config=configs/ecapa_attribution.py:add2023
 python run.py --config=configs/ecapa_attribution.py:quickstart  on a laptop
 python run.py --config=configs/ecapa_attribution.py:smoke       seconds
 
-What is written is said in `jaxspoof/attribution.py`.
+What is written is said in `jaxspoof/jobs/source_tracing.py`.
 """
 
 import ml_collections

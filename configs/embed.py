@@ -7,7 +7,7 @@ python run.py --config=configs/embed.py --config.checkpoint=AASIST.pth \
 python run.py --config=configs/embed.py --config.checkpoint=runs/mine \
   --config.input=recordings/ --workdir=runs/recordings
 
-What is written is said in `jaxspoof/embed.py`. To read it:
+What is written is said in `jaxspoof/jobs/embed.py`. To read it:
 
   numpy.load('runs/embed/embeddings.npz')['embedding']  # float32 [clips, D]
 """

@@ -30,7 +30,7 @@ import ml_collections
 from ml_collections import config_dict
 
 from configs import common
-from jaxspoof.models.light_darts import LightDartsConfig
+from jaxspoof.darts.network.light_darts import LightDartsConfig
 
 
 def get_config(variant: str = '') -> ml_collections.ConfigDict:

@@ -33,8 +33,8 @@ from ml_collections import config_dict
 
 from configs import common
 from jaxspoof.config import DataConfig
-from jaxspoof.darts.config import SearchConfig
-from jaxspoof.models.supernet import SupernetConfig
+from jaxspoof.darts.network.supernet import SupernetConfig
+from jaxspoof.darts.search.config import SearchConfig
 
 
 def get_config(variant: str = '') -> ml_collections.ConfigDict:
@@ -44,7 +44,7 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
 
 
 def paper() -> ml_collections.ConfigDict:
-  """All fields are explained in `jaxspoof/darts/config.py`."""
+  """All fields are explained in `jaxspoof/darts/search/config.py`."""
   fields = dataclasses.asdict(
     SearchConfig(model={}, data=DataConfig(''), frontend={})
   )

@@ -98,7 +98,7 @@ class RunConfig:
     frontend: what the model is given of a wave: a name, see
       `frontends.FRONTENDS`, and fields to change; '' for the model's own.
     init: weights to start from instead of random ones: the workdir of a run of
-      the same model, or released ones, see `importers.start`.
+      the same model, or released ones, see `weights.start`.
     task: 'detection' (bona fide or spoof), or 'recognition' (which attack).
     mesh: devices.
     average: 'none', or 'swa': average the weights of the epochs that were

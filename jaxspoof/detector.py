@@ -17,14 +17,14 @@ import jax
 import numpy as np
 from flax import nnx
 
+from jaxspoof import audio, losses, models
 from jaxspoof import config as config_lib
-from jaxspoof import losses, models
-from jaxspoof.data import audio, signal_checks
-from jaxspoof.importers import aasist as aasist_importer
+from jaxspoof.audio import signal_checks
+from jaxspoof.runs import workdir as workdir_lib
 from jaxspoof.training import checkpoint as checkpoint_lib
 from jaxspoof.training import state as state_lib
 from jaxspoof.training import steps
-from jaxspoof.training import workdir as workdir_lib
+from jaxspoof.weights import aasist as aasist_importer
 
 # What the original scores of each clip: about four seconds.
 ORIGINAL_SAMPLES = 64_600

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from jaxspoof.data import audio, signal_checks
+from jaxspoof import audio
+from jaxspoof.audio import signal_checks
 from jaxspoof.data.source import Source, text
-from jaxspoof.files import write_atomically
+from jaxspoof.machine.files import write_atomically
 
 if TYPE_CHECKING:  # the report reads embeddings, and loads no model
   from jaxspoof import detector as detector_lib

@@ -15,7 +15,7 @@ import pathlib
 import sys
 from collections.abc import Iterable, Iterator
 
-from jaxspoof import files
+from jaxspoof.machine import files
 from jaxspoof.metrics import summary, table
 from jaxspoof.score_files import asv_scores, protocols, score_lists
 

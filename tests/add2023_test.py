@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from jaxspoof.data import audio, classes, pipeline
+from jaxspoof import audio, classes
+from jaxspoof.data import pipeline
 from tfds_builders import build
 from tfds_builders.add2023 import official, protocol
 

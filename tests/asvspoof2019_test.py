@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from jaxspoof.data import audio, pipeline
+from jaxspoof import audio
+from jaxspoof.data import pipeline
 from tfds_builders import archive, build, download, records
 from tfds_builders.asvspoof2019 import official, protocol
 

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import soundfile
 
+from jaxspoof import classes as classes_lib
 from jaxspoof import config as config_lib
-from jaxspoof import embeddings, jobs, overrides, recognition, report, verify
-from jaxspoof.data import classes as classes_lib
+from jaxspoof import embeddings, jobs, overrides, report, tracing, verify
 from jaxspoof.embeddings import Embeddings
-from jaxspoof.metrics import recognition as metrics
-from jaxspoof.recognition import RecognitionConfig
-from jaxspoof.report.run import ReportError
+from jaxspoof.metrics import open_set as metrics
+from jaxspoof.runs.run import ReportError
+from jaxspoof.tracing import RecognitionConfig
 from tfds_builders import build
 
 KNOWN = ('A01', 'A02', '-')
@@ -51,7 +51,7 @@ def clips(spread=0.3, dev_unknown=False, count=20, seed=0):
 
 
 def recognise(found, **how):
-  return recognition.recognise(
+  return tracing.recognise(
     classes_lib.Classes(KNOWN),
     found,
     train_split='train',
@@ -143,7 +143,7 @@ def test_a_split_of_unknown_attacks_only():
   assert result['closed_set'] is None
   assert result['trials'] == {'known': 0, 'unknown': 40}
   assert result['open_set']['score']['known_refused'] is None
-  assert '-' in recognition.table(recognise(found)).splitlines()[-1]
+  assert '-' in tracing.table(recognise(found)).splitlines()[-1]
 
 
 def test_one_class_is_no_closed_set():
@@ -158,7 +158,7 @@ def test_one_class_is_no_closed_set():
 
 def test_table_has_a_line_for_each_split():
   result = recognise(clips())
-  _, dev, eval_ = recognition.table(result).splitlines()
+  _, dev, eval_ = tracing.table(result).splitlines()
   closed = result['splits']['eval']['closed_set']
   assert eval_.split()[:3] == ['eval', '40', '40']
   assert f'{closed["macro_f1"]:.4f}' in eval_
@@ -282,7 +282,7 @@ def test_job_writes_what_follows_from_its_embeddings(finished):
   assert list(dict.fromkeys(found.split)) == splits
   assert found.outputs.shape == (len(found), 7)
   assert np.all(np.abs(found.outputs) <= 1 + 1e-6)  # cosines
-  again = recognition.recognise(
+  again = tracing.recognise(
     classes_lib.Classes.called(classes),
     found,
     train_split='train',

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from jaxspoof.data import audio
+from jaxspoof import audio
 
 
 def tone(seconds=0.5, rate=16_000, channels=1):

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 from configs import benchmark as config_file
-from jaxspoof import benchmark, files
 from jaxspoof.config import run_config
+from jaxspoof.jobs import benchmark
+from jaxspoof.machine import files
 from jaxspoof.metrics import summary
 from jaxspoof.metrics.eer import eer_of
+from jaxspoof.runs import workdir as workdir_lib
 from jaxspoof.score_files import protocols
 from jaxspoof.score_files import scores as scores_lib
-from jaxspoof.training import workdir as workdir_lib
 
 SKILL = {'aasist': 1.0, 'ecapa': 3.0}
 CLIPS = 240
@@ -74,7 +75,7 @@ def trained(monkeypatch):
       },
     )
 
-  monkeypatch.setattr('jaxspoof.train.train', train)
+  monkeypatch.setattr('jaxspoof.jobs.train.train', train)
   return calls
 
 

@@ -7,7 +7,7 @@ import optax
 import pytest
 from flax import nnx
 
-from jaxspoof import bilevel
+from jaxspoof.darts.search import bilevel
 from jaxspoof.models import layers
 from jaxspoof.training import sharding
 

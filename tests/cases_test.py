@@ -7,8 +7,8 @@ are read, so that none of them comes back.
 import numpy as np
 import pytest
 
-from jaxspoof import detector
-from jaxspoof.data import audio, signal_checks
+from jaxspoof import audio, detector
+from jaxspoof.audio import signal_checks
 from jaxspoof.metrics import __main__ as metrics
 from tfds_builders import build
 

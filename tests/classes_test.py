@@ -5,7 +5,7 @@ import doctest
 import numpy as np
 import pytest
 
-from jaxspoof.data import classes
+from jaxspoof import classes
 
 
 def test_examples():

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from jaxspoof.data import audio, conditions, pipeline
+from jaxspoof import audio
+from jaxspoof.data import conditions, pipeline
 
 RATE = 16_000
 NOISE = conditions.make('noise:10', seed=7)

@@ -12,7 +12,7 @@ import pytest
 from jaxspoof import config as config_lib
 from jaxspoof import losses, models, overrides
 from jaxspoof.models.heads import Head
-from jaxspoof.training import workdir
+from jaxspoof.runs import workdir
 
 ROOT = pathlib.Path(__file__).parents[1]
 TRAINING = {

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from jaxspoof.data import audio, containers, decoders
+from jaxspoof import audio
+from jaxspoof.audio import containers, decoders
 
 RATE = 16_000
 

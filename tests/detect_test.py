@@ -14,11 +14,11 @@ import pytest
 import soundfile
 from flax import nnx
 
-from jaxspoof import losses, models
+from jaxspoof import audio, losses, models
 from jaxspoof.config import DataConfig
-from jaxspoof.data import audio, pipeline
+from jaxspoof.data import pipeline
 from jaxspoof.detector import Detection, Detector, Failure
-from jaxspoof.training import checkpoint, evaluate, sharding, state, steps
+from jaxspoof.training import checkpoint, scoring, sharding, state, steps
 
 pytestmark = pytest.mark.usefixtures('programs')
 RATE, SAMPLES = 16_000, 8_000
@@ -146,7 +146,7 @@ def test_scores_are_those_of_the_evaluation_in_training(detector, reference):
   ]
   shardings = sharding.make()
   graphdef, params, batch_stats = state.split(small_model())
-  in_training = evaluate.outputs_of(
+  in_training = scoring.outputs_of(
     steps.make_eval_step(graphdef, shardings),
     params,
     batch_stats,

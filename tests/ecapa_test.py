@@ -10,13 +10,16 @@ from flax import nnx
 from jax.sharding import PartitionSpec as P
 
 from jaxspoof import arithmetic
-from jaxspoof.importers import ecapa as importer
-from jaxspoof.importers.torch_pickle import CheckpointError
 from jaxspoof.models import layers
-from jaxspoof.models.ecapa_blocks import ChannelDropout
-from jaxspoof.models.ecapa_config import TdnnConfig
-from jaxspoof.models.ecapa_tdnn import ECAPA_TDNN, frames_of
+from jaxspoof.models.ecapa_tdnn import (
+  ECAPA_TDNN,
+  ChannelDropout,
+  TdnnConfig,
+  frames_of,
+)
 from jaxspoof.training import sharding, state
+from jaxspoof.weights import ecapa as importer
+from jaxspoof.weights.torch_pickle import CheckpointError
 
 pytestmark = pytest.mark.usefixtures('programs')
 

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from configs import ecapa_mfcc
-from jaxspoof import train
-from jaxspoof.data import audio, pipeline
+from jaxspoof import audio
+from jaxspoof.data import pipeline
 from jaxspoof.detector import Detector
+from jaxspoof.jobs import train
 from jaxspoof.score_files import scores
 
 

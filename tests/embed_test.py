@@ -12,10 +12,10 @@ import soundfile
 from absl.testing import flagsaver
 from flax import nnx
 
-from jaxspoof import embed, embeddings, jobs, models, overrides
-from jaxspoof.data import audio
+from jaxspoof import audio, embeddings, jobs, models, overrides
 from jaxspoof.data.source import Source
 from jaxspoof.detector import Detector
+from jaxspoof.jobs import embed
 from jaxspoof.training import checkpoint
 from jaxspoof.training import state as state_lib
 from tfds_builders import build

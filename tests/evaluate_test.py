@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from jaxspoof import audio, jobs, losses, models, overrides, report, verify
 from jaxspoof import config as config_lib
-from jaxspoof import evaluate, jobs, losses, models, overrides, report, verify
-from jaxspoof.data import audio, conditions, pipeline
+from jaxspoof.data import conditions, pipeline
 from jaxspoof.detector import Detector
+from jaxspoof.jobs import evaluate
 from jaxspoof.losses import LossConfig
 from jaxspoof.score_files import scores as scores_lib
 from jaxspoof.training import checkpoint

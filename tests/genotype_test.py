@@ -5,16 +5,16 @@ import json
 import numpy as np
 import pytest
 
-from jaxspoof import search_spaces
-from jaxspoof.search_spaces import genotype as genotype_lib
-from jaxspoof.search_spaces.genotype import PUBLISHED, Genotype
+from jaxspoof.darts import spaces
+from jaxspoof.darts.spaces import genotype as genotype_lib
+from jaxspoof.darts.spaces.genotype import PUBLISHED, Genotype
 
 CELL = (('skip_connect', 0), ('mfm_conv_3x3', 1))
 SIMPLE = Genotype(space='light', normal=CELL, reduce=CELL)
 
 
 def test_discretise_by_hand():
-  space = search_spaces.space('darts')
+  space = spaces.space('darts')
   alpha = np.zeros((5, 8), np.float32)
   alpha[:, 0] = 5  # 'none' never wins, however large
   alpha[0, 4], alpha[1, 7] = 1, 2
@@ -34,9 +34,9 @@ def test_discretise_by_hand():
   assert found.normal[2:] == (('avg_pool_3x3', 1), ('max_pool_3x3', 0))
 
 
-@pytest.mark.parametrize('name', list(search_spaces.SPACES))
+@pytest.mark.parametrize('name', list(spaces.SPACES))
 def test_one_hot_is_discretised_to_itself(name):
-  space = search_spaces.space(name)
+  space = spaces.space(name)
   for seed in range(5):
     genotype = genotype_lib.random_genotype(
       space, 4, np.random.default_rng(seed)
@@ -51,7 +51,7 @@ def test_one_hot_is_discretised_to_itself(name):
 
 
 def test_random_genotypes_reach_all_choices():
-  space = search_spaces.space('raw')
+  space = spaces.space('raw')
   rng = np.random.default_rng(0)
   drawn = [genotype_lib.random_genotype(space, 3, rng) for _ in range(60)]
   seen = {edge for genotype in drawn for edge in genotype.reduce}
@@ -63,11 +63,11 @@ def test_discretise_refuses_other_shapes():
   alpha = np.zeros((5, 4))
   with pytest.raises(ValueError, match="4 operations, space 'darts' has 8"):
     genotype_lib.discretise(
-      search_spaces.space('darts'), dict(normal=dict(alpha=alpha))
+      spaces.space('darts'), dict(normal=dict(alpha=alpha))
     )
   with pytest.raises(ValueError, match='no cell has 4 edges'):
     genotype_lib.discretise(
-      search_spaces.space('light'), dict(normal=dict(alpha=alpha[:4]))
+      spaces.space('light'), dict(normal=dict(alpha=alpha[:4]))
     )
 
 

@@ -9,9 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxspoof import arithmetic, losses, models, optim, overrides, train
+from jaxspoof import arithmetic, losses, models, optim, overrides
 from jaxspoof import config as config_lib
-from jaxspoof.training import checkpoint, sharding, state, steps, workdir
+from jaxspoof.jobs import train
+from jaxspoof.runs import workdir
+from jaxspoof.training import checkpoint, sharding, state, steps
 
 pytestmark = pytest.mark.usefixtures('programs')
 

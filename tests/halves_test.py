@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from jaxspoof.data import halves, pipeline
+from jaxspoof.darts.search import halves
+from jaxspoof.data import pipeline
 
 
 def trials_of(counts):

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from jaxspoof import huge_pages
+from jaxspoof.machine import huge_pages
 
 PROGRAM = """
 import os, sys

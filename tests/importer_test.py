@@ -14,8 +14,8 @@ import pytest
 from flax import nnx
 
 from jaxspoof import models
-from jaxspoof.importers import aasist, torch_pickle
-from jaxspoof.importers.torch_pickle import CheckpointError
+from jaxspoof.weights import aasist, torch_pickle
+from jaxspoof.weights.torch_pickle import CheckpointError
 
 # -- files made by hand: the format itself, without PyTorch ------------------
 

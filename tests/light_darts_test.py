@@ -11,9 +11,9 @@ import pytest
 from flax import nnx
 
 from jaxspoof import jobs, losses, models, overrides
+from jaxspoof.darts.controller import SearchController
+from jaxspoof.darts.spaces.genotype import Genotype
 from jaxspoof.frontends import SincConfig
-from jaxspoof.light_darts import SearchController
-from jaxspoof.search_spaces.genotype import Genotype
 from jaxspoof.training import steps
 from tfds_builders import build
 

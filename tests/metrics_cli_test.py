@@ -18,7 +18,7 @@ from jaxspoof.score_files import scores as scores_lib
 @pytest.fixture(autouse=True)
 def no_cache(monkeypatch):
   """Tests write no compiled programs to the user's folder."""
-  monkeypatch.setattr('jaxspoof.programs.keep', lambda: None)
+  monkeypatch.setattr('jaxspoof.machine.programs.keep', lambda: None)
 
 
 def corpus(tmp_path, count=400, seed=0):

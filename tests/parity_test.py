@@ -9,8 +9,8 @@ import optax
 import pytest
 from flax import nnx
 
-from jaxspoof.importers import aasist, torch_pickle
 from jaxspoof.training import state
+from jaxspoof.weights import aasist, torch_pickle
 
 VARIANTS = {'aasist': 'AASIST', 'aasist_l': 'AASIST-L'}
 

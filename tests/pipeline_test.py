@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 import soundfile
 
+from jaxspoof import audio, losses
 from jaxspoof import config as config_lib
-from jaxspoof import losses, train
-from jaxspoof.data import audio, augment, pipeline
+from jaxspoof.data import augment, pipeline
 from jaxspoof.data.rawboost import RawBoostConfig
+from jaxspoof.jobs import train
 from jaxspoof.training import tasks
 from tfds_builders import build
 

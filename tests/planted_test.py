@@ -13,13 +13,14 @@ import pytest
 from flax import nnx
 
 from jaxspoof import losses
-from jaxspoof.darts import architecture
-from jaxspoof.darts import state as search_state
-from jaxspoof.darts import steps as search_steps
-from jaxspoof.models import cell, layers, relaxation
-from jaxspoof.models.supernet import CellArch, SupernetConfig
-from jaxspoof.search_spaces import space
-from jaxspoof.search_spaces.genotype import discretise
+from jaxspoof.darts.network import cell, relaxation
+from jaxspoof.darts.network.supernet import CellArch, SupernetConfig
+from jaxspoof.darts.search import architecture
+from jaxspoof.darts.search import state as search_state
+from jaxspoof.darts.search import steps as search_steps
+from jaxspoof.darts.spaces import space
+from jaxspoof.darts.spaces.genotype import discretise
+from jaxspoof.models import layers
 from jaxspoof.training import sharding
 
 RAW = space('raw')

@@ -5,7 +5,7 @@ import pathlib
 import jax
 import pytest
 
-from jaxspoof import programs
+from jaxspoof.machine import programs
 
 
 @pytest.fixture(autouse=True)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from scipy import signal
 
+from jaxspoof import audio, overrides
 from jaxspoof import config as config_lib
-from jaxspoof import overrides
-from jaxspoof.data import audio, augment, fir, rawboost
+from jaxspoof.data import augment, fir, rawboost
 from jaxspoof.data.rawboost import RawBoostConfig
 
 RATE = 16_000

@@ -6,8 +6,8 @@ import warnings
 import numpy as np
 import pytest
 
-from jaxspoof.metrics import recognition
-from jaxspoof.metrics.recognition import figures
+from jaxspoof.metrics import open_set
+from jaxspoof.metrics.open_set import figures
 
 sklearn_metrics = pytest.importorskip('sklearn.metrics')
 
@@ -21,7 +21,7 @@ def random_trials(seed, count=80, classes=5, present=None):
 
 
 def test_examples():
-  assert not doctest.testmod(recognition).failed
+  assert not doctest.testmod(open_set).failed
 
 
 @pytest.mark.parametrize('seed', range(6))
@@ -70,7 +70,7 @@ def test_macro_f1_is_the_mean_of_f1_and_not_the_f1_of_means():
 
 
 def test_majority_answers_with_the_commonest_training_class():
-  found = recognition.majority([0, 1, 1, 2], [2, 0, 2, 2, 1], 4)
+  found = open_set.majority([0, 1, 1, 2], [2, 0, 2, 2, 1], 4)
   assert found.accuracy == 0.25
   assert found.macro_f1 == pytest.approx(0.4 / 3)
 
@@ -97,7 +97,7 @@ def brute_force(scores, truth, answers, classes):
   found = []
   for low, high in zip(edges, edges[1:], strict=False):
     threshold = low / 2 + high / 2
-    decided = recognition.decide(answers, scores, threshold, classes)
+    decided = open_set.decide(answers, scores, threshold, classes)
     value = figures(truth, decided, classes + 1).macro_f1
     found.append((value, -np.sum(decided == classes), threshold))
   return max(found)
@@ -112,9 +112,9 @@ def test_threshold_with_unknown_dev_trials_is_the_best_of_all(seed, ties):
   scores = rng.normal(truth != 3, 1.0)
   if ties:
     scores = np.round(scores)
-  threshold = recognition.choose_threshold(scores, truth, answers, 3)
+  threshold = open_set.choose_threshold(scores, truth, answers, 3)
   best, refused, expected = brute_force(scores, truth, answers, 3)
-  decided = recognition.decide(answers, scores, threshold.value, 3)
+  decided = open_set.decide(answers, scores, threshold.value, 3)
   assert figures(truth, decided, 4).macro_f1 == pytest.approx(best, abs=1e-12)
   assert np.sum(decided == 3) == -refused
   assert threshold.value == expected
@@ -128,7 +128,7 @@ def test_a_threshold_between_neighbours_in_float32_divides_them():
     scores.append(np.nextafter(scores[-1], np.float32(1)))
   for pair in (scores[:2], scores[1:]):
     middle = float(np.mean(pair, dtype=np.float64))
-    decided = recognition.decide(np.zeros(2, int), np.array(pair), middle, 1)
+    decided = open_set.decide(np.zeros(2, int), np.array(pair), middle, 1)
     np.testing.assert_array_equal(decided, [1, 0])
 
 
@@ -136,9 +136,9 @@ def test_threshold_may_refuse_nothing_or_everything():
   answers = np.array([0, 1, 0, 1])
   truth = np.array([0, 1, 2, 1])
   scores = np.array([1.0, 2.0, 9.0, 3.0])  # the unknown one seems known best
-  found = recognition.choose_threshold(scores, truth, answers, 2)
+  found = open_set.choose_threshold(scores, truth, answers, 2)
   assert found.value == -np.inf
-  found = recognition.choose_threshold(scores, truth * 0 + 2, answers, 2)
+  found = open_set.choose_threshold(scores, truth * 0 + 2, answers, 2)
   assert found.value == np.inf
 
 
@@ -147,8 +147,8 @@ def test_threshold_without_unknown_dev_trials_is_a_quantile(quantile):
   rng = np.random.default_rng(0)
   truth, answers = random_trials(0, 40, classes=3)
   scores = rng.permutation(40).astype(float)
-  found = recognition.choose_threshold(scores, truth, answers, 3, quantile)
-  refused = np.sum(recognition.decide(answers, scores, found.value, 3) == 3)
+  found = open_set.choose_threshold(scores, truth, answers, 3, quantile)
+  refused = np.sum(open_set.decide(answers, scores, found.value, 3) == 3)
   assert refused == int(40 * quantile)
   # Any larger threshold refuses more.
   assert np.sum(scores < np.nextafter(found.value, 99)) == refused + 1
@@ -157,8 +157,8 @@ def test_threshold_without_unknown_dev_trials_is_a_quantile(quantile):
 
 def test_quantile_refuses_equal_scores_together():
   labels = np.zeros(20, int)
-  found = recognition.choose_threshold(np.ones(20), labels, labels, 1, 0.5)
-  decided = recognition.decide(labels, np.ones(20), found.value, 1)
+  found = open_set.choose_threshold(np.ones(20), labels, labels, 1, 0.5)
+  decided = open_set.decide(labels, np.ones(20), found.value, 1)
   assert not np.any(decided == 1)
 
 
@@ -179,7 +179,7 @@ def test_threshold_needs_sound_trials(change, words):
     'classes': 2,
   }
   with pytest.raises(ValueError, match=words):
-    recognition.choose_threshold(**{**arguments, **change})
+    open_set.choose_threshold(**{**arguments, **change})
 
 
 def test_auroc_counts_pairs_and_halves_ties():
@@ -188,20 +188,20 @@ def test_auroc_counts_pairs_and_halves_ties():
   scores = np.round(rng.normal(truth != 3, 1.0), 1)
   known, unknown = scores[truth != 3], scores[truth == 3]
   pairs = np.sign(known[:, None] - unknown[None]) / 2 + 0.5
-  assert recognition.auroc(scores, truth, 3) == pytest.approx(pairs.mean())
+  assert open_set.auroc(scores, truth, 3) == pytest.approx(pairs.mean())
   expected = sklearn_metrics.roc_auc_score(truth != 3, scores)
-  assert recognition.auroc(scores, truth, 3) == pytest.approx(expected)
-  assert recognition.auroc(scores, truth, 9) is None
-  assert recognition.auroc([1.0, 2.0], [9, 9], 9) is None
+  assert open_set.auroc(scores, truth, 3) == pytest.approx(expected)
+  assert open_set.auroc(scores, truth, 9) is None
+  assert open_set.auroc([1.0, 2.0], [9, 9], 9) is None
 
 
 # ------------------------------------------------------- nearest neighbours ---
 @pytest.mark.parametrize('k', [1, 3, 11, 50])
 def test_nearest_equals_sorting_all_cosines(k, monkeypatch):
-  monkeypatch.setattr(recognition, '_BLOCK', 40)  # several blocks
+  monkeypatch.setattr(open_set, '_BLOCK', 40)  # several blocks
   rng = np.random.default_rng(k)
   train, test = rng.normal(size=(11, 6)), rng.normal(size=(9, 6))
-  found = recognition.nearest(train, test, k)
+  found = open_set.nearest(train, test, k)
   assert found.dtype == np.float32 and found.shape == (9,)
   for row, value in zip(test, found, strict=True):
     cosines = sorted(
@@ -215,12 +215,12 @@ def test_nearest_does_not_depend_on_length_and_takes_zeros():
   rng = np.random.default_rng(0)
   train, test = rng.normal(size=(20, 4)), rng.normal(size=(5, 4))
   np.testing.assert_allclose(
-    recognition.nearest(7 * train, 0.1 * test),
-    recognition.nearest(train, test),
+    open_set.nearest(7 * train, 0.1 * test),
+    open_set.nearest(train, test),
     atol=1e-6,
   )
-  assert recognition.nearest(train, np.zeros((2, 4))).tolist() == [0, 0]
-  assert recognition.nearest(train, np.zeros((0, 4))).shape == (0,)
+  assert open_set.nearest(train, np.zeros((2, 4))).tolist() == [0, 0]
+  assert open_set.nearest(train, np.zeros((0, 4))).shape == (0,)
 
 
 @pytest.mark.parametrize(
@@ -233,4 +233,4 @@ def test_nearest_does_not_depend_on_length_and_takes_zeros():
 )
 def test_nearest_needs_neighbours_of_one_model(train, test, k, words):
   with pytest.raises(ValueError, match=words):
-    recognition.nearest(np.ones(train), np.ones(test), k)
+    open_set.nearest(np.ones(train), np.ones(test), k)

@@ -20,7 +20,7 @@ from jaxspoof.metrics.table import METRICS, Metric, scored
 from jaxspoof.report import __main__ as command
 from jaxspoof.report import curves
 from jaxspoof.report.decisions import in_unit
-from jaxspoof.report.run import ReportError
+from jaxspoof.runs.run import ReportError
 from jaxspoof.score_files import asv_scores, protocols
 from jaxspoof.score_files import scores as scores_lib
 from jaxspoof.training import console
@@ -474,7 +474,7 @@ def test_a_metric_is_one_line_of_the_table(tmp_path, monkeypatch, capsys):
     better='higher', note='AUC: how often real speech scores higher.',
   )  # fmt: skip
   monkeypatch.setitem(METRICS, 'auc', line)
-  monkeypatch.setattr('jaxspoof.programs.keep', lambda: None)
+  monkeypatch.setattr('jaxspoof.machine.programs.keep', lambda: None)
   for name in 'ab':
     (tmp_path / name).mkdir()
     found = fill(tmp_path / name)

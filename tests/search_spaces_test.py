@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxspoof import search_spaces
-from jaxspoof.models.cell import Cell, CellSpec, Edge, Mix
-from jaxspoof.ops import mixture, windows
+from jaxspoof.darts import spaces
+from jaxspoof.darts.network import mixture
+from jaxspoof.darts.network.cell import Cell, CellSpec, Edge, Mix
+from jaxspoof.darts.spaces import OPERATIONS, SPACES, Space
+from jaxspoof.ops import windows
 from jaxspoof.ops.windows import Window
-from jaxspoof.search_spaces import OPERATIONS, SPACES, Space
 
 WIDTH = 4
 
@@ -28,7 +29,7 @@ def _draw(shape, seed=0, dtype=np.float32):
 
 def test_spaces_name_what_exists():
   for name, space in SPACES.items():
-    assert search_spaces.space(name) is space and space.name == name
+    assert spaces.space(name) is space and space.name == name
     for operation in space.operations:
       assert OPERATIONS[operation].dims in (0, space.dims)
     for group, members in space.shared:
@@ -42,7 +43,7 @@ def test_unknown_names():
   with pytest.raises(
     ValueError, match="'lite' is not known.*darts, light, raw"
   ):
-    search_spaces.space('lite')
+    spaces.space('lite')
   light = SPACES['light']
   with pytest.raises(ValueError, match="'conv' is not known.*mfm_conv_3x3"):
     dataclasses.replace(light, operations=('conv',))
@@ -117,7 +118,7 @@ def _normalised(x):
   [(s.name, o) for s in SPACES.values() for o in s.choices],
 )
 def test_operation(name, operation):
-  space = search_spaces.space(name)
+  space = spaces.space(name)
   height = 5 if space.dims == 2 else 1
   x = _draw((2, height, 7, WIDTH))
   # Two edges from state 0, so that both are computed at once.
@@ -139,7 +140,7 @@ def test_operation(name, operation):
 
 
 def test_partial_connections_leave_channels_alone():
-  space = search_spaces.space('darts')
+  space = spaces.space('darts')
   edges = tuple(Edge(s, 2, 'avg_pool_3x3') for s in (0, 1))
   for reduction in (False, True):
     spec = CellSpec((8, 8), 8, reduction, False)

@@ -16,11 +16,11 @@ import pytest
 from flax import nnx
 
 from jaxspoof import losses
-from jaxspoof.darts import architecture
-from jaxspoof.darts import state as search_state
-from jaxspoof.darts import steps as search_steps
+from jaxspoof.darts.network.supernet import Arch
+from jaxspoof.darts.search import architecture
+from jaxspoof.darts.search import state as search_state
+from jaxspoof.darts.search import steps as search_steps
 from jaxspoof.models import layers
-from jaxspoof.models.supernet import Arch
 from jaxspoof.training import sharding
 
 OPERATIONS = ('skip_connect', 'max_pool_3', 'std_conv_3')

@@ -14,13 +14,15 @@ import jax
 import numpy as np
 import pytest
 
-from jaxspoof import overrides, report, search, search_spaces
-from jaxspoof.darts import architecture, collapse, console
-from jaxspoof.darts.config import search_config, supernet_config
+from jaxspoof import overrides, report
+from jaxspoof.darts import spaces
+from jaxspoof.darts.controller import SearchController, _opened, load
+from jaxspoof.darts.pages import evolution
+from jaxspoof.darts.search import architecture, collapse, console
+from jaxspoof.darts.search.config import search_config, supernet_config
+from jaxspoof.darts.spaces.genotype import KINDS, Genotype
 from jaxspoof.data import pipeline
-from jaxspoof.light_darts import SearchController, _opened, load
-from jaxspoof.report import evolution
-from jaxspoof.search_spaces.genotype import KINDS, Genotype
+from jaxspoof.jobs import search
 from jaxspoof.training import sharding
 from tests import kept_programs
 from tests.processes import finish, kill_after_step, lines_of, start
@@ -189,7 +191,7 @@ def test_a_large_cost_weight_ends_in_a_smaller_network(
   )
   assert not any('dev/eer' in line for line in cheap.history)
   said = capsys.readouterr().out
-  operations = '|'.join(search_spaces.space('light').operations)
+  operations = '|'.join(spaces.space('light').operations)
   lines = re.findall(
     rf'(normal|reduce) node 2 from 0 \(\d+%\): ({operations}) \d+%, 1 ', said
   )
@@ -426,7 +428,7 @@ def test_data_sets_that_cannot_be_searched_on_are_refused(tmp_path, corpus):
 
 # ---------------------------------------------------------- failure modes ---
 def logits(leader, space='light'):
-  operations = search_spaces.space(space).operations
+  operations = spaces.space(space).operations
   alpha = np.zeros((14, len(operations)))
   alpha[:, operations.index(leader)] = 9.0
   return {kind: {'alpha': alpha} for kind in ('normal', 'reduce')}

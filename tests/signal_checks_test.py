@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from jaxspoof.data import audio, signal_checks
+from jaxspoof import audio
+from jaxspoof.audio import signal_checks
 
 RATE, SAMPLES = 16_000, 8_000
 SPEECH = (0.1 * np.random.default_rng(0).standard_normal(2 * RATE)).astype(

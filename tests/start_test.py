@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxspoof import files, models
-from jaxspoof.importers import aasist, ecapa, start
-from jaxspoof.importers.torch_pickle import CheckpointError
+from jaxspoof import models
+from jaxspoof.machine import files
 from jaxspoof.training import checkpoint, state
+from jaxspoof.weights import aasist, ecapa, start
+from jaxspoof.weights.torch_pickle import CheckpointError
 
 SMALL = dict(
   channels=(8, 8, 8, 8, 12),

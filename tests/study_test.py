@@ -7,13 +7,15 @@ import json
 import numpy as np
 import pytest
 
-from jaxspoof import files, jobs, overrides, study, train_genotype
+from jaxspoof import jobs, overrides
 from jaxspoof.config import run_config
-from jaxspoof.darts import config as search_config
-from jaxspoof.models.light_darts import DEFAULT, read_genotype
-from jaxspoof.report import study as page
+from jaxspoof.darts.network.light_darts import DEFAULT, read_genotype
+from jaxspoof.darts.pages import study as page
+from jaxspoof.darts.search import config as search_config
+from jaxspoof.darts.spaces.genotype import PUBLISHED, Genotype
+from jaxspoof.jobs import study, train_genotype
+from jaxspoof.machine import files
 from jaxspoof.score_files import scores
-from jaxspoof.search_spaces.genotype import PUBLISHED, Genotype
 
 TRAINING = {
   'model': {'name': 'light_darts', 'num_cells': 3, 'channels': 4},

@@ -10,24 +10,25 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxspoof import losses, models, search_spaces
+from jaxspoof import losses, models
+from jaxspoof.darts import spaces
+from jaxspoof.darts.network import light_darts, light_darts_cost, relaxation
+from jaxspoof.darts.network.light_darts import LightDarts, LightDartsConfig
+from jaxspoof.darts.network.supernet import Arch, Supernet, SupernetConfig
+from jaxspoof.darts.spaces import genotype as genotype_lib
 from jaxspoof.frontends import SpectralConfig
-from jaxspoof.models import light_darts, light_darts_cost, relaxation
-from jaxspoof.models.light_darts import LightDarts, LightDartsConfig
-from jaxspoof.models.supernet import Arch, Supernet, SupernetConfig
 from jaxspoof.models.system import SystemConfig
-from jaxspoof.search_spaces import genotype as genotype_lib
 from jaxspoof.training import state, steps
 
 SAMPLES = 1600
 TINY = SpectralConfig(kind='log_mel', filters=24, hop_length=100)
-SPACES = tuple(search_spaces.SPACES)
+SPACES = tuple(spaces.SPACES)
 
 pytestmark = pytest.mark.usefixtures('programs')
 
 
 def _config(space='light', **changes):
-  frontend = TINY if search_spaces.space(space).dims == 2 else None
+  frontend = TINY if spaces.space(space).dims == 2 else None
   fields = dict(num_cells=3, nodes=2, channels=4)
   config = SupernetConfig(space=space, **{**fields, **changes})
   return SystemConfig(Supernet, config, frontend)
@@ -39,7 +40,7 @@ def _network(frontend='', **changes):
 
 def _genotype(space, nodes=2, seed=0):
   rng = np.random.default_rng(seed)
-  return genotype_lib.random_genotype(search_spaces.space(space), nodes, rng)
+  return genotype_lib.random_genotype(spaces.space(space), nodes, rng)
 
 
 def _wave(batch=4, samples=SAMPLES, seed=1):
@@ -143,7 +144,7 @@ def test_shares_by_enumeration(space):
   config = _config(space, nodes=3)
   arch = _random_arch(config)['normal']
   got = np.asarray(light_darts_cost.shares(config.model, arch))
-  kind = search_spaces.space(space)
+  kind = spaces.space(space)
   p = np.asarray(jax.nn.softmax(arch['alpha'], 1))
   wanted = np.zeros_like(got)
   for node, (start, end) in enumerate([(0, 2), (2, 5), (5, 9)]):

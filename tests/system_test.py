@@ -11,10 +11,12 @@ import pytest
 from flax import nnx
 
 from jaxspoof import config as config_lib
-from jaxspoof import frontends, losses, models, overrides, train
+from jaxspoof import frontends, losses, models, overrides
 from jaxspoof.detector import Detector
+from jaxspoof.jobs import train
 from jaxspoof.models.system import FEATURES, WAVES
-from jaxspoof.training import checkpoint, state, workdir
+from jaxspoof.runs import workdir
+from jaxspoof.training import checkpoint, state
 
 pytestmark = pytest.mark.usefixtures('programs')
 
@@ -213,6 +215,6 @@ def test_runs_of_before_go_on_with_the_same_command(name, tmp_path):
 
 
 def train_genotype_values(values, genotype):
-  from jaxspoof import train_genotype
+  from jaxspoof.jobs import train_genotype
 
   return train_genotype.with_genotype(values, genotype)

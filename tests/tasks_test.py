@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxspoof.data.classes import Classes
+from jaxspoof.classes import Classes
 from jaxspoof.data.source import Trials
 from jaxspoof.training import tasks
 

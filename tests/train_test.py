@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from jaxspoof import config, overrides, train, verify
-from jaxspoof.data import audio, pipeline
+from jaxspoof import audio, config, overrides, verify
+from jaxspoof.data import pipeline
+from jaxspoof.jobs import train
 from jaxspoof.metrics import __main__ as metrics_cli
 from jaxspoof.report import __main__ as report_cli
 from tests import kept_programs
@@ -314,7 +315,7 @@ def test_a_story_of_own_recordings(
   tmp_path, quickstart_tiny, environment, monkeypatch, capsys
 ):
   """Table, corpus, two runs, metrics, reports, comparison."""
-  monkeypatch.setattr('jaxspoof.programs.keep', lambda: None)
+  monkeypatch.setattr('jaxspoof.machine.programs.keep', lambda: None)
   table = write_recordings(tmp_path / 'mine.csv', quickstart_tiny)
   corpora = tmp_path / 'corpora'
   options = [f'--manifest={table}', f'--data_dir={corpora}']

@@ -5,11 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from jaxspoof import files, verify
+from jaxspoof import verify
 from jaxspoof.data import pipeline
+from jaxspoof.machine import files
 from jaxspoof.metrics import summary, tdcf
+from jaxspoof.runs import workdir
 from jaxspoof.score_files import asv_scores
-from jaxspoof.training import workdir
 
 ASV = """bonafide target 5.0
 bonafide target 4.0

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import soundfile
 
+from jaxspoof import audio
 from jaxspoof import config as config_lib
-from jaxspoof import train
-from jaxspoof.data import audio, pipeline
-from jaxspoof.training import workdir
+from jaxspoof.data import pipeline
+from jaxspoof.jobs import train
+from jaxspoof.runs import workdir
 from tfds_builders import build
 from tfds_builders.wav_folder import manifest, splits
 

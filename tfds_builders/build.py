@@ -18,7 +18,7 @@ import time
 import tensorflow_datasets as tfds
 from absl import logging
 
-from jaxspoof import interrupts
+from jaxspoof.machine import interrupts
 from tfds_builders import records
 from tfds_builders.errors import BuildError
 from tfds_builders.summary import summary

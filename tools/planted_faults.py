@@ -92,7 +92,7 @@ FAULTS = (
   ),
   fault(
     'clip crop always from the start',
-    'jaxspoof/data/audio.py',
+    'jaxspoof/audio/__init__.py',
     'start = 0 if rng is None else int(rng.integers(extra + 1))',
     'start = 0',
     'pipeline_test.py::test_crops_are_contiguous_and_start_anywhere',
@@ -120,7 +120,7 @@ FAULTS = (
   ),
   fault(
     'first channel for the mean of channels',
-    'jaxspoof/data/audio.py',
+    'jaxspoof/audio/__init__.py',
     'mean = wave.mean(axis=1, dtype=np.float32)',
     'mean = wave[:, 0].copy()',
     'audio_test.py',
@@ -128,7 +128,7 @@ FAULTS = (
   ),
   fault(
     'file that lacks its end accepted',
-    'jaxspoof/data/decoders.py',
+    'jaxspoof/audio/decoders.py',
     '  if found < declared:\n',
     '  if found < 0.9 * declared:\n',
     'audio_test.py',
@@ -143,7 +143,7 @@ FAULTS = (
   ),
   fault(
     'halves share speakers',
-    'jaxspoof/data/halves.py',
+    'jaxspoof/darts/search/halves.py',
     'np.flatnonzero(side[which] == way)',
     'np.flatnonzero(np.roll(side[which], 1) == way)',
     'halves_test.py',
@@ -311,7 +311,7 @@ FAULTS = (
   ),
   fault(
     'selection on eval',
-    'jaxspoof/train.py',
+    'jaxspoof/jobs/train.py',
     'dev_source = splits.open(config.data.dev)',
     """dev_source = pipeline.open_source(
     config.data.name, config.data.eval[0], config.data.data_dir
@@ -327,14 +327,14 @@ FAULTS = (
   ),
   fault(
     'second run in a workdir let in',
-    'jaxspoof/training/workdir.py',
+    'jaxspoof/runs/workdir.py',
     'fcntl.LOCK_EX | fcntl.LOCK_NB',
     'fcntl.LOCK_SH | fcntl.LOCK_NB',
     'config_test.py',
   ),
   fault(
     'Ctrl-C ends as if all were done',
-    'jaxspoof/interrupts.py',
+    'jaxspoof/machine/interrupts.py',
     'os._exit(STATUS)',
     'os._exit(0)',
     'config_test.py',
@@ -378,14 +378,14 @@ FAULTS = (
   # ----------------------------------------------------------------- search ---
   fault(
     'second term of the hypergradient of the wrong sign',
-    'jaxspoof/bilevel.py',
+    'jaxspoof/darts/search/bilevel.py',
     'g + scale.astype(g.dtype) * (a - b)',
     'g - scale.astype(g.dtype) * (a - b)',
     'bilevel_test.py',
   ),
   fault(
     'reduction cell read as the normal one',
-    'jaxspoof/search_spaces/genotype.py',
+    'jaxspoof/darts/spaces/genotype.py',
     'genotype = cls(**{name: fields[name] for name in names})',
     "fields['reduce'] = fields['normal']\n"
     '    genotype = cls(**{name: fields[name] for name in names})',
@@ -393,7 +393,7 @@ FAULTS = (
   ),
   fault(
     "'none' chosen as an operation",
-    'jaxspoof/search_spaces/genotype.py',
+    'jaxspoof/darts/spaces/genotype.py',
     'weight = _softmax(alpha)[:, space.has_none :]',
     'weight = _softmax(alpha)',
     'genotype_test.py',
@@ -403,12 +403,12 @@ FAULTS = (
     'unpickler that lets os.system through',
     [
       Edit(
-        'jaxspoof/importers/pickle_machine.py',
+        'jaxspoof/weights/pickle_machine.py',
         '  return name in _CALLS\n',
         "  return name in _CALLS or name.name == 'system'\n",
       ),
       Edit(
-        'jaxspoof/importers/pickle_machine.py',
+        'jaxspoof/weights/pickle_machine.py',
         'self.stack.append(getattr(self, _CALLS[called])(*args))',
         'self.stack.append(\n'
         '      getattr(self, _CALLS[called])(*args)\n'

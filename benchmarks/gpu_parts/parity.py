@@ -17,9 +17,9 @@ from flax import nnx
 from ours import ARITHMETIC
 
 from jaxspoof import losses, models
-from jaxspoof.importers import aasist as aasist_importer
 from jaxspoof.models.ecapa_tdnn import ECAPA_TDNN
 from jaxspoof.training import sharding, state, steps
+from jaxspoof.weights import aasist as aasist_importer
 
 DROPOUT = dict.fromkeys(
   ('input_dropout', 'pool_dropout', 'way_dropout', 'output_dropout'), 0.0

@@ -1,9 +1,13 @@
-"""What the architecture search is made of; the job is `jaxspoof.search`.
+"""Architecture search: everything of Light-DARTS and of its kind.
 
-  architecture            the continuous form of a genotype
-  config, state, steps    of a search, as of a training run; console too
-  collapse                known ways in which a search fails
+  spaces      what an edge chooses from, and genotypes, as data
+  network     cells, the network that a genotype describes, the supernet of all
+              genotypes, and what each of them costs
+  search      one search: its config, state, steps and hypergradients, the
+              halves of the training data, how searches fail
+  pages       the reports of a search, and of the study of its worth
+  controller  a search from a notebook; `jaxspoof.light_darts` is its door
 
-Hypergradients are in `jaxspoof.bilevel`, for any two losses; the supernet is
-in `jaxspoof.models`, and what it chooses from in `jaxspoof.search_spaces`.
+The jobs that use them are `search`, `study` and `train_genotype` in
+`jaxspoof.jobs`.
 """

@@ -27,7 +27,7 @@ import grain
 import numpy as np
 from absl import flags
 
-from jaxspoof.data import audio
+from jaxspoof import audio
 from jaxspoof.data.source import (
   CorpusNotBuilt,
   Source,

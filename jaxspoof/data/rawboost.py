@@ -33,8 +33,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from jaxspoof.audio import SAMPLE_RATE
 from jaxspoof.data import fir
-from jaxspoof.data.audio import SAMPLE_RATE
 
 _NYQUIST = SAMPLE_RATE / 2
 _EDGE = 1e-3  # Hz from 0 and Nyquist at which a stop band ends at the latest

@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 
-from jaxspoof import interrupts
+from jaxspoof.machine import interrupts
 
 EXAMPLES = """examples:
   python -m jaxspoof.metrics scores/eval.txt
@@ -25,7 +25,7 @@ def main(argv: list[str] | None = None) -> int:
   """Measures what the command line names; returns the exit status."""
   options = parser().parse_args(argv)
   # Here and not above: --help answers at once.
-  from jaxspoof import files, programs
+  from jaxspoof.machine import files, programs
 
   programs.keep()
   try:

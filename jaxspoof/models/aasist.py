@@ -20,7 +20,7 @@ from flax import nnx
 from jaxspoof.frontends import WaveConfig, sinc
 from jaxspoof.models import graph, heads, layers
 from jaxspoof.models.aasist_config import BRANCHES, POOL, AasistConfig
-from jaxspoof.models.encoder import Encoder
+from jaxspoof.models.aasist_encoder import Encoder
 from jaxspoof.models.system import WAVES, Encoded, System
 
 

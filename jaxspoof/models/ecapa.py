@@ -17,8 +17,7 @@ from flax import nnx
 from jaxspoof.frontends.spec_augment import SpecAugmentConfig, spec_augment
 from jaxspoof.frontends.spectral import PRESETS, SpectralConfig
 from jaxspoof.models import heads
-from jaxspoof.models.ecapa_config import TdnnConfig
-from jaxspoof.models.ecapa_tdnn import ECAPA_TDNN
+from jaxspoof.models.ecapa_tdnn import ECAPA_TDNN, TdnnConfig
 from jaxspoof.models.system import Encoded, FrontendConfig, System
 
 # Fields of both configs; `input_size` follows from the front end.

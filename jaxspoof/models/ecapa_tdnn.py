@@ -3,13 +3,20 @@
 Desplanques, Thienpondt, Demuynck 2020, "ECAPA-TDNN: Emphasized Channel
 Attention, Propagation and Aggregation in TDNN Based Speaker Verification",
 arXiv 2005.07143. Structure, arguments and defaults are those of SpeechBrain,
-so that its weights can be imported (`jaxspoof.importers.ecapa`).
+so that its weights can be imported (`jaxspoof.weights.ecapa`).
 
-Letters in names: B batch, N frames, F features of a frame, C channels, D size
-of the embedding.
+In the order of the file: the config and the sizes that follow from it, the
+blocks, the pooling, the network.
+
+Letters in names: B batch, N frames, F features of a frame, C channels, I
+channels in, O channels out, K taps, A attention channels, D size of the
+embedding.
 """
 
+import dataclasses
+import functools
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,11 +24,430 @@ import numpy as np
 from flax import nnx
 
 from jaxspoof.models import layers
-from jaxspoof.models.ecapa_blocks import Conv1d, Extent, SERes2Net, Tdnn
-from jaxspoof.models.ecapa_config import TdnnConfig
-from jaxspoof.models.ecapa_pooling import AttentivePooling
+from jaxspoof.ops import conv1d, time_stats
+
+ACTIVATIONS = {
+  'relu': jax.nn.relu,
+  'leaky_relu': jax.nn.leaky_relu,
+  'elu': jax.nn.elu,
+  'gelu': functools.partial(jax.nn.gelu, approximate=False),
+  'selu': jax.nn.selu,
+  'silu': jax.nn.silu,
+  'tanh': jnp.tanh,
+}
+PADDINGS = ('clip', 'batch')
+DTYPES = ('float32', 'bfloat16', 'float64')
 
 
+class Layer(NamedTuple):
+  """One layer or block: its channels, taps, dilation and groups."""
+
+  inputs: int
+  outputs: int
+  size: int
+  dilation: int
+  groups: int
+
+  @property
+  def reach(self) -> int:
+    """Frames that the kernel looks ahead, and back."""
+    return (self.size - 1) * self.dilation // 2
+
+
+@dataclasses.dataclass(frozen=True)
+class TdnnConfig:
+  """What defines an ECAPA-TDNN. Defaults are those of SpeechBrain.
+
+  Attributes:
+    input_size: features of a frame.
+    lin_neurons: size of the embedding.
+    activation: of the layers outside Res2Net, squeeze and excitation and
+      pooling, which keep ReLU: a function or one of `ACTIVATIONS`.
+    channels: of the first layer, the SE-Res2Net blocks and the layer that
+      aggregates the blocks.
+    kernel_sizes: taps, for each of these.
+    dilations: frames from tap to tap, for each of these.
+    attention_channels: hidden size of the pooling.
+    res2net_scale: groups of channels in a Res2Net block.
+    se_channels: hidden size of squeeze and excitation.
+    global_context: the pooling sees mean and deviation of the clip.
+    groups: of the convolutions, for each of `channels`; in a block, of its
+      layers of one tap.
+    dropout: rate at which the same layers lose channels in training.
+    padding: 'clip' (each clip as if it were alone) or 'batch' (the original:
+      convolutions and normalisation take padding for sound).
+    dtype: of the layers before the pooling; sums are at least float32.
+    param_dtype: of parameters and statistics.
+  """
+
+  input_size: int
+  lin_neurons: int = 192
+  activation: str | Callable = 'relu'
+  channels: tuple[int, ...] = (512, 512, 512, 512, 1536)
+  kernel_sizes: tuple[int, ...] = (5, 3, 3, 3, 1)
+  dilations: tuple[int, ...] = (1, 2, 3, 4, 1)
+  attention_channels: int = 128
+  res2net_scale: int = 8
+  se_channels: int = 128
+  global_context: bool = True
+  groups: tuple[int, ...] = (1, 1, 1, 1, 1)
+  dropout: float = 0.0
+  padding: str = 'clip'
+  dtype: str = 'float32'
+  param_dtype: str = 'float32'
+
+  def __post_init__(self):
+    """Makes tuples of lists and refuses what cannot work."""
+    lists = ('channels', 'kernel_sizes', 'dilations', 'groups')
+    for name in lists:
+      object.__setattr__(self, name, tuple(getattr(self, name)))
+    self._need('channels', len(self.channels) > 2, 'at least 3 values')
+    for name in lists:
+      values = getattr(self, name)
+      self._need(name, min(values, default=0) > 0, 'numbers above 0')
+      fits = len(values) == len(self.channels)
+      self._need(name, fits, f'{len(self.channels)} values, as channels has')
+    for name in ('input_size', 'lin_neurons', 'attention_channels'):
+      self._need(name, getattr(self, name) > 0, 'a number above 0')
+    self._need('se_channels', self.se_channels > 0, 'a number above 0')
+    self._need('res2net_scale', self.res2net_scale > 1, 'a number above 1')
+    self._need('dropout', 0 <= self.dropout < 1, 'a rate in [0, 1)')
+    known = callable(self.activation) or self.activation in ACTIVATIONS
+    wanted = f'a function or one of {tuple(ACTIVATIONS)}'
+    self._need('activation', known, wanted)
+    self._need('padding', self.padding in PADDINGS, f'one of {PADDINGS}')
+    self._need('dtype', self.dtype in DTYPES, f'one of {DTYPES}')
+    known = ('float32', 'float64')
+    self._need('param_dtype', self.param_dtype in known, f'one of {known}')
+    self._check_layers()
+
+  @property
+  def layers(self) -> tuple[Layer, ...]:
+    """First layer, blocks, and the layer that aggregates the blocks."""
+    *inner, _ = self.channels
+    inputs = (self.input_size, *inner[:-1], sum(inner[1:]))
+    return tuple(
+      Layer(*values)
+      for values in zip(
+        inputs,
+        self.channels,
+        self.kernel_sizes,
+        self.dilations,
+        self.groups,
+        strict=True,
+      )
+    )
+
+  @property
+  def min_frames(self) -> int:
+    """Shortest clip that every reflection fits into."""
+    return 1 + max(layer.reach for layer in self.layers)
+
+  @property
+  def dropped(self) -> int:
+    """How many numbers for dropout a clip needs in training."""
+    first, *blocks, last = self.channels
+    return (first + 2 * sum(blocks) + last) * (self.dropout > 0)
+
+  @property
+  def function(self) -> Callable:
+    """The activation."""
+    if callable(self.activation):
+      return self.activation
+    return ACTIVATIONS[self.activation]
+
+  def _check_layers(self):
+    blocks = self.layers[1:-1]
+    for layer in self.layers:
+      shared = (layer.inputs, layer.outputs)
+      if layer in blocks:
+        shared = (*shared, layer.outputs)
+        fits = layer.outputs % self.res2net_scale == 0
+        wanted = f'blocks divisible by res2net_scale={self.res2net_scale}'
+        self._need('channels', fits, wanted)
+      fits = all(c % layer.groups == 0 for c in shared)
+      wanted = f'divisors of the channels in and out, {shared[:2]}'
+      self._need('groups', fits, wanted)
+      odd = (layer.size - 1) * layer.dilation % 2
+      wanted = f'odd sizes where the dilation is odd ({self.dilations})'
+      self._need('kernel_sizes', not odd, wanted)
+
+  def _need(self, name: str, fulfilled: bool, wanted: str):
+    if not fulfilled:
+      raise ValueError(f'{name}={getattr(self, name)!r}: needs {wanted}')
+
+
+# ------------------------------------------------------------------ blocks ---
+class Extent(NamedTuple):
+  """Which frames of a padded batch are valid, and who is told.
+
+  Attributes:
+    mask_BxN: bool, the valid frames: what is pooled over time.
+    frames_B: int32, how many they are, where convolutions and normalisation
+      are to keep to them too; None: they take padding for sound.
+  """
+
+  mask_BxN: jax.Array
+  frames_B: jax.Array | None
+
+  @property
+  def norm_mask_BxN(self) -> jax.Array | None:
+    """The frames that statistics of the batch are of; None: all."""
+    return None if self.frames_B is None else self.mask_BxN
+
+
+class Conv1d(nnx.Module):
+  """A convolution of stride 1 that keeps the frames: reflect padding."""
+
+  def __init__(
+    self,
+    inputs: int,
+    outputs: int,
+    size: int = 1,
+    *,
+    dilation: int = 1,
+    groups: int = 1,
+    param_dtype: str = 'float32',
+    rngs: nnx.Rngs,
+  ):
+    """Draws the kernel `[size, inputs / groups, outputs]` and the bias."""
+    init = layers.uniform_of_fan_in(inputs // groups * size)
+    shape, dtype = (size, inputs // groups, outputs), jnp.dtype(param_dtype)
+    self.kernel = nnx.Param(init(rngs.params(), shape, dtype))
+    self.bias = nnx.Param(init(rngs.params(), (outputs,), dtype))
+    self.dilation, self.groups = dilation, groups
+
+  @property
+  def reach(self) -> int:
+    """Frames that the kernel looks ahead, and back."""
+    return (self.kernel.shape[0] - 1) * self.dilation // 2
+
+  def __call__(
+    self,
+    x_BxNxI: jax.Array,
+    extent: Extent | None = None,
+    *,
+    with_bias: bool = True,
+  ) -> jax.Array:
+    """Returns `[B, N, O]` in the dtype of `x`."""
+    dtype = x_BxNxI.dtype
+    frames_B = None if extent is None else extent.frames_B
+    y_BxNxO = conv1d.conv1d(
+      conv1d.reflect(x_BxNxI, self.reach, frames_B),
+      self.kernel[...].astype(dtype),
+      dilation=self.dilation,
+      groups=self.groups,
+    )
+    if not with_bias:
+      return y_BxNxO
+    return y_BxNxO + self.bias[...].astype(dtype)[None, None]
+
+
+class ChannelDropout(layers.Dropout):
+  """Dropout of whole channels: one number for all frames of a channel."""
+
+  def __call__(self, x_BxNxC: jax.Array, noise: layers.Noise | None):
+    """Returns `x` without some of its channels, the others scaled up."""
+    if self.deterministic or self.rate == 0:
+      return x_BxNxC
+    batch, _, channels = x_BxNxC.shape
+    keep_Bx1xC = noise.take((batch, channels))[:, None] >= self.rate
+    return jnp.where(keep_Bx1xC, x_BxNxC / (1 - self.rate), 0)
+
+
+class Tdnn(nnx.Module):
+  """Convolution, activation, normalisation, dropout: in this order."""
+
+  def __init__(
+    self,
+    inputs: int,
+    outputs: int,
+    size: int = 1,
+    *,
+    dilation: int = 1,
+    groups: int = 1,
+    activation: Callable = jax.nn.relu,
+    dropout: float = 0.0,
+    param_dtype: str = 'float32',
+    rngs: nnx.Rngs,
+  ):
+    """Draws the parameters."""
+    self.conv = Conv1d(
+      inputs,
+      outputs,
+      size,
+      dilation=dilation,
+      groups=groups,
+      param_dtype=param_dtype,
+      rngs=rngs,
+    )
+    self.norm = layers.BatchNorm(outputs, param_dtype=param_dtype)
+    self.dropout = ChannelDropout(dropout)
+    self.activation = activation
+
+  def __call__(
+    self,
+    x_BxNxI: jax.Array,
+    extent: Extent | None = None,
+    noise: layers.Noise | None = None,
+  ) -> jax.Array:
+    """Returns `[B, N, O]`."""
+    return self.finish(
+      self.conv(x_BxNxI, extent, with_bias=False), extent, noise
+    )
+
+  def finish(
+    self,
+    h_BxNxO: jax.Array,
+    extent: Extent | None = None,
+    noise: layers.Noise | None = None,
+  ) -> jax.Array:
+    """What follows the convolution, its bias included."""
+    mask_BxN = None if extent is None else extent.norm_mask_BxN
+    bias_O = self.conv.bias[...]
+    if self.activation is jax.nn.relu:
+      h_BxNxO = self.norm.after_relu(h_BxNxO, bias_O, mask_BxN)
+    else:
+      bias_1x1xO = bias_O.astype(h_BxNxO.dtype)[None, None]
+      h_BxNxO = self.norm(self.activation(h_BxNxO + bias_1x1xO), mask_BxN)
+    return self.dropout(h_BxNxO, noise)
+
+
+class Res2Net(nnx.Module):
+  """Groups of channels in a row, each filtered with the result before it.
+
+  Gao et al. 2019, "Res2Net", arXiv 1904.01169, equation 1: the first group
+  is passed on, the second is filtered, every other is added to the result of
+  the one before and filtered.
+  """
+
+  def __init__(self, channels: int, scale: int, size: int, **options):
+    """Makes `scale - 1` filters of `channels / scale` channels."""
+    self.scale, width = scale, channels // scale
+    for i in range(scale - 1):
+      setattr(self, f'block{i}', Tdnn(width, width, size, **options))
+
+  def __call__(self, x_BxNxC: jax.Array, extent: Extent | None = None):
+    """Returns `[B, N, C]`."""
+    first, *others = jnp.split(x_BxNxC, self.scale, 2)
+    made = [first]
+    for i, part in enumerate(others):
+      part = part + made[-1] if i else part
+      made.append(getattr(self, f'block{i}')(part, extent))
+    return jnp.concatenate(made, 2)
+
+
+class SqueezeExcitation(nnx.Module):
+  """Scales channels by what the whole clip says of them (section 3.2)."""
+
+  def __init__(self, channels: int, hidden: int, **options):
+    """Makes the two layers that map a mean over time to scales."""
+    self.conv1 = Conv1d(channels, hidden, **options)
+    self.conv2 = Conv1d(hidden, channels, **options)
+
+  def __call__(self, x_BxNxC: jax.Array, extent: Extent | None = None):
+    """Returns the scales, `[B, 1, C]` in the dtype of `x`."""
+    mask_BxN = None if extent is None else extent.mask_BxN
+    s_Bx1xC = time_stats.mean(
+      x_BxNxC.astype(layers.wide(x_BxNxC.dtype)), mask_BxN
+    )
+    s_Bx1xC = self.conv2(jax.nn.relu(self.conv1(s_Bx1xC)))
+    return jax.nn.sigmoid(s_Bx1xC).astype(x_BxNxC.dtype)
+
+
+class SERes2Net(nnx.Module):
+  """Res2Net between two layers of one tap, rescaled, with a shortcut."""
+
+  def __init__(
+    self,
+    inputs: int,
+    outputs: int,
+    size: int,
+    *,
+    dilation: int,
+    scale: int,
+    hidden: int,
+    activation: Callable,
+    groups: int,
+    dropout: float,
+    **options,
+  ):
+    """Activation, groups and dropout are of the layers of one tap."""
+    own = dict(activation=activation, groups=groups, dropout=dropout)
+    self.tdnn1 = Tdnn(inputs, outputs, **own, **options)
+    self.res2net = Res2Net(outputs, scale, size, dilation=dilation, **options)
+    self.tdnn2 = Tdnn(outputs, outputs, **own, **options)
+    self.se = SqueezeExcitation(outputs, hidden, **options)
+    if inputs != outputs:
+      self.shortcut = Conv1d(inputs, outputs, **options)
+    else:
+      self.shortcut = None
+
+  def __call__(
+    self,
+    x_BxNxI: jax.Array,
+    extent: Extent | None = None,
+    noise: layers.Noise | None = None,
+  ) -> jax.Array:
+    """Returns `[B, N, O]`."""
+    h = self.tdnn1(x_BxNxI, extent, noise)
+    h = self.tdnn2(self.res2net(h, extent), extent, noise)
+    shortcut = x_BxNxI if self.shortcut is None else self.shortcut(x_BxNxI)
+    return self.se(h, extent) * h + shortcut
+
+
+# ----------------------------------------------------------------- pooling ---
+_LEAST = 1e-12  # of a variance, so that its root has a gradient
+
+
+class AttentivePooling(nnx.Module):
+  """Mean and deviation over time, each channel with weights of its own.
+
+  Section 3.1 of the paper: the weights of a frame are made of the frame and,
+  with global context, of the mean and deviation of the clip.
+  """
+
+  def __init__(
+    self, channels: int, attention: int, *, context: bool, **options
+  ):
+    """Makes the two layers that map frames to weights."""
+    self.context = context
+    self.tdnn = Tdnn(channels * (3 if context else 1), attention, **options)
+    self.conv = Conv1d(attention, channels, **options)
+
+  def __call__(self, x_BxNxC: jax.Array, extent: Extent | None = None):
+    """Returns mean and deviation of the valid frames, `[B, 1, 2 * C]`."""
+    x_BxNxC = x_BxNxC.astype(layers.wide(x_BxNxC.dtype))
+    h_BxNxA = jnp.tanh(self.tdnn.finish(self._mix(x_BxNxC, extent), extent))
+    # A bias would be the same for all frames: softmax takes it away again.
+    logits_BxNxC = self.conv(h_BxNxA, with_bias=False)
+    mask_BxN = None if extent is None else extent.mask_BxN
+    mean_Bx1xC, var_Bx1xC = time_stats.attentive_mean_and_variance(
+      x_BxNxC, logits_BxNxC, mask_BxN
+    )
+    return jnp.concatenate([mean_Bx1xC, _root(var_Bx1xC)], 2)
+
+  def _mix(self, x_BxNxC: jax.Array, extent: Extent | None):
+    """The first layer's product with frame, mean and deviation of the clip.
+
+    Mean and deviation are the same for all frames: multiplied once for each
+    clip, they cost nothing.
+    """
+    kernel_1xIxA = self.tdnn.conv.kernel[...].astype(x_BxNxC.dtype)
+    if not self.context:
+      return conv1d.conv1d(x_BxNxC, kernel_1xIxA)
+    frame, clip = jnp.split(kernel_1xIxA, [x_BxNxC.shape[2]], 1)
+    mask_BxN = None if extent is None else extent.mask_BxN
+    mean_Bx1xC, var_Bx1xC = time_stats.mean_and_variance(x_BxNxC, mask_BxN)
+    stats_Bx1xI = jnp.concatenate([mean_Bx1xC, _root(var_Bx1xC)], 2)
+    return conv1d.conv1d(x_BxNxC, frame) + conv1d.conv1d(stats_Bx1xI, clip)
+
+
+def _root(var: jax.Array) -> jax.Array:
+  return jnp.sqrt(jnp.maximum(var, _LEAST))
+
+
+# ----------------------------------------------------------------- network ---
 class ECAPA_TDNN(nnx.Module):  # noqa: N801 (the name of the original)
   """Features in, an embedding out.
 

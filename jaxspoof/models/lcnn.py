@@ -15,8 +15,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxspoof.darts.network import units
 from jaxspoof.frontends import PRESETS, SpectralConfig
-from jaxspoof.models import heads, layers, units
+from jaxspoof.models import heads, layers
 from jaxspoof.models.recurrent import BiLstm
 from jaxspoof.models.system import Encoded, FrontendConfig, System
 

@@ -38,8 +38,9 @@ def write(workdir) -> pathlib.Path:
       cannot be read; names the file, the field and what was expected.
   """
   # Imports matplotlib: only when needed.
-  from jaxspoof.report import evaluation, page, search, study
-  from jaxspoof.report.run import checked_folder, json_object
+  from jaxspoof.darts.pages import search, study
+  from jaxspoof.report import evaluation, page
+  from jaxspoof.runs.run import checked_folder, json_object
 
   config = json_object(checked_folder(workdir) / 'config.json') or {}
   pages = {'evaluate': evaluation, 'search': search, 'study': study}

@@ -5,7 +5,7 @@ import math
 
 from jaxspoof.report import charts
 from jaxspoof.report.markup import Html, element, percent, section, table
-from jaxspoof.report.run import ReportError, Run
+from jaxspoof.runs.run import ReportError, Run
 
 CURVES = (
   # key, title, whether it is measured once an epoch, factor

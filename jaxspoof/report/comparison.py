@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 
 from jaxspoof import config_changes
-from jaxspoof.files import write_atomically
+from jaxspoof.machine.files import write_atomically
 from jaxspoof.metrics import clustered
 from jaxspoof.metrics.table import METRICS, Metric, Scored, forms, scored
 from jaxspoof.metrics.trials import Undefined
@@ -21,7 +21,7 @@ from jaxspoof.report.markup import (
   table,
 )
 from jaxspoof.report.page import document
-from jaxspoof.report.run import ReportError, Run, aligned, load, speakers
+from jaxspoof.runs.run import ReportError, Run, aligned, load, speakers
 from jaxspoof.score_files import asv_scores
 from jaxspoof.score_files.asv_scores import AsvScores
 

@@ -12,7 +12,7 @@ from jaxspoof.report.markup import (
   section,
   table,
 )
-from jaxspoof.report.run import Run
+from jaxspoof.runs.run import Run
 
 
 def costs(run: Run) -> Html | None:

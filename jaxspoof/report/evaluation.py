@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 
-from jaxspoof.files import write_atomically
+from jaxspoof.machine.files import write_atomically
 from jaxspoof.metrics.table import METRICS, Metric
 from jaxspoof.report import background, decisions, results
 from jaxspoof.report.markup import (
@@ -16,7 +16,7 @@ from jaxspoof.report.markup import (
   table,
 )
 from jaxspoof.report.page import document
-from jaxspoof.report.run import ReportError, Run, load
+from jaxspoof.runs.run import ReportError, Run, load
 
 
 def write(workdir) -> pathlib.Path:

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from jaxspoof.data.classes import BONA_FIDE, UNKNOWN, WORDS
+from jaxspoof.classes import BONA_FIDE, UNKNOWN, WORDS
 from jaxspoof.report.curves import principal_axes, thin_groups
 from jaxspoof.report.drawing import (
   CLASSES,

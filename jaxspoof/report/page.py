@@ -2,16 +2,16 @@
 
 import pathlib
 
-from jaxspoof.files import write_atomically
-from jaxspoof.report import background, decisions, naming, results
+from jaxspoof.machine.files import write_atomically
+from jaxspoof.report import background, decisions, results, tracing
 from jaxspoof.report.markup import Html, element, join, percent
-from jaxspoof.report.run import Run, load
 from jaxspoof.report.style import CSS
+from jaxspoof.runs.run import Run, load
 
 PARTS = (
-  naming.figures,
-  naming.confusions,
-  naming.maps,
+  tracing.figures,
+  tracing.confusions,
+  tracing.maps,
   results.splits,
   results.errors,
   results.attacks,
@@ -38,7 +38,7 @@ def render(run: Run) -> str:
   if run.metrics is not None:
     title = f'EER {percent(run.metrics["eer"])} on {run.metrics["split"]}'
   if run.recognition is not None:
-    title = naming.title(run)
+    title = tracing.title(run)
   body = element(
     'body',
     results.header(run),

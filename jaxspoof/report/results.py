@@ -1,7 +1,7 @@
 """Parts of the page: the result. Each takes a run and gives HTML, or None."""
 
 from jaxspoof.metrics.det import Eer
-from jaxspoof.report import charts, naming
+from jaxspoof.report import charts, tracing
 from jaxspoof.report.markup import (
   Html,
   element,
@@ -12,7 +12,7 @@ from jaxspoof.report.markup import (
   section,
   table,
 )
-from jaxspoof.report.run import Run
+from jaxspoof.runs.run import Run
 from jaxspoof.score_files.scores import Scores
 
 
@@ -25,7 +25,7 @@ def header(run: Run) -> Html:
   return element(
     'header',
     element('h1', f'{name} on {corpus}'),
-    _headline(run) if run.recognition is None else naming.headline(run),
+    _headline(run) if run.recognition is None else tracing.headline(run),
     *(element('p', note, class_='note') for note in run.notes),
   )
 

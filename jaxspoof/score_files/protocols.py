@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxspoof.files import write_atomically
+from jaxspoof.machine.files import write_atomically
 from jaxspoof.score_files import columns
 from jaxspoof.score_files.columns import KEYS
 

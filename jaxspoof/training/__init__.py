@@ -1,9 +1,9 @@
 """What jobs that train are made of: `search` as much as `train`.
 
   state, steps            the state of a run as a value; pure functions of it
-  tasks, evaluate         what the classes are; the outputs for whole splits
+  tasks, scoring          what the classes are; the outputs for whole splits
   sharding, checkpoint    where arrays are; how a run goes on
-  workdir, writer, cost   what a run leaves in its folder
+  cost                    what a run took
   console, clock          what it says meanwhile
 
 Only `sharding` knows the mesh, and only `checkpoint` Orbax.

@@ -16,8 +16,8 @@ import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
+from jaxspoof.runs import workdir as workdir_lib
 from jaxspoof.training import state as state_lib
-from jaxspoof.training import workdir as workdir_lib
 
 _policies = ocp.training.preservation_policies
 WEIGHTS = 'weights.npz'

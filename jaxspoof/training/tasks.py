@@ -10,12 +10,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from jaxspoof.data import classes as classes_lib
+from jaxspoof import classes as classes_lib
 from jaxspoof.data import pipeline
 from jaxspoof.losses import Loss
 from jaxspoof.metrics import eer as eer_lib
-from jaxspoof.metrics import recognition
-from jaxspoof.training import workdir as workdir_lib
+from jaxspoof.metrics import open_set
+from jaxspoof.runs import workdir as workdir_lib
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +118,7 @@ class Recognition:
     labels = self.known.labels(trials.attack.tolist())
     known = labels != self.known.unknown
     answers = outputs[known].argmax(axis=1)
-    found = recognition.figures(labels[known], answers, len(self.classes))
+    found = open_set.figures(labels[known], answers, len(self.classes))
     return 1 - float(found.macro_f1)
 
 

@@ -10,7 +10,7 @@ import pathlib
 
 import tensorflow_datasets as tfds
 
-from jaxspoof.data import audio
+from jaxspoof import audio
 from tfds_builders import archive, records
 from tfds_builders.add2023 import official, protocol
 from tfds_builders.errors import BuildError, Problems

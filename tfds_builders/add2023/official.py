@@ -8,7 +8,7 @@ CC BY-NC-ND 4.0. The archives are multi-part: `x.tar.gz.00`, `x.tar.gz.01`, ...
 import dataclasses
 from collections.abc import Mapping
 
-from jaxspoof.data.classes import BONA_FIDE, UNKNOWN
+from jaxspoof.classes import BONA_FIDE, UNKNOWN
 
 PAGE = 'http://addchallenge.cn/downloadADD2023'
 _RECORDS = 'https://zenodo.org/records'

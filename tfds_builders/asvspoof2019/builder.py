@@ -14,7 +14,7 @@ import wave
 import numpy as np
 import tensorflow_datasets as tfds
 
-from jaxspoof.data import audio
+from jaxspoof import audio
 from tfds_builders import archive, download, records
 from tfds_builders.asvspoof2019 import official, protocol
 from tfds_builders.errors import BuildError, Problems

@@ -6,7 +6,8 @@ import re
 
 import tensorflow_datasets as tfds
 
-from jaxspoof.data import audio, signal_checks
+from jaxspoof import audio
+from jaxspoof.audio import signal_checks
 from tfds_builders import records
 from tfds_builders.errors import BuildError
 from tfds_builders.wav_folder import manifest, splits

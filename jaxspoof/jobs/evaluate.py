@@ -1,0 +1,345 @@
+"""JOB: scores a checkpoint on splits of any corpus, under several conditions.
+
+Read from top to bottom. A condition is something done to the recordings, such
+as noise; see `data.conditions`. For each split and condition
+
+  scores/NAME.txt       official format; NAME is the split for the condition
+                        'clean', else SPLIT@CONDITION, such as eval@noise_10
+  protocols/NAME.txt    who speaks in each trial
+
+are written, and of all together
+
+  metrics.json          the fields of a training run, for each split and
+                        condition, and how it differs from the first condition
+  report.html           the page of the evaluation
+
+`python -m jaxspoof.verify` checks such a folder, and `python -m jaxspoof.report
+A B --out=PAGE` compares two of the same trials, condition by condition.
+"""
+
+import dataclasses
+import functools
+import pathlib
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxspoof import config as config_lib
+from jaxspoof import detector, report, verify
+from jaxspoof.data import conditions, pipeline
+from jaxspoof.machine import files
+from jaxspoof.metrics import clustered
+from jaxspoof.runs import workdir as workdir_lib
+from jaxspoof.training import checkpoint as checkpoint_lib
+from jaxspoof.training import cost, steps, tasks
+from jaxspoof.training import scoring as evaluate_lib
+from jaxspoof.training import sharding as sharding_lib
+from jaxspoof.training import state as state_lib
+
+
+def _check_names(names, field: str, expected: str) -> None:
+  """Refuses what is no list of different names; the classes below use it."""
+  if not names or isinstance(names, str):
+    raise ValueError(f'{field}={names!r}: expected {expected}')
+  if twice := sorted({str(name) for name in names if names.count(name) > 1}):
+    raise ValueError(f'{field}={names!r} names {", ".join(twice)} twice')
+  if others := [name for name in names if not isinstance(name, str)]:
+    raise ValueError(f'{field}={names!r}: {others[0]!r} is no name; {expected}')
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+  """Which clips of which corpus; fields mean what they do for training.
+
+  Attributes:
+    name: corpus.
+    data_dir: where built corpora lie; None for the TFDS default.
+    build: build the corpus first where it is missing.
+    eval: splits that are scored; the first gives the headline.
+    eval_batch: clips scored at once, over all devices and hosts.
+    workers: processes that decode; 0 for threads of this one.
+  """
+
+  name: str = 'quickstart'
+  data_dir: str | None = None
+  build: bool = False
+  eval: tuple[str, ...] = ('eval',)
+  eval_batch: int = 16
+  workers: int = 0
+
+  def __post_init__(self):
+    _check_names(self.eval, 'data.eval', "names of splits, such as ('eval',)")
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateConfig:
+  """What is evaluated, on what and how.
+
+  Attributes:
+    checkpoint: workdir of a run, or a `.pth` of the original AASIST.
+    model: name the checkpoint must have; None takes what it is.
+    conditions: as `conditions.make` reads them; the others are compared with
+      the first.
+    data: corpus and splits.
+    seconds: how much of each clip is scored, from its start; None for what the
+      evaluation of the run took, 64,600 samples for released weights.
+    seed: of what conditions draw, and of the bootstrap.
+    resamples: of the bootstrap.
+    mesh: devices.
+  """
+
+  checkpoint: str | None  # None, the default of the config, is refused
+  model: str | None = None
+  conditions: tuple[str, ...] = (conditions.CLEAN,)
+  data: DataConfig = DataConfig()
+  seconds: float | None = None
+  seed: int = 0
+  resamples: int = 1000
+  mesh: config_lib.MeshConfig = config_lib.MeshConfig()
+
+  def __post_init__(self):
+    if not self.checkpoint:
+      raise ValueError(
+        'checkpoint is not set; expected the workdir of a run or a .pth file '
+        'of the original AASIST: --config.checkpoint=WORKDIR'
+      )
+    _check_names(
+      self.conditions, 'conditions', "such as ('clean', 'noise:10', 'gain:-20')"
+    )
+    for field, least in (('seed', 0), ('resamples', 1)):
+      if (value := getattr(self, field)) < least:
+        raise ValueError(f'{field}={value}: expected at least {least}')
+
+
+def evaluate(values: Mapping[str, Any], workdir: pathlib.Path) -> dict:
+  """Evaluates the checkpoint that a config names.
+
+  Args:
+    values: the config as a dictionary, see `EvaluateConfig`.
+    workdir: folder to write into; made if missing.
+
+  Returns:
+    The content of `metrics.json`.
+
+  Raises:
+    ValueError: a config that cannot work, said before anything is scored.
+  """
+  # ------------------------------------------------------------- checks ---
+  started = time.time()
+  config = config_lib.job_section(
+    EvaluateConfig, {'checkpoint': None, **values}
+  )
+  data = config.data
+  wanted = [conditions.make(name, config.seed) for name in config.conditions]
+  shardings = sharding_lib.make(config.mesh.devices)
+  sharding_lib.check_batch(data.eval_batch, shardings, 'data.eval_batch')
+  first = jax.process_index() == 0
+  model, module, options = detector.open_checkpoint(
+    config.checkpoint, config.model, config.seconds
+  )
+  checkpoint = described(config.checkpoint, model)
+  workdir_lib.claim(workdir, dict(values), first)
+
+  # --------------------------------------------------------------- data ---
+  if data.build and first:
+    from tfds_builders import build
+
+    build.build(data.name, data_dir=data.data_dir)
+  sharding_lib.barrier('corpus')
+  sources = {
+    split: pipeline.open_source(data.name, split, data.data_dir)
+    for split in data.eval
+  }
+  trials = {split: pipeline.trials(sources[split]) for split in sources}
+  for split, source in sources.items():
+    tasks.Detection().check(trials[split], pipeline.name_of(source))
+
+  # -------------------------------------------------------------- model ---
+  loss = options['loss']
+  graphdef, *weights = state_lib.split(module)
+  params, batch_stats = jax.device_put(
+    jax.device_get(weights), shardings.replicated
+  )
+  eval_step = steps.make_eval_step(graphdef, shardings)
+  bucket = options.get('bucket')
+  scored = config_lib.DataConfig(
+    data.name,
+    eval_samples=options['samples'],
+    eval_batch=data.eval_batch,
+    workers=data.workers,
+    bucket=bucket or config_lib.DataConfig.bucket,
+  )
+  shortest = None if bucket is None else options['shortest']
+  clips = len(wanted) * sum(map(len, sources.values()))
+  if first:
+    print(
+      f'{model} of {config.checkpoint}: {clips:,} clips to score, '
+      f'{len(wanted)} condition(s) on {data.name} {", ".join(sources)}',
+      flush=True,
+    )
+
+  # ------------------------------------------------------------- scores ---
+  results = {}
+  for split, source in sources.items():
+    names = [name_of(split, condition.name) for condition in wanted]
+    scores = []
+    for name, condition in zip(names, wanted, strict=True):
+      outputs_of = functools.partial(
+        evaluate_lib.outputs_of,
+        eval_step,
+        params,
+        batch_stats,
+        config=scored,
+        shortest=shortest,
+        shardings=shardings,
+        condition=condition,
+      )
+      scores_N, result = evaluate_lib.evaluate(
+        outputs_of,
+        loss,
+        source,
+        trials[split],
+        data_dir=data.data_dir,
+        selected_on=checkpoint['selected_on'],
+        seed=config.seed,
+        resamples=config.resamples,
+        workdir=workdir if first else None,
+        name=name,
+        # Nobody has verified the speakers of the changed recordings.
+        asv=not condition.steps,
+      )
+      scores.append(scores_N)
+      results[name] = {'name': name, 'condition': condition.name, **result}
+      if first:
+        print(line(results[name]), flush=True)
+    eers = [results[name]['eer'] for name in names]
+    found = changes(scores, eers, trials[split], config)
+    for name, change in zip(names[1:], found, strict=True):
+      results[name]['less_first'] = change
+
+  # ------------------------------------------------------------- report ---
+  headline, *others = results
+  result = {
+    **results[headline],
+    'further': {name: results[name] for name in others},
+    'conditions': list(config.conditions),
+    'checkpoint': checkpoint,
+    'used_before': used_before(config),
+  }
+  if first:
+    seconds = time.time() - started
+    files.write_json(
+      workdir / 'cost.json',
+      {
+        'parameters': state_lib.count_parameters(params),
+        'eval_samples': options['samples'],
+        'sample_rate': 16_000,
+        **cost.surroundings(shardings, config.seed, started),
+        'minutes': seconds / 60,
+      },
+    )
+    result['sha256'] = verify.fingerprint(workdir, results, ['config.json'])
+    files.write_json(workdir / 'metrics.json', result)
+    page = report.write(workdir)
+    for words in result['used_before']:
+      print(f'note: {words}')
+    print(f'report: {page}')
+  sharding_lib.barrier('end')
+  return result
+
+
+# ------------------------------------------------------------------ helpers ---
+def name_of(split: str, condition: str) -> str:
+  """What the files of a split under a condition are called."""
+  if condition == conditions.CLEAN:
+    return split
+  return f'{split}@{condition.replace(":", "_")}'  # no file has a ':' anywhere
+
+
+def described(checkpoint: str, model: str) -> dict[str, str]:
+  """Which checkpoint it is.
+
+  Returns:
+    `path`, `model`, `sha256` of its weights, and `selected_on`: what they were
+    selected by, in words.
+  """
+  path = pathlib.Path(checkpoint)
+  selected_on = f'their authors, who released them as {path.name}'
+  if path.is_dir():
+    selected_on = f'the training so far: the run {path} has not ended'
+    if (path / 'metrics.json').is_file():
+      ended = workdir_lib.read_json(path / 'metrics.json')
+      selected_on = ended.get('selected_on', 'words that its run did not keep')
+    path = path / checkpoint_lib.WEIGHTS
+  return {
+    'path': str(checkpoint),
+    'model': model,
+    'sha256': verify.file_hash(path),
+    'selected_on': selected_on,
+  }
+
+
+def used_before(config: EvaluateConfig) -> list[str]:
+  """Splits that the run of the checkpoint was trained or selected on."""
+  path = pathlib.Path(config.checkpoint) / 'config.json'
+  if not path.is_file():
+    return []
+  data, found = workdir_lib.read_json(path)['data'], []
+  if data['name'] != config.data.name:
+    return []
+  for split in config.data.eval:
+    for role, verb in (('train', 'trained'), ('dev', 'selected')):
+      if config_lib.shared_splits(split, data[role]):
+        found.append(
+          f'the checkpoint was {verb} on split {data[role]!r} of this corpus: '
+          f'what it does on {split!r} says nothing about new recordings'
+        )
+  return found
+
+
+def changes(
+  scores: Sequence[np.ndarray],
+  eers: Sequence[float],
+  trials: pipeline.Trials,
+  config: EvaluateConfig,
+) -> list[dict]:
+  """How the EER of each condition differs from that of the first.
+
+  Args:
+    scores: float [N] of each condition, on the same trials.
+    eers: of these scores.
+    trials: of the split.
+    config: says seed and resamples.
+
+  Returns:
+    Of each condition but the first `value`, `interval` and `share` of the
+    resamples that have its sign; they are the same for all conditions.
+  """
+  if len(scores) == 1:
+    return []
+  unknown = np.all(trials.speaker == '-')
+  eers_KxR = clustered.resampled_metrics(
+    np.stack(scores).astype(np.float64),
+    trials.label,
+    speaker=None if unknown else trials.speaker,
+    attack=trials.attack,
+    resamples=config.resamples,
+    seed=config.seed,
+  )['eer']
+  found = [
+    clustered.difference(eers[k], eers[0], eers_KxR[[k, 0]])
+    for k in range(1, len(scores))
+  ]
+  return [{**c._asdict(), 'interval': list(c.interval)} for c in found]
+
+
+def line(result: dict) -> str:
+  """One result for the person who watches."""
+  low, high = result['eer_interval']
+  return (
+    f'{result["name"]:>24}: EER {result["eer"]:6.2%}  [{low:.2%}, {high:.2%}]  '
+    f'{result["trials"]["total"]:,} trials'
+  )

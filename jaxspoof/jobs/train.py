@@ -1,0 +1,425 @@
+"""JOB: trains a countermeasure, selects it on dev, evaluates it once.
+
+Read from top to bottom. The eval splits are opened after training, at the one
+place that says so; nothing before it can see them.
+"""
+
+import dataclasses
+import functools
+import math
+import pathlib
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from jaxspoof import audio, losses, models, optim, report, verify
+from jaxspoof.config import (
+  DataConfig,
+  RunConfig,
+  near,
+  run_config,
+  shared_splits,
+  split_names,
+)
+from jaxspoof.data import augment, pipeline
+from jaxspoof.machine import files
+from jaxspoof.runs import workdir as workdir_lib
+from jaxspoof.runs.writer import Writer
+from jaxspoof.training import checkpoint as checkpoint_lib
+from jaxspoof.training import console, cost, scoring, steps, tasks
+from jaxspoof.training import sharding as sharding_lib
+from jaxspoof.training import state as state_lib
+from jaxspoof.training.clock import Clock
+from jaxspoof.weights import start
+
+
+def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
+  """Trains, selects and evaluates the system that a config describes.
+
+  A run that was stopped goes on from its last checkpoint when it is started
+  again with the same config and workdir.
+
+  Args:
+    values: the config as a dictionary, see `config.RunConfig`.
+    workdir: folder of the run; made if missing.
+
+  Returns:
+    The content of `metrics.json`.
+
+  Raises:
+    ValueError: a config that cannot work, said before anything is computed.
+    FloatingPointError: the loss or gradient stopped being finite.
+  """
+  # ------------------------------------------------------------- checks ---
+  started = time.time()
+  config = run_config(values)
+  shortest = shortest_clip(config)
+  shardings = sharding_lib.make(config.mesh.devices)
+  sharding_lib.check_batch(config.data.batch, shardings, 'data.batch')
+  sharding_lib.check_batch(config.data.eval_batch, shardings, 'data.eval_batch')
+  first = jax.process_index() == 0
+  workdir_lib.claim(workdir, values, first)
+
+  # --------------------------------------------------------------- data ---
+  prepare_corpus(config, first)
+  splits = Splits(config.data)
+  train_source = splits.open(config.data.train)
+  dev_source = splits.open(config.data.dev)
+  dev_trials = pipeline.trials(dev_source)
+  check_eval_splits(config.data)
+  task = make_task(config, train_source)
+  task.check(dev_trials, pipeline.name_of(dev_source))
+  loss = losses.make(config.loss, len(task.classes))
+  if first:
+    workdir_lib.keep_classes(workdir, task.classes)
+  epoch_steps = len(train_source) // config.data.batch
+  if not epoch_steps:
+    raise ValueError(
+      f'data.batch={config.data.batch} is larger than the '
+      f'{len(train_source)} clips of split {config.data.train!r}'
+    )
+  last_step = config.epochs * epoch_steps
+
+  # ---------------------------------------- model, optimiser, functions ---
+  tx = optim.make(config.optim, last_step)
+  learning_rate = optim.schedule(config.optim, last_step)
+  system = models.system(
+    config.model, config.frontend, head=loss.head, classes=len(task.classes)
+  )
+  batches = iter(
+    train_batches(config, train_source, task, shortest, config.seed)
+  )
+  graphdef, state = make_state(config, system, tx, shardings)
+  from_file = config.init is not None and state.frozen
+  if from_file:
+    workdir_lib.keep_frozen(workdir, config.init, state.frozen, first)
+  train_step = steps.make_train_step(graphdef, tx, loss, config.seed, shardings)
+  eval_step = steps.make_eval_step(graphdef, shardings)
+  add_to_average = jax.jit(steps.add_to_average, donate_argnums=0)
+
+  def outputs_of(params, batch_stats, source):
+    return scoring.outputs_of(
+      eval_step, params, batch_stats, source, config.data, shortest, shardings
+    )
+
+  # -------------------------------------------------------------- resume ---
+  checkpoints = checkpoint_lib.Checkpoints(workdir)
+  resumed = checkpoints.latest() or 0
+  if resumed:
+    state = restored(checkpoints, resumed, state, from_file, batches)
+  best = checkpoints.best()
+  best_error = math.inf if best is None else best[1]
+  writer = Writer(workdir, resumed, enabled=first)
+  writer.say(
+    console.opening(config, state, shardings, len(train_source), resumed)
+  )
+
+  # ---------------------------------------------------------------- loop ---
+  clock = Clock(config.data.batch, resumed, last_step, writer.kept)
+  pending = None
+  for step in range(resumed + 1, last_step + 1):
+    with clock.waiting_for_data(pending):
+      batch = next(batches)
+    batch = sharding_lib.put_batch(batch, shardings)
+    with jax.transfer_guard('disallow'):
+      state, metrics = train_step(state, batch)
+    # The metrics of the step before: the device is never waited for.
+    check_finite(pending, checkpoints)
+    pending = step, metrics
+    if step == resumed + 1:
+      jax.block_until_ready(metrics)
+      clock.started(step)
+    ends_epoch = step % epoch_steps == 0
+    saves = ends_epoch or step % config.checkpoint_every == 0
+    if not saves and step % config.log_every:
+      continue
+    check_finite(pending, checkpoints)
+    values = {
+      'epoch': -(-step // epoch_steps),
+      'train/loss': float(jax.device_get(metrics['loss'])),
+      'train/grad_norm': float(jax.device_get(metrics['grad_norm'])),
+      'train/lr': float(learning_rate(step - 1)),
+      **clock.lap(step),
+    }
+    dev_error = None
+    if ends_epoch:
+      with clock.pause():
+        outputs = outputs_of(state.whole(), state.batch_stats, dev_source)
+        dev_error = task.error(loss, outputs, dev_trials)
+      values[f'dev/{task.metric}'] = dev_error
+      if dev_error <= best_error:
+        best_error = dev_error
+        if config.average == 'swa':
+          state = add_to_average(state)
+        if first:
+          checkpoint_lib.save_weights(workdir, state.whole(), state.batch_stats)
+    writer.write(step, values)
+    writer.say(console.progress(config, task, step, last_step, values, clock))
+    if saves:
+      kept = state.replace(frozen={}) if from_file else state
+      checkpoints.save(step, kept, batches, dev_error)
+
+  # -------------------------------------------- which weights, by dev only ---
+  checkpoints.wait()
+  final_hash = checkpoint_lib.state_hash(state)
+  best_step, best_error = checkpoints.best()
+  averaged = state
+  state = restored(checkpoints, best_step, state, from_file)
+  params, batch_stats = state.whole(), state.batch_stats
+  selected_on = (
+    f'lowest {task.criterion} on split {config.data.dev!r}: {best_error:.4%}, '
+    f'the latest of equals: step {best_step}'
+  )
+  if config.average == 'swa':
+    stats_step = steps.make_stats_step(graphdef, config.seed, shardings)
+    stats = estimate_stats(
+      iter(
+        train_batches(config, train_source, task, shortest, config.seed + 1)
+      ),
+      averaged,
+      stats_step,
+      epoch_steps,
+      shardings,
+    )
+    average = averaged.whole(averaged.average)
+    outputs = outputs_of(average, stats, dev_source)
+    swa_error = task.error(loss, outputs, dev_trials)
+    writer.say(
+      f'average of {int(averaged.averaged)} weight sets: dev {task.criterion} '
+      f'{swa_error:.2%}; best single: {best_error:.2%}'
+    )
+    if swa_error <= best_error:
+      params, batch_stats = average, stats
+      selected_on = (
+        f'average of {int(averaged.averaged)} weight sets, taken because its '
+        f'{task.criterion} on split {config.data.dev!r} ({swa_error:.4%}) is '
+        f'not above that of the best single one ({best_error:.4%})'
+      )
+  if first:
+    checkpoint_lib.save_weights(workdir, params, batch_stats)
+
+  # ------------------------------- the eval splits, opened here, and once ---
+  results = {}
+  splits = Splits(config.data, selected_on)
+  for split in (config.data.dev, *config.data.eval):
+    source = splits.open(split)
+    trials = pipeline.trials(source)
+    _, results[split] = scoring.evaluate(
+      functools.partial(outputs_of, params, batch_stats),
+      loss,
+      source,
+      trials,
+      data_dir=config.data.data_dir,
+      selected_on=selected_on,
+      seed=config.seed,
+      resamples=config.resamples,
+      workdir=workdir if first else None,
+    )
+    if first:
+      workdir_lib.keep_examples(workdir, source, trials)
+
+  # -------------------------------------------------------------- report ---
+  headline, *others = config.data.eval
+  result = {
+    **results[headline],
+    'further': {s: results[s] for s in (*others, config.data.dev)},
+    'state_sha256': final_hash,
+  }
+  checkpoints.close()
+  writer.close()
+  if first:
+    files.write_json(
+      workdir / 'cost.json',
+      cost.of_run(
+        config,
+        params,
+        shardings,
+        clock.summary(),
+        started,
+        models.macs(system, config.data.eval_samples),
+      ),
+    )
+    result['sha256'] = verify.fingerprint(workdir, results)
+    files.write_json(workdir / 'metrics.json', result)
+    page = report.write(workdir)
+    print(console.closing(results, config, workdir, page))
+  sharding_lib.barrier('end')
+  return result
+
+
+# ------------------------------------------------------------------ helpers ---
+def prepare_corpus(config: RunConfig, first: bool) -> None:
+  """Builds the corpus where the config says so and it is missing."""
+  if config.data.build and first:
+    from tfds_builders import build
+
+    build.build(config.data.name, data_dir=config.data.data_dir)
+  sharding_lib.barrier('corpus')
+
+
+@dataclasses.dataclass(frozen=True)
+class Splits:
+  """The corpus of a run; its eval splits open after the selection alone.
+
+  Attributes:
+    data: says the corpus and the role of each split.
+    selected_on: how the weights were selected; None before that.
+  """
+
+  data: DataConfig
+  selected_on: str | None = None
+
+  def open(self, split: str):
+    """Records of one split.
+
+    Raises:
+      PermissionError: a split that results are reported on, before the
+        weights are selected.
+    """
+    closed = any(shared_splits(split, name) for name in self.data.eval)
+    if self.selected_on is None and closed:
+      raise PermissionError(
+        f'split {split!r} is for evaluation (data.eval={self.data.eval}): '
+        'nothing may read it before the weights are selected'
+      )
+    return pipeline.open_source(self.data.name, split, self.data.data_dir)
+
+
+def check_eval_splits(data: DataConfig) -> None:
+  """Refuses, before the training, to report on splits that are not there."""
+  known = pipeline.splits_of(data.name, data.data_dir)
+  for split in data.eval:
+    if missing := sorted(split_names(split) - {*known, 'all'}):
+      raise ValueError(
+        f'data.eval names {split!r}: corpus {data.name!r} has no split '
+        f'{", ".join(missing)}; it has {", ".join(known)}'
+      )
+
+
+def make_task(config: RunConfig, train_source):
+  """The task that a config asks for; classes are those of the train split."""
+  return find(tasks.TASKS, config.task, 'task').taught_by(train_source)
+
+
+def shortest_clip(config: RunConfig) -> int | None:
+  """Samples that padded clips are repeated to; None where all have one length.
+
+  Raises:
+    ValueError: a model that cannot be, or one that takes no padded clips or is
+      not given enough.
+  """
+  # Head and classes, which are not known yet, change nothing here.
+  system = models.system(config.model, config.frontend)
+  if system.frontend.sample_rate != audio.SAMPLE_RATE:
+    raise ValueError(
+      f'front end of {system.frontend.sample_rate} Hz: corpora are read at '
+      f'{audio.SAMPLE_RATE}'
+    )
+  least, data = system.min_samples, config.data
+  for name in ('samples', 'eval_samples'):
+    if (value := getattr(data, name)) < least:
+      raise ValueError(
+        f'data.{name}={value}: model {config.model["name"]!r} needs at least '
+        f'{least} samples'
+      )
+  if not data.padded:
+    return None
+  if not system.kind.variable_length:
+    raise ValueError(
+      f'data.padded is set, but model {config.model["name"]!r} takes clips of '
+      'one length: it would hear the zeros'
+    )
+  return least
+
+
+def train_batches(config: RunConfig, source, task, shortest, seed: int):
+  """This host's endless stream of training batches."""
+  return pipeline.train_batches(
+    source,
+    batch=config.data.batch,
+    samples=config.data.samples,
+    seed=seed,
+    workers=config.data.workers,
+    balanced=config.data.balanced,
+    transforms=augment.transforms(config.data),
+    shortest=shortest,
+    label=task.label,
+    process=(jax.process_index(), jax.process_count()),
+  )
+
+
+def find(table: dict, name: str, field: str):
+  """An entry of a table by its name in the config."""
+  if name not in table:
+    raise ValueError(f'{field}={name!r} is unknown: {near(name, table)}')
+  return table[name]
+
+
+def make_state(config: RunConfig, system: models.SystemConfig, tx, shardings):
+  """Static description of the model, and the state of step 0.
+
+  Every host draws the same weights; jit places them on all devices at once.
+  """
+  module = system.make(nnx.Rngs(config.seed))
+  if config.init is not None:
+    module = start.start_from(module, config.init)
+  graphdef, *weights = state_lib.split(module)
+  optim.check_groups(config.optim, weights[0])
+  create = functools.partial(
+    state_lib.create,
+    tx=tx,
+    average=config.average == 'swa',
+    frozen=config.optim.frozen,
+  )
+  create = jax.jit(create, out_shardings=shardings.replicated)
+  return graphdef, create(*jax.device_get(weights))
+
+
+def restored(checkpoints, step: int, state, from_file: bool, iterator=None):
+  """The state of a checkpoint, with frozen arrays that it does not hold.
+
+  Args:
+    checkpoints: of the run.
+    step: of the checkpoint.
+    state: of the run, for its shapes and its frozen arrays.
+    from_file: whether a file gives these, so that checkpoints need not.
+    iterator: see `Checkpoints.restore`.
+  """
+  if not from_file:
+    return checkpoints.restore(step, state, iterator)
+  found = checkpoints.restore(step, state.replace(frozen={}), iterator)
+  return found.replace(frozen=state.frozen)
+
+
+def check_finite(
+  pending,
+  checkpoints: checkpoint_lib.Checkpoints,
+  advice: str = 'A lower optim.learning_rate or optim.clip_norm=1 helps',
+) -> None:
+  """Stops the run where a step's loss or gradient is not finite."""
+  if pending is None:
+    return
+  step, metrics = pending
+  values = jax.device_get(metrics)
+  bad = [n for n in sorted(values) if not np.isfinite(values[n])]
+  if bad:
+    checkpoints.wait()
+    raise FloatingPointError(
+      f'{" and ".join(bad)} of step {step} not finite; the last good '
+      f'checkpoint, of step {checkpoints.latest()}, is kept in '
+      f'{checkpoints.directory}. {advice}'
+    )
+
+
+def estimate_stats(batches, state, stats_step, count: int, shardings):
+  """BatchNorm statistics of the averaged weights, over `count` batches."""
+  stats, average = state.batch_stats, state.whole(state.average)
+  for n in range(count):
+    batch = sharding_lib.put_batch(next(batches), shardings)
+    count_so_far = jnp.asarray(n, jnp.int32)
+    stats = stats_step(average, stats, count_so_far, batch)
+  return stats

@@ -1,0 +1,141 @@
+"""Outputs, scores and metrics of a whole split, on any number of hosts.
+
+Training's last part and the job `evaluate` both end here, so that a figure
+means the same wherever it comes from.
+"""
+
+import pathlib
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from jaxspoof.config import DataConfig
+from jaxspoof.data import conditions, pipeline
+from jaxspoof.losses import Loss
+from jaxspoof.metrics import summary
+from jaxspoof.runs import workdir as workdir_lib
+from jaxspoof.score_files import asv_scores
+from jaxspoof.training import sharding as sharding_lib
+
+
+def outputs_of(
+  eval_step,
+  params,
+  batch_stats,
+  source,
+  config: DataConfig,
+  shortest: int | None,
+  shardings: sharding_lib.Shardings,
+  condition: conditions.Condition | None = None,
+) -> np.ndarray:
+  """What the model says of the trials of `source`, in its order.
+
+  Args:
+    eval_step: from `steps.make_eval_step`.
+    params: weights, replicated.
+    batch_stats: BatchNorm statistics, replicated.
+    source: records of one split.
+    config: says how much of a clip is scored, and the batch.
+    shortest: samples that padded clips have at least; None where all clips
+      have one length.
+    shardings: where batches go.
+    condition: what is done to the clips first; None for nothing.
+
+  Returns:
+    float32 [trials, K]: the outputs that the loss takes.
+
+  Raises:
+    FloatingPointError: an output that is not finite; names the trial's index.
+    RuntimeError: a trial was lost or scored twice.
+  """
+  found = None
+  seen = np.zeros(len(source), np.int32)
+  batches = pipeline.eval_batches(
+    source,
+    batch=config.eval_batch,
+    samples=config.eval_samples,
+    workers=config.workers,
+    process=(jax.process_index(), jax.process_count()),
+    bucket=None if shortest is None else config.bucket,
+    shortest=shortest,
+    condition=condition,
+  )
+  for batch in batches:
+    batch = sharding_lib.put_batch(batch, shardings)
+    index, mask, outputs = jax.device_get(eval_step(params, batch_stats, batch))
+    if found is None:
+      found = np.zeros((len(source), *outputs.shape[1:]), np.float32)
+    found[index[mask]] = outputs[mask]
+    np.add.at(seen, index[mask], 1)
+  _audit(found, seen)
+  return found
+
+
+def evaluate(
+  outputs_of: Callable[[pipeline.Source], np.ndarray],
+  loss: Loss,
+  source: pipeline.Source,
+  trials: pipeline.Trials,
+  *,
+  data_dir: str | None,
+  selected_on: str,
+  seed: int,
+  resamples: int,
+  workdir: pathlib.Path | None,
+  name: str | None = None,
+  asv: bool = True,
+) -> tuple[np.ndarray, dict]:
+  """Scores a split, summarises the scores and writes them down.
+
+  Args:
+    outputs_of: gives the outputs of the trials of a source, in its order.
+    loss: that the model was trained with: makes scores of outputs.
+    source: records of one split.
+    trials: what is known of each of them.
+    data_dir: where built corpora lie; None for the TFDS default.
+    selected_on: what the weights were selected by, in words.
+    seed: of the bootstrap.
+    resamples: of the bootstrap.
+    workdir: folder that gets the score file, the protocol and the
+      verification scores; None on the hosts that write nothing.
+    name: of these files; that of the split by default.
+    asv: whether the verification scores of the corpus, where it has them, are
+      of the same audio, so that there is a t-DCF.
+
+  Returns:
+    (float [trials], higher = bona fide; what `summary.summarise` says).
+  """
+  scores = np.asarray(loss.score(outputs_of(source)))
+  asv_file = (
+    pipeline.asv_scores(source.name, source.split, data_dir) if asv else None
+  )
+  found = summary.summarise(
+    trials.utterance,
+    trials.attack,
+    trials.label,
+    scores,
+    split=source.split,
+    selected_on=selected_on,
+    corpus=source.name,
+    speaker=trials.speaker,
+    asv=asv_scores.read(asv_file) if asv_file else None,
+    seed=seed,
+    resamples=resamples,
+  )
+  if workdir is not None:
+    name = name or source.split
+    workdir_lib.keep_scores(workdir, name, trials, scores, asv_file)
+  return scores, found
+
+
+def _audit(outputs: np.ndarray, seen: np.ndarray) -> None:
+  if wrong := np.flatnonzero(seen != 1).tolist():
+    raise RuntimeError(
+      f'{len(wrong)} trials were not scored exactly once, first {wrong[:10]}'
+    )
+  finite = np.isfinite(outputs).all(axis=1)
+  if bad := np.flatnonzero(~finite).tolist():
+    raise FloatingPointError(
+      f'{len(bad)} outputs are not finite, first trials {bad[:10]}'
+    )
