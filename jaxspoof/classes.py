@@ -1,4 +1,4 @@
-"""Classes of algorithm recognition: one for each attack, and bona fide speech.
+"""Classes of source tracing: one for each attack, and bona fide speech.
 
 The known classes are the attacks of the train split. Everything else, and what
 a corpus itself calls 'unknown', has the label after the last known one: it is

@@ -99,7 +99,7 @@ class RunConfig:
       `frontends.FRONTENDS`, and fields to change; '' for the model's own.
     init: weights to start from instead of random ones: the workdir of a run of
       the same model, or released ones, see `weights.start`.
-    task: 'detection' (bona fide or spoof), or 'recognition' (which attack).
+    task: 'detection' (bona fide or spoof), or 'source_tracing' (which attack).
     mesh: devices.
     average: 'none', or 'swa': average the weights of the epochs that were
       best on dev when they ended, and take the average where it is better
@@ -123,6 +123,26 @@ class RunConfig:
   checkpoint_every: int = 500
   log_every: int = 50
   resamples: int = 1000
+
+
+# Values of fields by the names that they had before.
+_RENAMED = {('job', 'attribution'): 'source_tracing'}
+_RENAMED |= {('task', 'recognition'): 'source_tracing'}
+_SECTIONS = {'recognition': 'source_tracing'}
+
+
+def modern(values: Mapping[str, Any]) -> dict[str, Any]:
+  """The config of a job with the names that jobs, tasks and sections have now.
+
+  Args:
+    values: the config as a dictionary, of this version or of an earlier one.
+  """
+  return {
+    _SECTIONS.get(name, name): _RENAMED.get((name, value), value)
+    if isinstance(value, str)
+    else value
+    for name, value in values.items()
+  }
 
 
 def near(name: str, known: Iterable[str]) -> str:

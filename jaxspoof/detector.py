@@ -20,8 +20,8 @@ from flax import nnx
 from jaxspoof import audio, losses, models
 from jaxspoof import config as config_lib
 from jaxspoof.audio import signal_checks
+from jaxspoof.runs import names, weights_file
 from jaxspoof.runs import workdir as workdir_lib
-from jaxspoof.training import checkpoint as checkpoint_lib
 from jaxspoof.training import state as state_lib
 from jaxspoof.training import steps
 from jaxspoof.weights import aasist as aasist_importer
@@ -337,10 +337,10 @@ def _load_run(
   path: pathlib.Path, model: str | None
 ) -> tuple[str, nnx.Module, dict]:
   """The same of the best checkpoint of a run."""
-  config, params, batch_stats = checkpoint_lib.load_weights(path)
+  config, params, batch_stats = weights_file.load(path)
   if not {'model', 'data', 'loss'} <= config.keys():
     raise ValueError(
-      f'{path / "config.json"}: expected the config of a training run, with '
+      f'{path / names.CONFIG}: expected the config of a training run, with '
       f'model, data and loss; found {", ".join(config) or "nothing"}'
     )
   name, data = config['model']['name'], config['data']

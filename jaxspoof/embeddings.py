@@ -1,31 +1,29 @@
-"""Embeddings of many clips as a value, made by a model, kept in a file.
+"""Embeds many clips with one model; reads the next ones meanwhile.
 
-`embeddings.npz` holds one array per field of `Embeddings`, no pickles;
-`embeddings.tsv` is a table of the same clips without the vectors.
+What comes out is a value, `Embeddings`; `jaxspoof.runs.embedded`
+keeps it in a file.
 """
 
-import csv
-import dataclasses
-import io
 import os
-import pathlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent import futures
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from jaxspoof import audio
 from jaxspoof.audio import signal_checks
 from jaxspoof.data.source import Source, text
-from jaxspoof.machine.files import write_atomically
+from jaxspoof.detector import Detector, Failure
+from jaxspoof.detector import read as read_file
+from jaxspoof.runs.embedded import Embeddings, load, save
 
-if TYPE_CHECKING:  # the report reads embeddings, and loads no model
-  from jaxspoof import detector as detector_lib
+__all__ = [
+  'Clip', 'Doubt', 'Embeddings', 'Load', 'embed', 'load', 'loads_of_files',
+  'loads_of_split', 'save',
+]  # fmt: skip
 
-LABELS = {0: 'spoof', 1: 'bonafide', -1: ''}
 _CHUNK = 16  # clips decoded ahead, at least
-_TABLE = ('utterance', 'split', 'speaker', 'attack', 'label', 'score')
 
 
 class Clip(NamedTuple):
@@ -51,39 +49,6 @@ class Doubt(NamedTuple):
 
   utterance: str
   warning: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Embeddings:
-  """Embedded clips.
-
-  Attributes:
-    embedding: float32 [n, D].
-    outputs: float32 [n, K], of the last layer.
-    score: float32 [n], higher = bona fide.
-    utterance: str [n], as the fields of `Clip`.
-    split: str [n].
-    speaker: str [n].
-    attack: str [n].
-    label: int32 [n].
-  """
-
-  embedding: np.ndarray
-  outputs: np.ndarray
-  score: np.ndarray
-  utterance: np.ndarray
-  split: np.ndarray
-  speaker: np.ndarray
-  attack: np.ndarray
-  label: np.ndarray
-
-  def __len__(self) -> int:
-    return len(self.score)
-
-  def of(self, split: str) -> 'Embeddings':
-    """The clips of one split."""
-    chosen = self.split == split
-    return Embeddings(**{k: v[chosen] for k, v in vars(self).items()})
 
 
 # Reads a clip, in a thread, of which so many samples are taken: what is known
@@ -119,17 +84,14 @@ def loads_of_split(source: Source) -> list[Load]:
 
 def loads_of_files(paths: Iterable[str]) -> list[Load]:
   """One function per file."""
-  from jaxspoof import detector as detector_lib
-
   return [
-    lambda n, p=p: (Clip(p), detector_lib.read(p, n))
-    for p in map(os.fspath, paths)
+    lambda n, p=p: (Clip(p), read_file(p, n)) for p in map(os.fspath, paths)
   ]
 
 
 def embed(
-  detector: 'detector_lib.Detector', loads: Sequence[Load]
-) -> 'tuple[Embeddings | None, list[detector_lib.Failure], list[Doubt]]':
+  detector: Detector, loads: Sequence[Load]
+) -> tuple[Embeddings | None, list[Failure], list[Doubt]]:
   """Embeds clips in their order; reads the next ones meanwhile.
 
   Args:
@@ -140,13 +102,11 @@ def embed(
     (the clips that could be embedded, or None; the others and why; what is
     doubtful about the former).
   """
-  from jaxspoof import detector as detector_lib
-
   clips, parts, failures, doubts = [], [], [], []
   for chunk in _chunks(loads, max(_CHUNK, detector.batch), detector.samples):
     for clip, read in chunk:
       if isinstance(read, str):
-        failures.append(detector_lib.Failure(clip.utterance, read))
+        failures.append(Failure(clip.utterance, read))
       else:
         doubts += [Doubt(clip.utterance, text) for text in read.warnings]
     good = [item for item in chunk if not isinstance(item[1], str)]
@@ -160,7 +120,7 @@ def embed(
         clips.append(clip)
       else:
         why = f'{clip.utterance}: its embedding is not finite'
-        failures.append(detector_lib.Failure(clip.utterance, why))
+        failures.append(Failure(clip.utterance, why))
   if not clips:
     return None, failures, doubts
   embedding, outputs = (np.concatenate(x) for x in zip(*parts, strict=True))
@@ -168,53 +128,6 @@ def embed(
   known = {**columns._asdict(), 'label': columns.label.astype(np.int32)}
   score = np.asarray(detector.loss.score(outputs))
   return Embeddings(embedding, outputs, score, **known), failures, doubts
-
-
-def save(workdir: pathlib.Path, found: Embeddings, classes) -> None:
-  """Writes `embeddings.npz` and `embeddings.tsv`, each whole or not at all.
-
-  Args:
-    workdir: a folder; made if missing.
-    found: what to write.
-    classes: names of the outputs.
-  """
-  workdir.mkdir(parents=True, exist_ok=True)
-  path = workdir / 'embeddings.npz'
-  partial = path.with_name(path.name + '.partial')
-  with partial.open('wb') as file:
-    np.savez(file, classes=np.array(list(classes)), **vars(found))
-  os.replace(partial, path)
-  columns = [getattr(found, name).tolist() for name in _TABLE]
-  columns[_TABLE.index('label')] = [LABELS[n] for n in found.label.tolist()]
-  write_table(workdir / 'embeddings.tsv', _TABLE, zip(*columns, strict=True))
-
-
-def load(path: str | os.PathLike) -> tuple[Embeddings, tuple[str, ...]]:
-  """Reads `embeddings.npz`.
-
-  Returns:
-    (the embeddings, names of their outputs).
-
-  Raises:
-    ValueError: not such a file.
-  """
-  try:
-    with np.load(path, allow_pickle=False) as file:
-      values = {name: file[name] for name in file.files}
-    classes = tuple(values.pop('classes').tolist())
-    return Embeddings(**values), classes
-  except (OSError, ValueError, KeyError, TypeError) as error:
-    raise ValueError(
-      f'{path}: expected a file that configs/embed.py wrote ({error})'
-    ) from error
-
-
-def write_table(path: pathlib.Path, head, rows) -> None:
-  """Writes a table with a header, separated by tabs; odd names are quoted."""
-  buffer = io.StringIO()
-  writer = csv.writer(buffer, delimiter='\t', lineterminator='\n')
-  writer.writerows([head, *rows])
-  write_atomically(path, buffer.getvalue())
 
 
 def _chunks(loads: Sequence[Load], size: int, samples: int) -> Iterator[list]:

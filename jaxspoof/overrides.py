@@ -14,6 +14,7 @@ _FIELD = re.compile(r'(--?(?:no)?config\.)([\w.]+)')
 _MOVED = (
   (r'(^|\.)model\.features$', r'\1frontend.name'),
   (r'(^|\.)model\.features\.', r'\1frontend.'),
+  (r'^recognition\.', 'source_tracing.'),
 )
 _FILE = re.compile(r'--?config(?:=(.*))?$')
 

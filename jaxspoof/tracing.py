@@ -14,7 +14,7 @@ METHODS = ('score', 'neighbours')
 
 
 @dataclasses.dataclass(frozen=True)
-class RecognitionConfig:
+class SourceTracingConfig:
   """How answers become `unknown`; see `metrics.open_set`.
 
   Attributes:
@@ -32,21 +32,22 @@ class RecognitionConfig:
   def __post_init__(self):
     if self.neighbours < 1:
       raise ValueError(
-        f'recognition.neighbours={self.neighbours}: expected at least 1'
+        f'source_tracing.neighbours={self.neighbours}: expected at least 1'
       )
     if not 0 <= self.quantile < 1:
       raise ValueError(
-        f'recognition.quantile={self.quantile}: expected a share, 0 to below 1'
+        f'source_tracing.quantile={self.quantile}: expected a share, 0 to '
+        'below 1'
       )
 
 
-def recognise(
+def trace(
   classes: classes_lib.Classes,
   found: Embeddings,
   *,
   train_split: str,
   dev_split: str,
-  how: RecognitionConfig,
+  how: SourceTracingConfig,
 ) -> dict:
   """Closed-set and open-set figures of all splits but train.
 

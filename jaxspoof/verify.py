@@ -9,60 +9,15 @@ Nothing is trained and no audio is read.
 """
 
 import argparse
-import hashlib
-import json
 import pathlib
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
-from jaxspoof.machine import files
 from jaxspoof.metrics import summary, table
+from jaxspoof.runs import names, record
 from jaxspoof.score_files import asv_scores, protocols, score_lists
 
-HASHED = ('config.json', 'weights.npz')
 TOLERANCE = 1e-9  # between platforms; a float32 score moves more than that
-
-
-def fingerprint(
-  workdir, results: dict[str, dict], hashed: Iterable[str] = HASHED
-) -> dict[str, str]:
-  """What `verify` compares later.
-
-  Args:
-    workdir: folder of a run that has written everything but its metrics.
-    results: summaries by the name of their score files.
-    hashed: other files of the run.
-
-  Returns:
-    SHA-256 in hexadecimal of these other files and of each split's scores,
-    protocol and verification scores, by the path of the file.
-  """
-  workdir = pathlib.Path(workdir)
-  names = [*hashed]
-  for split in results:
-    names += [f'{folder}/{split}.txt' for folder in ('scores', 'protocols')]
-    asv = f'asv_scores/{split}.txt'
-    names += [asv] if (workdir / asv).is_file() else []
-  return {name: file_hash(workdir / name) for name in names}
-
-
-def add(workdir, names: Iterable[str]) -> None:
-  """Writes files of a job that goes on after the training into the record.
-
-  Args:
-    workdir: folder of a run that has written its metrics.
-    names: paths of the files below it.
-  """
-  workdir = pathlib.Path(workdir)
-  metrics = _json(workdir / 'metrics.json')
-  metrics['sha256'] |= {name: file_hash(workdir / name) for name in names}
-  files.write_json(workdir / 'metrics.json', metrics)
-
-
-def file_hash(path: pathlib.Path) -> str:
-  """SHA-256 of a file."""
-  with path.open('rb') as file:
-    return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 def verify(workdir) -> list[str]:
@@ -78,15 +33,15 @@ def verify(workdir) -> list[str]:
     ValueError: not the folder of a finished run; names the file that lacks.
   """
   workdir = pathlib.Path(workdir)
-  metrics = _json(workdir / 'metrics.json')
+  metrics = names.read_json(workdir / names.METRICS)
   if 'sha256' not in metrics:
-    raise ValueError(f'{workdir / "metrics.json"}: lacks the field sha256')
+    raise ValueError(f'{workdir / names.METRICS}: lacks the field sha256')
   # An evaluation names its score files by split and condition.
   headline = metrics.get('name', metrics['split'])
   recorded = {headline: metrics, **metrics.get('further', {})}
   found = list(_differing_files(workdir, metrics['sha256']))
   for split, old in recorded.items():
-    path = workdir / 'scores' / f'{split}.txt'
+    path = names.scores(workdir, split)
     try:
       new = _summary_again(workdir, split, old)
     except (ValueError, OSError) as error:
@@ -100,10 +55,9 @@ def verify(workdir) -> list[str]:
 
 def _summary_again(workdir: pathlib.Path, split: str, old: dict) -> dict:
   """The summary of a split from its scores, protocol and ASV scores."""
-  name = f'{split}.txt'
-  protocol = protocols.read(workdir / 'protocols' / name)
-  trials = score_lists.read(workdir / 'scores' / name, protocol)
-  asv = workdir / 'asv_scores' / name
+  protocol = protocols.read(names.protocol(workdir, split))
+  trials = score_lists.read(names.scores(workdir, split), protocol)
+  asv = names.asv_scores(workdir, split)
   return summary.summarise(
     trials.utterance,
     trials.attack,
@@ -130,7 +84,7 @@ def _differing_files(workdir, hashes: dict[str, str]) -> Iterator[str]:
     path = workdir / name
     if not path.is_file():
       yield f'{path}: missing'
-    elif file_hash(path) != recorded:
+    elif record.file_hash(path) != recorded:
       yield f'{path}: changed since the run ended'
 
 
@@ -150,17 +104,6 @@ def _equal(a, b) -> bool:
   if isinstance(a, float) and isinstance(b, float):
     return abs(a - b) <= TOLERANCE * max(1, abs(a))
   return a == b
-
-
-def _json(path: pathlib.Path) -> dict:
-  try:
-    return json.loads(path.read_text())
-  except FileNotFoundError:
-    raise ValueError(
-      f'{path} not found: expected the workdir of a run that has ended'
-    ) from None
-  except ValueError as error:
-    raise ValueError(f'{path}: not JSON: {error}') from None
 
 
 def main(argv: list[str] | None = None) -> None:

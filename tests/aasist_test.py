@@ -10,7 +10,8 @@ import pytest
 from flax import nnx
 
 from jaxspoof import models
-from jaxspoof.models import graph, layers
+from jaxspoof.blocks import layers
+from jaxspoof.models import graph
 from jaxspoof.models.aasist import Aasist, AasistConfig
 from jaxspoof.ops import pool
 from jaxspoof.training import sharding, state

@@ -12,9 +12,9 @@ from jaxspoof.jobs import benchmark
 from jaxspoof.machine import files
 from jaxspoof.metrics import summary
 from jaxspoof.metrics.eer import eer_of
-from jaxspoof.runs import workdir as workdir_lib
 from jaxspoof.score_files import protocols
 from jaxspoof.score_files import scores as scores_lib
+from jaxspoof.training import setup
 
 SKILL = {'aasist': 1.0, 'ecapa': 3.0}
 CLIPS = 240
@@ -44,7 +44,7 @@ def trained(monkeypatch):
   def train(values, workdir):
     calls.append((values['model']['name'], values['seed'], values['epochs']))
     assert set(values['data']) > {'batch', 'name'}
-    workdir_lib.claim(workdir, values, True)
+    setup.claim(workdir, values)
     utterance, attack, label, scores = columns(values)
     speaker = [f'S{n % 8}' for n in range(CLIPS)]
     scores_lib.write(

@@ -7,8 +7,8 @@ import optax
 import pytest
 from flax import nnx
 
+from jaxspoof.blocks import layers
 from jaxspoof.darts.search import bilevel
-from jaxspoof.models import layers
 from jaxspoof.training import sharding
 
 RATE = 0.3

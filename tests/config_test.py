@@ -11,8 +11,8 @@ import pytest
 
 from jaxspoof import config as config_lib
 from jaxspoof import losses, models, overrides
-from jaxspoof.models.heads import Head
-from jaxspoof.runs import workdir
+from jaxspoof.blocks.heads import Head
+from jaxspoof.runs import names, workdir
 
 ROOT = pathlib.Path(__file__).parents[1]
 TRAINING = {
@@ -182,7 +182,7 @@ def test_a_workdir_belongs_to_one_process_at_a_time(tmp_path):
   values, run = load().to_dict(), tmp_path / 'run'
   run.mkdir()
   # A lock belongs to an open file: this is as good as another process.
-  other = os.open(run / workdir.LOCK, os.O_RDWR | os.O_CREAT)
+  other = os.open(run / names.LOCK, os.O_RDWR | os.O_CREAT)
   fcntl.flock(other, fcntl.LOCK_EX)
   os.write(other, b'process 123 on elsewhere\n')
   with pytest.raises(
@@ -194,7 +194,7 @@ def test_a_workdir_belongs_to_one_process_at_a_time(tmp_path):
   workdir.claim(run, values, first=True)
   with pytest.raises(BlockingIOError):  # ours is held by nobody else
     fcntl.flock(other, fcntl.LOCK_SH | fcntl.LOCK_NB)
-  assert (run / workdir.LOCK).read_text().startswith(f'process {os.getpid()} ')
+  assert (run / names.LOCK).read_text().startswith(f'process {os.getpid()} ')
   workdir.release()
   fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
   os.close(other)
@@ -215,7 +215,7 @@ def test_a_run_that_was_interrupted_says_how_to_go_on(tmp_path):
 
 def test_ctrl_c_ends_a_program_with_one_line():
   script = (
-    'import time\nfrom jaxspoof import interrupts\n'
+    'import time\nfrom jaxspoof.machine import interrupts\n'
     'def main():\n  print("begun", flush=True)\n  time.sleep(60)\n'
     'interrupts.call(main)\n'
   )

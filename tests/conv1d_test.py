@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxspoof.models import layers
+from jaxspoof.blocks import layers
 from jaxspoof.ops import conv1d, platform, relu_norm, time_stats
 
 

@@ -18,7 +18,8 @@ from jaxspoof import audio, losses, models
 from jaxspoof.config import DataConfig
 from jaxspoof.data import pipeline
 from jaxspoof.detector import Detection, Detector, Failure
-from jaxspoof.training import checkpoint, scoring, sharding, state, steps
+from jaxspoof.runs import weights_file
+from jaxspoof.training import scoring, sharding, state, steps
 
 pytestmark = pytest.mark.usefixtures('programs')
 RATE, SAMPLES = 16_000, 8_000
@@ -56,7 +57,7 @@ def write_run(workdir, **changes):
   }
   (workdir / 'config.json').write_text(json.dumps(config))
   _, params, batch_stats = state.split(small_model())
-  checkpoint.save_weights(workdir, params, batch_stats)
+  weights_file.save(workdir, params, batch_stats)
   return workdir
 
 

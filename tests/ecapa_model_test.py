@@ -10,11 +10,11 @@ import pytest
 from flax import nnx
 
 from jaxspoof import models
+from jaxspoof.blocks.heads import Head
 from jaxspoof.frontends.spec_augment import SpecAugmentConfig
 from jaxspoof.frontends.spectral import PRESETS
 from jaxspoof.models.ecapa import Ecapa, EcapaConfig
-from jaxspoof.models.heads import Head
-from jaxspoof.models.system import SystemConfig
+from jaxspoof.system import SystemConfig
 from jaxspoof.training import state
 
 pytestmark = pytest.mark.usefixtures('programs')

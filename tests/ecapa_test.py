@@ -10,7 +10,7 @@ from flax import nnx
 from jax.sharding import PartitionSpec as P
 
 from jaxspoof import arithmetic
-from jaxspoof.models import layers
+from jaxspoof.blocks import layers
 from jaxspoof.models.ecapa_tdnn import (
   ECAPA_TDNN,
   ChannelDropout,

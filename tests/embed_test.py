@@ -16,7 +16,7 @@ from jaxspoof import audio, embeddings, jobs, models, overrides
 from jaxspoof.data.source import Source
 from jaxspoof.detector import Detector
 from jaxspoof.jobs import embed
-from jaxspoof.training import checkpoint
+from jaxspoof.runs import weights_file
 from jaxspoof.training import state as state_lib
 from tfds_builders import build
 
@@ -41,7 +41,7 @@ def run(tmp_path_factory):
   config['data']['eval_samples'] = SAMPLES
   (workdir / 'config.json').write_text(json.dumps(config))
   _, *weights = state_lib.split(small_model())
-  checkpoint.save_weights(workdir, *weights)
+  weights_file.save(workdir, *weights)
   return workdir
 
 

@@ -17,8 +17,8 @@ from jaxspoof.data import conditions, pipeline
 from jaxspoof.detector import Detector
 from jaxspoof.jobs import evaluate
 from jaxspoof.losses import LossConfig
+from jaxspoof.runs import weights_file
 from jaxspoof.score_files import scores as scores_lib
-from jaxspoof.training import checkpoint
 from jaxspoof.training import state as state_lib
 
 pytestmark = pytest.mark.usefixtures('programs')
@@ -42,7 +42,7 @@ def run(tmp_path_factory):
     config['model'], config['frontend'], head=loss.head, classes=2
   )
   _, *weights = state_lib.split(system.make(nnx.Rngs(3)))
-  checkpoint.save_weights(workdir, *weights)
+  weights_file.save(workdir, *weights)
   return workdir
 
 

@@ -12,7 +12,7 @@ import pytest
 from jaxspoof import arithmetic, losses, models, optim, overrides
 from jaxspoof import config as config_lib
 from jaxspoof.jobs import train
-from jaxspoof.runs import workdir
+from jaxspoof.runs import weights_file, workdir
 from jaxspoof.training import checkpoint, sharding, state, steps
 
 pytestmark = pytest.mark.usefixtures('programs')
@@ -123,7 +123,7 @@ def test_frozen_arrays_have_no_gradient_and_no_optimiser_state():
 
 def test_a_run_with_frozen_groups_goes_on_bitwise(tmp_path):
   _, step, now, batches = job(FROZEN, str(RUN))
-  workdir.keep_frozen(tmp_path, str(RUN), now.frozen, first=True)
+  workdir.keep_frozen(tmp_path, str(RUN), state.tree_hash(now.frozen), True)
   iterator = position()
   checkpoints = checkpoint.Checkpoints(tmp_path)
   for n, batch in enumerate(batches[:2], 1):
@@ -139,7 +139,7 @@ def test_a_run_with_frozen_groups_goes_on_bitwise(tmp_path):
   assert not any(b'kernel' in text for text in texts)
 
   _, step, again, batches = job(FROZEN, str(RUN))
-  workdir.keep_frozen(tmp_path, str(RUN), again.frozen, first=True)
+  workdir.keep_frozen(tmp_path, str(RUN), state.tree_hash(again.frozen), True)
   checkpoints = checkpoint.Checkpoints(tmp_path)
   again = train.restored(checkpoints, 2, again, True, position())
   for batch in batches[2:]:
@@ -148,14 +148,14 @@ def test_a_run_with_frozen_groups_goes_on_bitwise(tmp_path):
   assert state.tree_hash(again) == state.tree_hash(now)
 
   # Weights are whole: nothing else is needed to detect with them.
-  _, params, _ = checkpoint.load_weights(RUN)
+  _, params, _ = weights_file.load(RUN)
   tdnn = again.whole()['tdnn']
   assert state.tree_hash(tdnn) == state.tree_hash(params['tdnn'])
   known = json.loads((tmp_path / 'frozen.json').read_text())
   assert known == {'init': str(RUN), 'sha256': state.tree_hash(now.frozen)}
   changed = jax.tree.map(lambda x: x + 1, now.frozen)
   with pytest.raises(ValueError, match='not those that .* began with'):
-    workdir.keep_frozen(tmp_path, str(RUN), changed, first=True)
+    workdir.keep_frozen(tmp_path, str(RUN), state.tree_hash(changed), True)
 
 
 @pytest.mark.parametrize(

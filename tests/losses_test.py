@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from jaxspoof import losses, models
-from jaxspoof.models import heads
+from jaxspoof.blocks import heads
 from jaxspoof.training import state
 
 LABELS = np.array([0, 1, 1, 0, 1], np.int32)

@@ -1,4 +1,4 @@
-"""Pictures of algorithm recognition, and the numbers behind them."""
+"""Pictures of source tracing, and the numbers behind them."""
 
 import re
 

@@ -18,8 +18,7 @@ from jaxspoof import audio, losses
 from jaxspoof import config as config_lib
 from jaxspoof.data import augment, pipeline
 from jaxspoof.data.rawboost import RawBoostConfig
-from jaxspoof.jobs import train
-from jaxspoof.training import tasks
+from jaxspoof.training import setup, tasks
 from tfds_builders import build
 
 RATE = 16_000
@@ -287,7 +286,7 @@ def test_the_job_augments_as_its_config_says():
       mesh=config_lib.MeshConfig(),
     )
     return take(
-      train.train_batches(config, corpus(), task, None, config.seed), 2
+      setup.train_batches(config, corpus(), task, None, config.seed), 2
     )
 
   with_noise = boosted()

@@ -13,6 +13,7 @@ import pytest
 from flax import nnx
 
 from jaxspoof import losses
+from jaxspoof.blocks import layers
 from jaxspoof.darts.network import cell, relaxation
 from jaxspoof.darts.network.supernet import CellArch, SupernetConfig
 from jaxspoof.darts.search import architecture
@@ -20,7 +21,6 @@ from jaxspoof.darts.search import state as search_state
 from jaxspoof.darts.search import steps as search_steps
 from jaxspoof.darts.spaces import space
 from jaxspoof.darts.spaces.genotype import discretise
-from jaxspoof.models import layers
 from jaxspoof.training import sharding
 
 RAW = space('raw')

@@ -20,7 +20,7 @@ from jaxspoof.metrics.table import METRICS, Metric, scored
 from jaxspoof.report import __main__ as command
 from jaxspoof.report import curves
 from jaxspoof.report.decisions import in_unit
-from jaxspoof.runs.run import ReportError
+from jaxspoof.runs.names import RunError
 from jaxspoof.score_files import asv_scores, protocols
 from jaxspoof.score_files import scores as scores_lib
 from jaxspoof.training import console
@@ -360,9 +360,13 @@ def test_missing_score_files_are_told_and_extra_ones_shown(workdir):
 @pytest.mark.parametrize(
   ('name', 'content', 'message'),
   [
-    ('metrics.json', '{"eer": ', r'metrics.json is not JSON: .*line 1'),
-    ('metrics.json', '[1]', r'metrics.json: expected an object, got \[1\]'),
-    ('config.json', 'x', 'config.json is not JSON'),
+    (
+      'metrics.json',
+      '{"eer": ',
+      r'damaged or cut, not JSON: .*line 1',
+    ),
+    ('metrics.json', '[1]', r'metrics.json: expected a JSON object, got \[1\]'),
+    ('config.json', 'x', 'config.json: damaged or cut, not JSON'),
     ('cost.json', '{"minutes": "long"}', "cost.json: field 'minutes' is 'lo"),
     ('metrics.jsonl', '{"step": 1}\nx\n{"step": 2}\n', r'jsonl, line 2: exp'),
     ('metrics.jsonl', '[]\n{"step": 2}\n', r'jsonl, line 1: expected a JSON'),
@@ -398,14 +402,14 @@ def test_broken_files_are_errors(workdir, name, content, message):
 )
 def test_fields_that_are_missing_or_wrong_are_named(workdir, edit, message):
   change(workdir / 'metrics.json', edit)
-  with pytest.raises(ReportError, match=f'metrics.json: {message}|{message}'):
+  with pytest.raises(RunError, match=f'metrics.json: {message}|{message}'):
     report.write(workdir)
 
 
 def test_a_folder_that_is_no_workdir(tmp_path):
-  with pytest.raises(ReportError, match='is not the workdir of a run: none of'):
+  with pytest.raises(RunError, match='is not the workdir of a run: none of'):
     report.write(tmp_path)
-  with pytest.raises(ReportError, match='there is no such folder'):
+  with pytest.raises(RunError, match='there is no such folder'):
     report.write(tmp_path / 'typo')
 
 
@@ -618,17 +622,17 @@ def rate_of(path):
 
 def test_what_cannot_be_compared_is_said(finished, second, tmp_path):
   out = tmp_path / 'compare.html'
-  with pytest.raises(ReportError, match='needs two runs or more'):
+  with pytest.raises(RunError, match='needs two runs or more'):
     report.compare([second], out)
-  with pytest.raises(ReportError, match='a run is named twice'):
+  with pytest.raises(RunError, match='a run is named twice'):
     report.compare([second, second], out)
   path = second / 'scores' / 'eval.txt'
   path.write_text(path.read_text().replace('U0 ', 'X0 '))
-  with pytest.raises(ReportError, match="split 'eval': .* field utterance"):
+  with pytest.raises(RunError, match="split 'eval': .* field utterance"):
     report.compare([finished[2], second], out)
   for path in (second / 'scores').glob('*.txt'):
     path.rename(path.with_name(f'other_{path.name}'))
-  with pytest.raises(ReportError, match='no split was scored by all runs'):
+  with pytest.raises(RunError, match='no split was scored by all runs'):
     report.compare([finished[2], second], out)
   assert not out.exists()
 

@@ -16,11 +16,11 @@ import pytest
 from flax import nnx
 
 from jaxspoof import losses
+from jaxspoof.blocks import layers
 from jaxspoof.darts.network.supernet import Arch
 from jaxspoof.darts.search import architecture
 from jaxspoof.darts.search import state as search_state
 from jaxspoof.darts.search import steps as search_steps
-from jaxspoof.models import layers
 from jaxspoof.training import sharding
 
 OPERATIONS = ('skip_connect', 'max_pool_3', 'std_conv_3')

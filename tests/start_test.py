@@ -7,7 +7,8 @@ from flax import nnx
 
 from jaxspoof import models
 from jaxspoof.machine import files
-from jaxspoof.training import checkpoint, state
+from jaxspoof.runs import weights_file
+from jaxspoof.training import state
 from jaxspoof.weights import aasist, ecapa, start
 from jaxspoof.weights.torch_pickle import CheckpointError
 
@@ -37,7 +38,7 @@ def keep(module, workdir):
   workdir.mkdir()
   files.write_json(workdir / 'config.json', {'model': {}})
   _, params, stats = state.split(module)
-  checkpoint.save_weights(workdir, params, stats)
+  weights_file.save(workdir, params, stats)
   return str(workdir)
 
 

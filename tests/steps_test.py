@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 
 from jaxspoof import losses, models, optim
-from jaxspoof.models import layers
+from jaxspoof.blocks import layers
 from jaxspoof.ops import platform
 from jaxspoof.training import sharding, state, steps
 

@@ -195,7 +195,7 @@ def test_a_study_that_was_stopped_goes_on(
 
   monkeypatch.setattr(study.search, 'search', search)
   monkeypatch.setattr(study.train, 'train', train)
-  monkeypatch.setattr(study.train, 'Splits', Splits)
+  monkeypatch.setattr(study.setup, 'Splits', Splits)
   with pytest.raises(KeyboardInterrupt):
     study.study(config.to_dict(), workdir)
   assert len(trained) == 3 and not (workdir / 'study.json').exists()

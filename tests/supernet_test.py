@@ -17,7 +17,7 @@ from jaxspoof.darts.network.light_darts import LightDarts, LightDartsConfig
 from jaxspoof.darts.network.supernet import Arch, Supernet, SupernetConfig
 from jaxspoof.darts.spaces import genotype as genotype_lib
 from jaxspoof.frontends import SpectralConfig
-from jaxspoof.models.system import SystemConfig
+from jaxspoof.system import SystemConfig
 from jaxspoof.training import state, steps
 
 SAMPLES = 1600

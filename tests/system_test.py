@@ -12,11 +12,12 @@ from flax import nnx
 
 from jaxspoof import config as config_lib
 from jaxspoof import frontends, losses, models, overrides
+from jaxspoof.darts.network import light_darts
 from jaxspoof.detector import Detector
 from jaxspoof.jobs import train
-from jaxspoof.models.system import FEATURES, WAVES
-from jaxspoof.runs import workdir
-from jaxspoof.training import checkpoint, state
+from jaxspoof.runs import weights_file
+from jaxspoof.system import FEATURES, WAVES
+from jaxspoof.training import setup, state
 
 pytestmark = pytest.mark.usefixtures('programs')
 
@@ -198,18 +199,18 @@ def test_runs_of_before_go_on_with_the_same_command(name, tmp_path):
     config.update_from_flattened_dict({field: kind(value)})
   values = config.to_dict()
   if name == 'light_darts':
-    genotype = models.light_darts.read_genotype(values.pop('genotype'))
+    genotype = light_darts.read_genotype(values.pop('genotype'))
     values = train_genotype_values(values, genotype)
-  workdir.claim(folder, values, first=True)
+  setup.claim(folder, values)
   values['seed'] = 99
   with pytest.raises(ValueError, match='another config: seed was'):
-    workdir.claim(folder, values, first=True)
+    setup.claim(folder, values)
   # And their weights start others.
   config = config_lib.run_config({**values, 'init': str(folder)})
   loss = losses.make(config.loss)
   system = models.system(config.model, config.frontend, head=loss.head)
   module = train.start.start_from(system.make(nnx.Rngs(1)), config.init)
-  _, params, _ = checkpoint.load_weights(folder)
+  _, params, _ = weights_file.load(folder)
   found = state.split(module)[1]
   assert state.tree_hash(found) == state.tree_hash(params)
 

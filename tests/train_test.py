@@ -18,6 +18,7 @@ from jaxspoof.data import pipeline
 from jaxspoof.jobs import train
 from jaxspoof.metrics import __main__ as metrics_cli
 from jaxspoof.report import __main__ as report_cli
+from jaxspoof.training import setup
 from tests import kept_programs
 from tests.processes import (
   finish,
@@ -183,13 +184,13 @@ def test_the_eval_splits_are_closed_before_the_selection(quickstart_tiny):
   data = config.DataConfig(
     'quickstart/tiny', str(quickstart_tiny), eval=('eval', 'eval_hard')
   )
-  splits = train.Splits(data)
+  splits = setup.Splits(data)
   assert len(splits.open('train')) and len(splits.open('dev[:50%]+train'))
   closed = ('eval', 'eval_hard', 'eval[:1]', 'train+eval', 'all', 'train+all')
   for split in closed:
     with pytest.raises(PermissionError, match='before the weights are sel'):
       splits.open(split)
-  selected = train.Splits(data, selected_on='lowest EER on dev')
+  selected = setup.Splits(data, selected_on='lowest EER on dev')
   assert len(selected.open('eval'))
 
 

@@ -1,6 +1,8 @@
 """The record of a finished run, with verification scores, and its check."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from jaxspoof import verify
 from jaxspoof.data import pipeline
 from jaxspoof.machine import files
 from jaxspoof.metrics import summary, tdcf
-from jaxspoof.runs import workdir
+from jaxspoof.runs import record, workdir
 from jaxspoof.score_files import asv_scores
 
 ASV = """bonafide target 5.0
@@ -39,7 +41,7 @@ def finished(tmp_path):
   asv_file.write_text(ASV)
   run = tmp_path / 'run'
   workdir.keep_scores(run, 'eval', trials, scores, asv_file)
-  for name in verify.HASHED:
+  for name in record.HASHED:
     (run / name).write_text('{}')
   found = summary.summarise(
     trials.utterance,
@@ -53,7 +55,7 @@ def finished(tmp_path):
     corpus='c',
     resamples=20,
   )
-  found['sha256'] = verify.fingerprint(run, {'eval': found})
+  found['sha256'] = record.fingerprint(run, {'eval': found})
   files.write_json(run / 'metrics.json', found)
   return run, found, scores, label
 
@@ -76,6 +78,21 @@ def test_the_tandem_cost_of_a_run_is_in_its_record(finished):
     'asv_scores/eval.txt',
   }
   assert verify.verify(run) == []
+
+
+def test_the_command_loads_no_jax(finished):
+  code = (
+    'import sys\n'
+    'from jaxspoof import verify\n'
+    'try:\n'
+    '  verify.main(sys.argv[1:])\n'
+    'except SystemExit as end:\n'
+    '  print(end.code, {"jax", "flax"} & set(sys.modules))'
+  )
+  command = [sys.executable, '-c', code, str(finished[0])]
+  done = subprocess.run(command, capture_output=True, text=True, check=True)
+  *_, verdict, end = done.stdout.splitlines()
+  assert verdict.endswith(': verified') and end == 'False set()'
 
 
 def test_other_verification_scores_are_found_out(finished):

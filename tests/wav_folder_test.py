@@ -13,8 +13,8 @@ import soundfile
 from jaxspoof import audio
 from jaxspoof import config as config_lib
 from jaxspoof.data import pipeline
-from jaxspoof.jobs import train
 from jaxspoof.runs import workdir
+from jaxspoof.training import setup
 from tfds_builders import build
 from tfds_builders.wav_folder import manifest, splits
 
@@ -108,7 +108,7 @@ def test_batches_and_a_run_take_it_by_name(tmp_path):
     {'seed': 1, 'epochs': 1, 'model': {'name': 'aasist_s'}, 'data': data}
   )
   config = config_lib.run_config(values.to_dict())
-  source = train.Splits(config.data).open('train')
+  source = setup.Splits(config.data).open('train')
   batch = next(
     iter(pipeline.train_batches(source, batch=4, samples=900, seed=0))
   )

@@ -370,9 +370,9 @@ FAULTS = (
   ),
   fault(
     'a changed score file not noticed',
-    'jaxspoof/verify.py',
-    "names += [f'{folder}/{split}.txt' for folder in ('scores', 'protocols')]",
-    "names += [f'{folder}/{split}.txt' for folder in ('protocols',)]",
+    'jaxspoof/runs/record.py',
+    'paths += [names.scores(workdir, name), names.protocol(workdir, name)]',
+    'paths += [names.protocol(workdir, name)]',
     'verify_test.py',
   ),
   # ----------------------------------------------------------------- search ---

@@ -12,7 +12,6 @@ the same files in its workdir, and goes on where it was stopped.
 
 import dataclasses
 import hashlib
-import json
 import os
 import pathlib
 import tempfile
@@ -22,6 +21,8 @@ from typing import Any
 from jaxspoof.darts.search.config import search_config, supernet_config
 from jaxspoof.darts.spaces.genotype import KINDS, Genotype
 from jaxspoof.data.source import Source, trials
+from jaxspoof.runs import names
+from jaxspoof.runs.run import metric_lines
 
 RECORDS = 'records'  # what a corpus without a name is called
 FIELDS = ('audio', 'label', 'utterance', 'speaker', 'attack')  # of a record
@@ -157,16 +158,11 @@ def load(workdir: str | os.PathLike) -> SearchResult:
     ValueError: no search has ended there.
   """
   workdir = pathlib.Path(workdir)
-  if not (workdir / 'metrics.json').is_file():
-    raise ValueError(
-      f'{workdir} holds no metrics.json: expected the workdir of a search '
-      'that has ended'
-    )
-  lines = (workdir / 'metrics.jsonl').read_text().splitlines()
+  metrics = names.read_json(workdir / names.METRICS)
   return SearchResult(
-    genotype=Genotype.load(workdir / 'genotype.json'),
-    history=[json.loads(line) for line in lines],
-    metrics=json.loads((workdir / 'metrics.json').read_text()),
+    genotype=Genotype.load(workdir / names.GENOTYPE),
+    history=metric_lines(workdir / names.PROGRESS, []),
+    metrics=metrics,
     workdir=workdir,
   )
 

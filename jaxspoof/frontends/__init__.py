@@ -1,6 +1,6 @@
 """Front ends: waves `[B, T]` in, features `[B, frames, features]` out.
 
-What each has to offer is said in `jaxspoof.models.system`.
+What each has to offer is said in `jaxspoof.system`.
 """
 
 import dataclasses

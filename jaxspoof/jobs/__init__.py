@@ -11,7 +11,7 @@ import pathlib
 import jax
 import ml_collections
 
-from jaxspoof.config import near
+from jaxspoof.config import modern, near
 from jaxspoof.jobs import (
   benchmark,
   embed,
@@ -26,11 +26,11 @@ from jaxspoof.machine import programs
 from jaxspoof.runs import workdir as workdir_lib
 
 JOBS = {
-  'attribution': source_tracing.attribute,
   'benchmark': benchmark.benchmark,
   'embed': embed.embed,
   'evaluate': evaluate.evaluate,
   'search': search.search,
+  'source_tracing': source_tracing.source_tracing,
   'study': study.study,
   'train': train.train,
   'train_genotype': train_genotype.train_genotype,
@@ -61,7 +61,8 @@ def run(
   Returns:
     What the job returns: its metrics.
   """
-  job = config.get('job', '')
+  values = modern(config.to_dict())
+  job = values.get('job', '')
   if job not in JOBS:
     raise ValueError(f'unknown job {job!r}: {near(job, JOBS)}')
   if cluster is not None:
@@ -70,6 +71,6 @@ def run(
     )
   programs.keep()
   try:
-    return JOBS[job](config.to_dict(), pathlib.Path(workdir))
+    return JOBS[job](values, pathlib.Path(workdir))
   finally:
     workdir_lib.release()

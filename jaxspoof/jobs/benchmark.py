@@ -28,8 +28,9 @@ from jaxspoof.jobs import train, train_genotype
 from jaxspoof.machine import files
 from jaxspoof.metrics import clustered
 from jaxspoof.report import comparison
-from jaxspoof.runs import workdir as workdir_lib
+from jaxspoof.runs import names
 from jaxspoof.runs.run import aligned, load, speakers
+from jaxspoof.training import setup
 from jaxspoof.training import sharding as sharding_lib
 
 
@@ -83,7 +84,7 @@ def benchmark(values: Mapping[str, Any], workdir: pathlib.Path) -> dict:
   result = {}
   if jax.process_index() == 0:
     result = compare(config, workdir)
-    files.write_json(workdir / 'benchmark.json', result)
+    files.write_json(workdir / names.BENCHMARK, result)
     text = markdown(result)
     files.write_atomically(workdir / 'benchmark.md', text)
     page = comparison.write(
@@ -146,8 +147,8 @@ def run_of(
 ) -> None:
   """Trains one system with one seed, unless that is done."""
   values = values_of(config, path, seed)
-  if (workdir / 'metrics.json').is_file():
-    workdir_lib.claim(workdir, values, jax.process_index() == 0)
+  if (workdir / names.METRICS).is_file():
+    setup.claim(workdir, values)
     print(f'{workdir} is finished already')
     return
   print(f'{workdir}: {path}', flush=True)

@@ -21,7 +21,9 @@ from jaxspoof import audio, embeddings
 from jaxspoof.config import job_section
 from jaxspoof.data import pipeline
 from jaxspoof.detector import Detector, Failure
-from jaxspoof.runs import workdir as workdir_lib
+from jaxspoof.machine import files
+from jaxspoof.runs import names
+from jaxspoof.training import setup
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +102,7 @@ def embed(values: Mapping[str, Any], workdir: pathlib.Path) -> dict:
   detector = Detector.load(
     config.checkpoint, config.model, seconds=config.seconds, batch=config.batch
   )
-  workdir_lib.claim(workdir, dict(values), first=True)
+  setup.claim(workdir, dict(values))
 
   # -------------------------------------------------------------- clips ---
   problems = []
@@ -114,14 +116,12 @@ def embed(values: Mapping[str, Any], workdir: pathlib.Path) -> dict:
   failures = [Failure(*problem) for problem in problems] + failures
 
   # ------------------------------------------------------------- output ---
-  embeddings.write_table(
+  files.write_table(
     workdir / 'failures.tsv',
     ('utterance', 'error'),
     [(failure.path, failure.error) for failure in failures],
   )
-  embeddings.write_table(
-    workdir / 'warnings.tsv', embeddings.Doubt._fields, doubts
-  )
+  files.write_table(workdir / 'warnings.tsv', embeddings.Doubt._fields, doubts)
   for text in [failure.error for failure in failures] + [
     f'{name}: warning: {text}' for name, text in doubts
   ]:
@@ -132,7 +132,7 @@ def embed(values: Mapping[str, Any], workdir: pathlib.Path) -> dict:
   size = found.embedding.shape[1]
   print(
     f'{len(found):,} embeddings of {size} numbers in '
-    f'{workdir / "embeddings.npz"}'
+    f'{workdir / names.EMBEDDINGS}'
   )
   if failures:
     listed = workdir / 'failures.tsv'
@@ -159,10 +159,7 @@ def _files(name: str) -> tuple[list[str], list[tuple[str, str]]]:
 
 
 def _loads_of_corpus(data: DataConfig) -> list[embeddings.Load]:
-  if data.build:
-    from tfds_builders import build
-
-    build.build(data.name, data_dir=data.data_dir)
+  setup.prepare_corpus(data)
   loads = []
   for split in data.splits:
     source = pipeline.open_source(data.name, split, data.data_dir)

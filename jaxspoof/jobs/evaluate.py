@@ -28,26 +28,25 @@ import jax
 import numpy as np
 
 from jaxspoof import config as config_lib
-from jaxspoof import detector, report, verify
+from jaxspoof import detector, report
 from jaxspoof.data import conditions, pipeline
 from jaxspoof.machine import files
 from jaxspoof.metrics import clustered
-from jaxspoof.runs import workdir as workdir_lib
-from jaxspoof.training import checkpoint as checkpoint_lib
-from jaxspoof.training import cost, steps, tasks
+from jaxspoof.runs import names, record
+from jaxspoof.training import cost, setup, steps, tasks
 from jaxspoof.training import scoring as evaluate_lib
 from jaxspoof.training import sharding as sharding_lib
 from jaxspoof.training import state as state_lib
 
 
-def _check_names(names, field: str, expected: str) -> None:
+def _check_names(given, field: str, expected: str) -> None:
   """Refuses what is no list of different names; the classes below use it."""
-  if not names or isinstance(names, str):
-    raise ValueError(f'{field}={names!r}: expected {expected}')
-  if twice := sorted({str(name) for name in names if names.count(name) > 1}):
-    raise ValueError(f'{field}={names!r} names {", ".join(twice)} twice')
-  if others := [name for name in names if not isinstance(name, str)]:
-    raise ValueError(f'{field}={names!r}: {others[0]!r} is no name; {expected}')
+  if not given or isinstance(given, str):
+    raise ValueError(f'{field}={given!r}: expected {expected}')
+  if twice := sorted({str(name) for name in given if given.count(name) > 1}):
+    raise ValueError(f'{field}={given!r} names {", ".join(twice)} twice')
+  if others := [name for name in given if not isinstance(name, str)]:
+    raise ValueError(f'{field}={given!r}: {others[0]!r} is no name; {expected}')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,14 +140,10 @@ def evaluate(values: Mapping[str, Any], workdir: pathlib.Path) -> dict:
     config.checkpoint, config.model, config.seconds
   )
   checkpoint = described(config.checkpoint, model)
-  workdir_lib.claim(workdir, dict(values), first)
+  setup.claim(workdir, dict(values))
 
   # --------------------------------------------------------------- data ---
-  if data.build and first:
-    from tfds_builders import build
-
-    build.build(data.name, data_dir=data.data_dir)
-  sharding_lib.barrier('corpus')
+  setup.prepare_corpus(data)
   sources = {
     split: pipeline.open_source(data.name, split, data.data_dir)
     for split in data.eval
@@ -184,9 +179,9 @@ def evaluate(values: Mapping[str, Any], workdir: pathlib.Path) -> dict:
   # ------------------------------------------------------------- scores ---
   results = {}
   for split, source in sources.items():
-    names = [name_of(split, condition.name) for condition in wanted]
+    called = [name_of(split, condition.name) for condition in wanted]
     scores = []
-    for name, condition in zip(names, wanted, strict=True):
+    for name, condition in zip(called, wanted, strict=True):
       outputs_of = functools.partial(
         evaluate_lib.outputs_of,
         eval_step,
@@ -215,9 +210,9 @@ def evaluate(values: Mapping[str, Any], workdir: pathlib.Path) -> dict:
       results[name] = {'name': name, 'condition': condition.name, **result}
       if first:
         print(line(results[name]), flush=True)
-    eers = [results[name]['eer'] for name in names]
+    eers = [results[name]['eer'] for name in called]
     found = changes(scores, eers, trials[split], config)
-    for name, change in zip(names[1:], found, strict=True):
+    for name, change in zip(called[1:], found, strict=True):
       results[name]['less_first'] = change
 
   # ------------------------------------------------------------- report ---
@@ -232,7 +227,7 @@ def evaluate(values: Mapping[str, Any], workdir: pathlib.Path) -> dict:
   if first:
     seconds = time.time() - started
     files.write_json(
-      workdir / 'cost.json',
+      workdir / names.COST,
       {
         'parameters': state_lib.count_parameters(params),
         'eval_samples': options['samples'],
@@ -241,8 +236,8 @@ def evaluate(values: Mapping[str, Any], workdir: pathlib.Path) -> dict:
         'minutes': seconds / 60,
       },
     )
-    result['sha256'] = verify.fingerprint(workdir, results, ['config.json'])
-    files.write_json(workdir / 'metrics.json', result)
+    result['sha256'] = record.fingerprint(workdir, results, [names.CONFIG])
+    files.write_json(workdir / names.METRICS, result)
     page = report.write(workdir)
     for words in result['used_before']:
       print(f'note: {words}')
@@ -270,24 +265,25 @@ def described(checkpoint: str, model: str) -> dict[str, str]:
   selected_on = f'their authors, who released them as {path.name}'
   if path.is_dir():
     selected_on = f'the training so far: the run {path} has not ended'
-    if (path / 'metrics.json').is_file():
-      ended = workdir_lib.read_json(path / 'metrics.json')
+    ended = names.json_or_none(path / names.METRICS)
+    if ended is not None:
       selected_on = ended.get('selected_on', 'words that its run did not keep')
-    path = path / checkpoint_lib.WEIGHTS
+    path = path / names.WEIGHTS
   return {
     'path': str(checkpoint),
     'model': model,
-    'sha256': verify.file_hash(path),
+    'sha256': record.file_hash(path),
     'selected_on': selected_on,
   }
 
 
 def used_before(config: EvaluateConfig) -> list[str]:
   """Splits that the run of the checkpoint was trained or selected on."""
-  path = pathlib.Path(config.checkpoint) / 'config.json'
-  if not path.is_file():
+  path = pathlib.Path(config.checkpoint) / names.CONFIG
+  trained = names.json_or_none(path)
+  if trained is None:
     return []
-  data, found = workdir_lib.read_json(path)['data'], []
+  data, found = trained['data'], []
   if data['name'] != config.data.name:
     return []
   for split in config.data.eval:

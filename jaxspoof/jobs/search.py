@@ -32,18 +32,16 @@ from jaxspoof.darts.search.config import (
 from jaxspoof.darts.spaces import space
 from jaxspoof.darts.spaces.genotype import Genotype, discretise
 from jaxspoof.data import pipeline
-from jaxspoof.jobs import train
 from jaxspoof.machine import files
 from jaxspoof.metrics import eer as eer_lib
-from jaxspoof.models.system import SystemConfig
-from jaxspoof.runs import workdir as workdir_lib
+from jaxspoof.runs import names
 from jaxspoof.runs.writer import Writer
+from jaxspoof.system import SystemConfig
 from jaxspoof.training import checkpoint as checkpoint_lib
-from jaxspoof.training import cost, scoring, tasks
+from jaxspoof.training import cost, scoring, setup, tasks
 from jaxspoof.training import sharding as sharding_lib
 from jaxspoof.training.clock import Clock
 
-GENOTYPE = 'genotype.json'
 SLOWER = 'A lower weights.learning_rate or arch.learning_rate helps'
 DETECTION = tasks.Detection()
 
@@ -84,13 +82,13 @@ def search(
         f'{supernet.min_samples} samples'
       )
   first = jax.process_index() == 0
-  workdir_lib.claim(workdir, values, first)
+  setup.claim(workdir, values)
 
   # --------------------------------------------------------------- data ---
   by_name = splits is None
   if by_name:
-    train.prepare_corpus(config, first)
-    splits = train.Splits(config.data)
+    setup.prepare_corpus(config.data)
+    splits = setup.Splits(config.data)
   source = splits.open(config.data.train)
   weight_half, arch_half = halves.halve(source, config.seed)
   watched = {'valid': arch_half}
@@ -111,7 +109,7 @@ def search(
   warm_step = config.arch.warmup_epochs * epoch_steps
   iterators = {
     name: iter(
-      train.train_batches(config, half, DETECTION, None, config.seed + n)
+      setup.train_batches(config, half, DETECTION, None, config.seed + n)
     )
     for n, (name, half) in enumerate(
       (('weights', weight_half), ('arch', arch_half))
@@ -157,7 +155,7 @@ def search(
       state, metrics = weight_step(state, train_batch)
     metrics |= {f'arch/{name}': value for name, value in found.items()}
     # The metrics of the step before: the device is never waited for.
-    train.check_finite(pending, checkpoints, SLOWER)
+    setup.check_finite(pending, checkpoints, SLOWER)
     pending = step, metrics
     if step in (resumed + 1, warm_step + 1):  # a program was compiled
       jax.block_until_ready(metrics)
@@ -166,7 +164,7 @@ def search(
     saves = ends_epoch or step % config.checkpoint_every == 0
     if not saves and step % config.log_every:
       continue
-    train.check_finite(pending, checkpoints, SLOWER)
+    setup.check_finite(pending, checkpoints, SLOWER)
     fetched = jax.device_get(metrics)
     values = {
       'epoch': -(-step // epoch_steps),
@@ -192,7 +190,7 @@ def search(
       arch = arch_at(levels, state.arch, step)
       values['arch'] = architecture.as_lists(arch)
       if first:
-        chosen(config, arch).save(workdir / GENOTYPE)
+        chosen(config, arch).save(workdir / names.GENOTYPE)
     writer.write(step, values)
     history.append({'step': step, **values})
     writer.say(console.progress(config, step, last_step, values, clock))
@@ -233,12 +231,12 @@ def search(
     )
     costs['supernet_parameters'] = costs['parameters']
     costs['parameters'] = size['parameters']  # as the MACs
-    files.write_json(workdir / 'cost.json', costs)
-    files.write_json(workdir / 'metrics.json', result)
+    files.write_json(workdir / names.COST, costs)
+    files.write_json(workdir / names.METRICS, result)
     page = report.write(workdir)
     print(console.closing(result, page))
     if by_name:
-      print(f'try next: {console.training(config, workdir / GENOTYPE)}')
+      print(f'try next: {console.training(config, workdir / names.GENOTYPE)}')
   sharding_lib.barrier('end')
   return result
 

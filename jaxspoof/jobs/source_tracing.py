@@ -3,9 +3,9 @@
 Read from top to bottom. Training is that of `train`, with the attacks as
 classes; then the selected weights embed every split, and
 
-  recognition.json   closed-set and open-set figures of each split
-  embeddings.npz     what they follow from, with embeddings.tsv
-  report.html        the confusion of each split, and maps of the embeddings
+  source_tracing.json   closed-set and open-set figures of each split
+  embeddings.npz        what they follow from, with embeddings.tsv
+  report.html           the confusion of each split, maps of the embeddings
 
 are written beside the files of the training.
 """
@@ -17,27 +17,28 @@ from typing import Any
 import jax
 
 from jaxspoof import classes as classes_lib
-from jaxspoof import embeddings, report, tracing, verify
+from jaxspoof import embeddings, report, tracing
 from jaxspoof.config import run_config, section
 from jaxspoof.data import pipeline
 from jaxspoof.detector import Detector
 from jaxspoof.jobs import train
 from jaxspoof.machine import files
+from jaxspoof.runs import names, record
 from jaxspoof.training import sharding as sharding_lib
 
 
-def attribute(values: Mapping[str, Any], workdir: pathlib.Path) -> dict:
+def source_tracing(values: Mapping[str, Any], workdir: pathlib.Path) -> dict:
   """Trains, selects and evaluates a model that names attacks.
 
   Args:
     values: the config as a dictionary: that of `train`, and a section
-      `recognition`, see `tracing.RecognitionConfig`, which may change when
+      `source_tracing`, see `tracing.SourceTracingConfig`, which may change when
       a finished run is started again: it trains nothing, and is kept in
-      `recognition.json`.
+      `source_tracing.json`.
     workdir: folder of the run; made if missing.
 
   Returns:
-    The content of `recognition.json`.
+    The content of `source_tracing.json`.
 
   Raises:
     ValueError: a config that cannot work, or a corpus without attack labels.
@@ -45,14 +46,14 @@ def attribute(values: Mapping[str, Any], workdir: pathlib.Path) -> dict:
   # ------------------------------------------------------------- checks ---
   values = dict(values)
   how = section(
-    tracing.RecognitionConfig,
-    values.pop('recognition', {}),
-    'config.recognition',
+    tracing.SourceTracingConfig,
+    values.pop('source_tracing', {}),
+    'config.source_tracing',
   )
   config = run_config(values)
-  if config.task != 'recognition':
+  if config.task != 'source_tracing':
     raise ValueError(
-      f"task={config.task!r}: job 'attribution' expects 'recognition'"
+      f"task={config.task!r}: the job expects task='source_tracing'"
     )
 
   # ----------------------------------------------------------- training ---
@@ -71,20 +72,20 @@ def attribute(values: Mapping[str, Any], workdir: pathlib.Path) -> dict:
     embeddings.save(workdir, found, detector.classes)
 
     # ------------------------------------------------------------ results ---
-    result = tracing.recognise(
+    result = tracing.trace(
       classes_lib.Classes.called(detector.classes),
       found,
       train_split=data.train,
       dev_split=data.dev,
       how=how,
     )
-    files.write_json(workdir / 'recognition.json', result)
-    names = ('classes.json', 'embeddings.npz', 'recognition.json')
-    verify.add(workdir, names)
+    files.write_json(workdir / names.SOURCE_TRACING, result)
+    added = (names.CLASSES, names.EMBEDDINGS, names.SOURCE_TRACING)
+    record.add(workdir, added)
     page = report.write(workdir)
     print(tracing.table(result))
     print(f'report: {page}')
-  sharding_lib.barrier('recognition')
+  sharding_lib.barrier('source_tracing')
   return result
 
 

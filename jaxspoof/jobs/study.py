@@ -25,8 +25,9 @@ from jaxspoof.jobs import search, train, train_genotype
 from jaxspoof.machine import files
 from jaxspoof.metrics import clustered
 from jaxspoof.metrics.eer import eer_of
-from jaxspoof.runs import workdir as workdir_lib
+from jaxspoof.runs import names
 from jaxspoof.score_files import scores
+from jaxspoof.training import setup
 from jaxspoof.training import sharding as sharding_lib
 
 FOUND, RANDOM, DEFAULT = 'found', 'random', 'default'
@@ -91,13 +92,13 @@ def study(values: dict[str, Any], workdir: pathlib.Path) -> dict[str, Any]:
   data = run_config(with_cells(training, default, 0)).data
   found = read_genotype(config.genotype)
   for genotype in (default, found):  # before hours of search
-    train.shortest_clip(run_config(with_cells(training, genotype, 0)))
-  workdir_lib.claim(workdir, values, first)
+    setup.shortest_clip(run_config(with_cells(training, genotype, 0)))
+  setup.claim(workdir, values)
 
   # --------------------------------------------------------------- cells ---
   if not config.genotype:
     search.search(dict(config.search), workdir / 'search')
-    found = Genotype.load(workdir / 'search' / search.GENOTYPE)
+    found = Genotype.load(workdir / 'search' / names.GENOTYPE)
   cells = {FOUND: found, DEFAULT: default}
   drawn = random_cells(config, training, found, data.eval_samples)
   cells |= {f'{RANDOM}_{n}': one for n, one in enumerate(drawn, 1)}
@@ -107,8 +108,8 @@ def study(values: dict[str, Any], workdir: pathlib.Path) -> dict[str, Any]:
     for seed in config.seeds:
       folder = run_folder(workdir, name, seed)
       run = with_cells(training, genotype, seed)
-      if (folder / 'metrics.json').is_file():
-        workdir_lib.claim(folder, run, first)  # refuses one of other cells
+      if (folder / names.METRICS).is_file():
+        setup.claim(folder, run)  # refuses one of other cells
         continue
       if first:
         print(f'\n{name}, seed {seed}: {folder}', flush=True)
@@ -118,7 +119,7 @@ def study(values: dict[str, Any], workdir: pathlib.Path) -> dict[str, Any]:
   result = {}
   if first:
     result = compared(config, workdir, cells, training, data)
-    files.write_json(workdir / 'study.json', result)
+    files.write_json(workdir / names.STUDY, result)
     page = report.write(workdir)
     from jaxspoof.darts.pages import study as study_page
 
@@ -136,7 +137,7 @@ def compared(
   data: DataConfig,
 ) -> dict[str, Any]:
   """The content of `study.json`, from the finished runs."""
-  splits = train.Splits(data, 'each run by its own dev EER')
+  splits = setup.Splits(data, 'each run by its own dev EER')
   return {
     'cells': {
       name: {
@@ -177,7 +178,7 @@ def macs_of(training, genotype: Genotype, samples: int) -> int:
 
 def parameters_of(folder: pathlib.Path) -> int:
   """Trained values, as the run has counted them."""
-  return json.loads((folder / 'cost.json').read_text())['parameters']
+  return names.read_json(folder / names.COST)['parameters']
 
 
 def random_cells(
@@ -220,8 +221,7 @@ def compare(
   runs = [(name, seed) for name in cells for seed in config.seeds]
   known = pipeline.trials(source)
   rows = [
-    scores.read(run_folder(workdir, *run) / 'scores' / f'{split}.txt')
-    for run in runs
+    scores.read(names.scores(run_folder(workdir, *run), split)) for run in runs
   ]
   for run, row in zip(runs, rows, strict=True):
     if not np.array_equal(row.utterance, known.utterance):

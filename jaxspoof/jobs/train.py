@@ -4,7 +4,6 @@ Read from top to bottom. The eval splits are opened after training, at the one
 place that says so; nothing before it can see them.
 """
 
-import dataclasses
 import functools
 import math
 import pathlib
@@ -13,24 +12,21 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
-from jaxspoof import audio, losses, models, optim, report, verify
+from jaxspoof import losses, models, optim, report
 from jaxspoof.config import (
-  DataConfig,
   RunConfig,
   near,
   run_config,
-  shared_splits,
-  split_names,
 )
-from jaxspoof.data import augment, pipeline
+from jaxspoof.data import pipeline
 from jaxspoof.machine import files
+from jaxspoof.runs import names, record, weights_file
 from jaxspoof.runs import workdir as workdir_lib
 from jaxspoof.runs.writer import Writer
 from jaxspoof.training import checkpoint as checkpoint_lib
-from jaxspoof.training import console, cost, scoring, steps, tasks
+from jaxspoof.training import console, cost, scoring, setup, steps, tasks
 from jaxspoof.training import sharding as sharding_lib
 from jaxspoof.training import state as state_lib
 from jaxspoof.training.clock import Clock
@@ -57,20 +53,20 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
   # ------------------------------------------------------------- checks ---
   started = time.time()
   config = run_config(values)
-  shortest = shortest_clip(config)
+  shortest = setup.shortest_clip(config)
   shardings = sharding_lib.make(config.mesh.devices)
   sharding_lib.check_batch(config.data.batch, shardings, 'data.batch')
   sharding_lib.check_batch(config.data.eval_batch, shardings, 'data.eval_batch')
   first = jax.process_index() == 0
-  workdir_lib.claim(workdir, values, first)
+  setup.claim(workdir, values)
 
   # --------------------------------------------------------------- data ---
-  prepare_corpus(config, first)
-  splits = Splits(config.data)
+  setup.prepare_corpus(config.data)
+  splits = setup.Splits(config.data)
   train_source = splits.open(config.data.train)
   dev_source = splits.open(config.data.dev)
   dev_trials = pipeline.trials(dev_source)
-  check_eval_splits(config.data)
+  setup.check_eval_splits(config.data)
   task = make_task(config, train_source)
   task.check(dev_trials, pipeline.name_of(dev_source))
   loss = losses.make(config.loss, len(task.classes))
@@ -91,12 +87,13 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
     config.model, config.frontend, head=loss.head, classes=len(task.classes)
   )
   batches = iter(
-    train_batches(config, train_source, task, shortest, config.seed)
+    setup.train_batches(config, train_source, task, shortest, config.seed)
   )
   graphdef, state = make_state(config, system, tx, shardings)
   from_file = config.init is not None and state.frozen
   if from_file:
-    workdir_lib.keep_frozen(workdir, config.init, state.frozen, first)
+    digest = state_lib.tree_hash(state.frozen)
+    workdir_lib.keep_frozen(workdir, config.init, digest, first)
   train_step = steps.make_train_step(graphdef, tx, loss, config.seed, shardings)
   eval_step = steps.make_eval_step(graphdef, shardings)
   add_to_average = jax.jit(steps.add_to_average, donate_argnums=0)
@@ -128,7 +125,7 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
     with jax.transfer_guard('disallow'):
       state, metrics = train_step(state, batch)
     # The metrics of the step before: the device is never waited for.
-    check_finite(pending, checkpoints)
+    setup.check_finite(pending, checkpoints)
     pending = step, metrics
     if step == resumed + 1:
       jax.block_until_ready(metrics)
@@ -137,7 +134,7 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
     saves = ends_epoch or step % config.checkpoint_every == 0
     if not saves and step % config.log_every:
       continue
-    check_finite(pending, checkpoints)
+    setup.check_finite(pending, checkpoints)
     values = {
       'epoch': -(-step // epoch_steps),
       'train/loss': float(jax.device_get(metrics['loss'])),
@@ -156,7 +153,7 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
         if config.average == 'swa':
           state = add_to_average(state)
         if first:
-          checkpoint_lib.save_weights(workdir, state.whole(), state.batch_stats)
+          weights_file.save(workdir, state.whole(), state.batch_stats)
     writer.write(step, values)
     writer.say(console.progress(config, task, step, last_step, values, clock))
     if saves:
@@ -176,10 +173,10 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
   )
   if config.average == 'swa':
     stats_step = steps.make_stats_step(graphdef, config.seed, shardings)
+    seed = config.seed + 1
+    others = setup.train_batches(config, train_source, task, shortest, seed)
     stats = estimate_stats(
-      iter(
-        train_batches(config, train_source, task, shortest, config.seed + 1)
-      ),
+      iter(others),
       averaged,
       stats_step,
       epoch_steps,
@@ -200,11 +197,11 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
         f'not above that of the best single one ({best_error:.4%})'
       )
   if first:
-    checkpoint_lib.save_weights(workdir, params, batch_stats)
+    weights_file.save(workdir, params, batch_stats)
 
   # ------------------------------- the eval splits, opened here, and once ---
   results = {}
-  splits = Splits(config.data, selected_on)
+  splits = setup.Splits(config.data, selected_on)
   for split in (config.data.dev, *config.data.eval):
     source = splits.open(split)
     trials = pipeline.trials(source)
@@ -233,7 +230,7 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
   writer.close()
   if first:
     files.write_json(
-      workdir / 'cost.json',
+      workdir / names.COST,
       cost.of_run(
         config,
         params,
@@ -243,8 +240,8 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
         models.macs(system, config.data.eval_samples),
       ),
     )
-    result['sha256'] = verify.fingerprint(workdir, results)
-    files.write_json(workdir / 'metrics.json', result)
+    result['sha256'] = record.fingerprint(workdir, results)
+    files.write_json(workdir / names.METRICS, result)
     page = report.write(workdir)
     print(console.closing(results, config, workdir, page))
   sharding_lib.barrier('end')
@@ -252,104 +249,9 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
 
 
 # ------------------------------------------------------------------ helpers ---
-def prepare_corpus(config: RunConfig, first: bool) -> None:
-  """Builds the corpus where the config says so and it is missing."""
-  if config.data.build and first:
-    from tfds_builders import build
-
-    build.build(config.data.name, data_dir=config.data.data_dir)
-  sharding_lib.barrier('corpus')
-
-
-@dataclasses.dataclass(frozen=True)
-class Splits:
-  """The corpus of a run; its eval splits open after the selection alone.
-
-  Attributes:
-    data: says the corpus and the role of each split.
-    selected_on: how the weights were selected; None before that.
-  """
-
-  data: DataConfig
-  selected_on: str | None = None
-
-  def open(self, split: str):
-    """Records of one split.
-
-    Raises:
-      PermissionError: a split that results are reported on, before the
-        weights are selected.
-    """
-    closed = any(shared_splits(split, name) for name in self.data.eval)
-    if self.selected_on is None and closed:
-      raise PermissionError(
-        f'split {split!r} is for evaluation (data.eval={self.data.eval}): '
-        'nothing may read it before the weights are selected'
-      )
-    return pipeline.open_source(self.data.name, split, self.data.data_dir)
-
-
-def check_eval_splits(data: DataConfig) -> None:
-  """Refuses, before the training, to report on splits that are not there."""
-  known = pipeline.splits_of(data.name, data.data_dir)
-  for split in data.eval:
-    if missing := sorted(split_names(split) - {*known, 'all'}):
-      raise ValueError(
-        f'data.eval names {split!r}: corpus {data.name!r} has no split '
-        f'{", ".join(missing)}; it has {", ".join(known)}'
-      )
-
-
 def make_task(config: RunConfig, train_source):
   """The task that a config asks for; classes are those of the train split."""
   return find(tasks.TASKS, config.task, 'task').taught_by(train_source)
-
-
-def shortest_clip(config: RunConfig) -> int | None:
-  """Samples that padded clips are repeated to; None where all have one length.
-
-  Raises:
-    ValueError: a model that cannot be, or one that takes no padded clips or is
-      not given enough.
-  """
-  # Head and classes, which are not known yet, change nothing here.
-  system = models.system(config.model, config.frontend)
-  if system.frontend.sample_rate != audio.SAMPLE_RATE:
-    raise ValueError(
-      f'front end of {system.frontend.sample_rate} Hz: corpora are read at '
-      f'{audio.SAMPLE_RATE}'
-    )
-  least, data = system.min_samples, config.data
-  for name in ('samples', 'eval_samples'):
-    if (value := getattr(data, name)) < least:
-      raise ValueError(
-        f'data.{name}={value}: model {config.model["name"]!r} needs at least '
-        f'{least} samples'
-      )
-  if not data.padded:
-    return None
-  if not system.kind.variable_length:
-    raise ValueError(
-      f'data.padded is set, but model {config.model["name"]!r} takes clips of '
-      'one length: it would hear the zeros'
-    )
-  return least
-
-
-def train_batches(config: RunConfig, source, task, shortest, seed: int):
-  """This host's endless stream of training batches."""
-  return pipeline.train_batches(
-    source,
-    batch=config.data.batch,
-    samples=config.data.samples,
-    seed=seed,
-    workers=config.data.workers,
-    balanced=config.data.balanced,
-    transforms=augment.transforms(config.data),
-    shortest=shortest,
-    label=task.label,
-    process=(jax.process_index(), jax.process_count()),
-  )
 
 
 def find(table: dict, name: str, field: str):
@@ -393,26 +295,6 @@ def restored(checkpoints, step: int, state, from_file: bool, iterator=None):
     return checkpoints.restore(step, state, iterator)
   found = checkpoints.restore(step, state.replace(frozen={}), iterator)
   return found.replace(frozen=state.frozen)
-
-
-def check_finite(
-  pending,
-  checkpoints: checkpoint_lib.Checkpoints,
-  advice: str = 'A lower optim.learning_rate or optim.clip_norm=1 helps',
-) -> None:
-  """Stops the run where a step's loss or gradient is not finite."""
-  if pending is None:
-    return
-  step, metrics = pending
-  values = jax.device_get(metrics)
-  bad = [n for n in sorted(values) if not np.isfinite(values[n])]
-  if bad:
-    checkpoints.wait()
-    raise FloatingPointError(
-      f'{" and ".join(bad)} of step {step} not finite; the last good '
-      f'checkpoint, of step {checkpoints.latest()}, is kept in '
-      f'{checkpoints.directory}. {advice}'
-    )
 
 
 def estimate_stats(batches, state, stats_step, count: int, shardings):

@@ -1,6 +1,8 @@
 """Files that are written whole or not at all."""
 
+import csv
 import gzip
+import io
 import json
 import os
 import pathlib
@@ -30,3 +32,11 @@ def write_atomically(path, text: str) -> None:
 def write_json(path, values: dict[str, Any]) -> None:
   """Write a JSON file in the same way."""
   write_atomically(path, json.dumps(values, indent=2) + '\n')
+
+
+def write_table(path: pathlib.Path, head, rows) -> None:
+  """Writes a table with a header, separated by tabs; odd names are quoted."""
+  buffer = io.StringIO()
+  writer = csv.writer(buffer, delimiter='\t', lineterminator='\n')
+  writer.writerows([head, *rows])
+  write_atomically(path, buffer.getvalue())

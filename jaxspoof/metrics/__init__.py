@@ -9,7 +9,7 @@
   rates                   error rates at a threshold, area under the ROC curve
   clustered, clusters     the bootstrap over speakers and attacks
   trials                  checks and the official order
-  recognition             figures of naming the attack
+  open_set                figures of source tracing
 
 Files are read by `score_files`, which knows nothing of metrics. Only `eer`,
 `crossing`, and what calls them load JAX.

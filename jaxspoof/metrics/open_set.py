@@ -259,15 +259,15 @@ def _labels(truth, answers, classes: int) -> tuple[np.ndarray, np.ndarray]:
   truth, answers = np.asarray(truth), np.asarray(answers)
   if truth.ndim != 1 or truth.shape != answers.shape or not truth.size:
     raise ValueError(
-      'recognition: truth and answers must be vectors of one length, at least '
-      f'1; got shapes {truth.shape} and {answers.shape}'
+      'source tracing: truth and answers must be vectors of one length, at '
+      f'least 1; got shapes {truth.shape} and {answers.shape}'
     )
   for name, labels in (('truth', truth), ('answers', answers)):
     if labels.dtype.kind not in 'iu' or not (
       0 <= labels.min() and labels.max() < classes
     ):
       raise ValueError(
-        f'recognition: {name} must be integers 0 to {classes - 1}; got '
+        f'source tracing: {name} must be integers 0 to {classes - 1}; got '
         f'{np.unique(labels)[:10].tolist()}'
       )
   return truth, answers

@@ -3,7 +3,7 @@
 import numpy as np
 
 from jaxspoof.metrics import clustered, table
-from jaxspoof.metrics.eer import eer_of
+from jaxspoof.metrics.det import equal_error
 from jaxspoof.metrics.table import METRICS
 from jaxspoof.metrics.tdcf import AsvRates
 from jaxspoof.metrics.trials import Undefined
@@ -96,7 +96,7 @@ def _measure(scored: table.Scored) -> dict:
       card.setdefault('undefined', {})[name] = str(error)
     if metric.resampled:
       card[f'{name}_interval'] = None
-  card['eer_threshold'] = eer_of(scored.scores, scored.label).threshold
+  card['eer_threshold'] = equal_error(scored.scores, scored.label).threshold
   return card
 
 
@@ -113,7 +113,7 @@ def _per_attack(scores_KxN, label, attack, confidence, options) -> list[dict]:
       options = {**options, 'speaker': speaker[chosen]}
     resampled = clustered.resampled_metrics(*part, **options)['eer']
     for row, scores, values in zip(rows, part[0], resampled, strict=True):
-      found = eer_of(scores, part[1])
+      found = equal_error(scores, part[1])
       row[name] = {
         'eer': found.eer,
         'interval': list(clustered.interval(values, confidence)),

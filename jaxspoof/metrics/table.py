@@ -16,6 +16,7 @@ import numpy as np
 from jaxspoof.metrics.cllr import cllr
 from jaxspoof.metrics.clustered import Form
 from jaxspoof.metrics.dcf import OFFICIAL, act_dcf, min_dcf
+from jaxspoof.metrics.det import equal_error
 from jaxspoof.metrics.tandem import a_dcf, t_eer
 from jaxspoof.metrics.tdcf import (
   AsvRates,
@@ -96,10 +97,9 @@ class Metric:
 
 
 def _eer(scored: Scored) -> float:
-  # Here and not above: it is the only one that loads JAX.
-  from jaxspoof.metrics import eer
-
-  return eer.eer_of(scored.scores, scored.label).eer
+  # The same number as the jitted `eer.eer`, by which training selects, without
+  # loading JAX: this table serves reports and `verify` too.
+  return equal_error(scored.scores, scored.label).eer
 
 
 def _min_tdcf(function) -> Callable[[Scored], float]:

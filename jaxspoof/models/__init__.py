@@ -10,15 +10,15 @@ from flax import nnx
 
 from jaxspoof import arithmetic, frontends
 from jaxspoof import config as config_lib
+from jaxspoof.blocks.heads import Head
 from jaxspoof.darts.network.light_darts import LightDarts, LightDartsConfig
 from jaxspoof.darts.network.supernet import Supernet, SupernetConfig
 from jaxspoof.frontends.spec_augment import SpecAugmentConfig
 from jaxspoof.models.aasist import Aasist, AasistConfig
 from jaxspoof.models.ecapa import Ecapa, EcapaConfig
-from jaxspoof.models.heads import Head
 from jaxspoof.models.lcnn import Lcnn, LcnnConfig
 from jaxspoof.models.rawnet2 import RawNet2, RawNet2Config
-from jaxspoof.models.system import System, SystemConfig
+from jaxspoof.system import System, SystemConfig
 
 MODELS: dict[str, tuple[type, type[System]]] = {
   'aasist': (AasistConfig, Aasist),

@@ -17,11 +17,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxspoof.blocks import heads, layers
 from jaxspoof.frontends import WaveConfig, sinc
-from jaxspoof.models import graph, heads, layers
+from jaxspoof.models import graph
 from jaxspoof.models.aasist_config import BRANCHES, POOL, AasistConfig
 from jaxspoof.models.aasist_encoder import Encoder
-from jaxspoof.models.system import WAVES, Encoded, System
+from jaxspoof.system import WAVES, Encoded, System
 
 
 class Branch(nnx.Module):

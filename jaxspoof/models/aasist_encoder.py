@@ -6,7 +6,7 @@ Letters in names: B batch, H frequency bands, W frames, C channels.
 import jax
 from flax import nnx
 
-from jaxspoof.models import layers
+from jaxspoof.blocks import layers
 from jaxspoof.models.aasist_config import POOL, AasistConfig
 from jaxspoof.ops import pool
 

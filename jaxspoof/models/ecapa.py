@@ -14,11 +14,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxspoof.blocks import heads
 from jaxspoof.frontends.spec_augment import SpecAugmentConfig, spec_augment
 from jaxspoof.frontends.spectral import PRESETS, SpectralConfig
-from jaxspoof.models import heads
 from jaxspoof.models.ecapa_tdnn import ECAPA_TDNN, TdnnConfig
-from jaxspoof.models.system import Encoded, FrontendConfig, System
+from jaxspoof.system import Encoded, FrontendConfig, System
 
 # Fields of both configs; `input_size` follows from the front end.
 _SHARED = tuple(

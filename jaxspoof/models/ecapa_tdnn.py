@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxspoof.models import layers
+from jaxspoof.blocks import layers
 from jaxspoof.ops import conv1d, time_stats
 
 ACTIVATIONS = {

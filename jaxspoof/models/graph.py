@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxspoof.models import layers
+from jaxspoof.blocks import layers
 
 
 def _score(features: int, param_dtype: str, rngs: nnx.Rngs) -> nnx.Param:

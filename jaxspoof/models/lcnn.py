@@ -15,11 +15,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxspoof.blocks import heads, layers
+from jaxspoof.blocks.recurrent import BiLstm
 from jaxspoof.darts.network import units
 from jaxspoof.frontends import PRESETS, SpectralConfig
-from jaxspoof.models import heads, layers
-from jaxspoof.models.recurrent import BiLstm
-from jaxspoof.models.system import Encoded, FrontendConfig, System
+from jaxspoof.system import Encoded, FrontendConfig, System
 
 POOLS = 4  # that halve frames and features
 

@@ -14,11 +14,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxspoof.blocks import heads, layers
+from jaxspoof.blocks.recurrent import Gru
 from jaxspoof.frontends import WaveConfig, sinc
-from jaxspoof.models import heads, layers
-from jaxspoof.models.recurrent import Gru
-from jaxspoof.models.system import WAVES, Encoded, System
 from jaxspoof.ops import conv1d
+from jaxspoof.system import WAVES, Encoded, System
 
 POOL = 3  # of the filters' magnitudes and of each block
 SLOPE = 0.3  # of the activation below 0

@@ -1,26 +1,33 @@
 """One self-contained page about a run, made from the files of its workdir.
 
-  run.py         reads and checks the files
   curves.py      numbers of the pictures: thinned DET curves, histograms
   charts.py      the pictures; drawing.py: as SVG in the style of the page
   markup.py      HTML that escapes whatever comes from a file
   results.py     parts of the page: the result
-  naming.py      parts of the page: which attack it was; maps.py: its pictures
+  tracing.py     parts of the page: which attack it was; maps.py: its pictures
   decisions.py   parts of the page: costs of decisions, calibration
   background.py  parts of the page: training, selection, cost, versions
   page.py        puts them together
   comparison.py  another page: several runs beside each other
-  search.py      another page: an architecture search
-  cells.py       its pictures: the cells as graphs
-  evolution.py   its pictures: the architecture's weights over time
-  study.py       another page: found, random and hand-made cells compared
   evaluation.py  another page: one checkpoint under several conditions
 
 `python -m jaxspoof.report WORKDIR` makes the page again, `python -m
 jaxspoof.report WORKDIR WORKDIR --out=compare.html` compares runs.
 """
 
+import importlib
 import pathlib
+
+from jaxspoof.runs import names
+from jaxspoof.runs.run import checked_folder
+
+# The page of a job, by name: the search, which uses parts of this package,
+# has its own.
+PAGES = {
+  'evaluate': 'jaxspoof.report.evaluation',
+  'search': 'jaxspoof.darts.pages.search',
+  'study': 'jaxspoof.darts.pages.study',
+}
 
 
 def write(workdir) -> pathlib.Path:
@@ -34,17 +41,14 @@ def write(workdir) -> pathlib.Path:
     Path of the page.
 
   Raises:
-    ReportError: a ValueError: the folder is not a workdir, or a file in it
+    RunError: a ValueError: the folder is not a workdir, or a file in it
       cannot be read; names the file, the field and what was expected.
   """
-  # Imports matplotlib: only when needed.
-  from jaxspoof.darts.pages import search, study
-  from jaxspoof.report import evaluation, page
-  from jaxspoof.runs.run import checked_folder, json_object
-
-  config = json_object(checked_folder(workdir) / 'config.json') or {}
-  pages = {'evaluate': evaluation, 'search': search, 'study': study}
-  return pages.get(config.get('job'), page).write(workdir)
+  workdir = checked_folder(workdir)
+  config = names.json_or_none(workdir / names.CONFIG) or {}
+  page = PAGES.get(config.get('job'), 'jaxspoof.report.page')
+  # Only now, because it imports matplotlib.
+  return importlib.import_module(page).write(workdir)
 
 
 def compare(workdirs, out) -> pathlib.Path:

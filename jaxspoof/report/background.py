@@ -5,7 +5,9 @@ import math
 
 from jaxspoof.report import charts
 from jaxspoof.report.markup import Html, element, percent, section, table
-from jaxspoof.runs.run import ReportError, Run
+from jaxspoof.runs import names
+from jaxspoof.runs.names import RunError
+from jaxspoof.runs.run import Run
 
 CURVES = (
   # key, title, whether it is measured once an epoch, factor
@@ -68,8 +70,8 @@ def _series(run: Run, key: str) -> tuple[list[int], list[float]]:
     if value is None:
       continue
     if not isinstance(value, (int, float)) or not math.isfinite(value):
-      raise ReportError(
-        f'{run.workdir / "metrics.jsonl"}, step {line["step"]}: field {key} '
+      raise RunError(
+        f'{run.workdir / names.PROGRESS}, step {line["step"]}: field {key} '
         f'must be a finite number, got {value!r}'
       )
     steps.append(line['step'])
@@ -150,7 +152,7 @@ def _formatted(form, value, key: str, run: Run) -> str:
   try:
     return form(value)
   except (TypeError, ValueError) as error:
-    raise ReportError(
+    raise RunError(
       f'{run.workdir / "cost.json"}: field {key!r} is {value!r}: {error}'
     ) from error
 

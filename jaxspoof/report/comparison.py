@@ -21,7 +21,9 @@ from jaxspoof.report.markup import (
   table,
 )
 from jaxspoof.report.page import document
-from jaxspoof.runs.run import ReportError, Run, aligned, load, speakers
+from jaxspoof.runs import names
+from jaxspoof.runs.names import RunError
+from jaxspoof.runs.run import Run, aligned, load, speakers
 from jaxspoof.score_files import asv_scores
 from jaxspoof.score_files.asv_scores import AsvScores
 
@@ -37,7 +39,7 @@ def write(workdirs, out) -> pathlib.Path:
     out: path of the page.
 
   Raises:
-    ReportError: fewer than two runs, a run twice, a broken folder, no split
+    RunError: fewer than two runs, a run twice, a broken folder, no split
       that all runs scored, or one whose trials differ between runs.
   """
   runs = _named([load(workdir) for workdir in workdirs])
@@ -47,7 +49,7 @@ def write(workdirs, out) -> pathlib.Path:
     if all(split in run.scores for run in runs.values())
   ]
   if not shared:
-    raise ReportError(
+    raise RunError(
       'no split was scored by all runs: '
       + '; '.join(f'{n}: {", ".join(r.scores)}' for n, r in runs.items())
     )
@@ -70,10 +72,10 @@ def write(workdirs, out) -> pathlib.Path:
 def _named(runs: list[Run]) -> dict[str, Run]:
   """Runs by the names of their folders, longer where these are equal."""
   if len(runs) < 2:
-    raise ReportError('a comparison needs two runs or more')
+    raise RunError('a comparison needs two runs or more')
   paths = [run.workdir.resolve() for run in runs]
   if len(set(paths)) < len(paths):
-    raise ReportError(f'a run is named twice: {", ".join(map(str, paths))}')
+    raise RunError(f'a run is named twice: {", ".join(map(str, paths))}')
   depth = 1
   while len({path.parts[-depth:] for path in paths}) < len(paths):
     depth += 1
@@ -142,7 +144,7 @@ def _split(split: str, runs: dict[str, Run]) -> Html:
 
 def _asv(split: str, runs: dict[str, Run]) -> AsvScores | None:
   """Verification scores, where all runs keep the same ones."""
-  files = [run.workdir / 'asv_scores' / f'{split}.txt' for run in runs.values()]
+  files = [names.asv_scores(run.workdir, split) for run in runs.values()]
   if not all(path.is_file() for path in files):
     return None
   if len({path.read_bytes() for path in files}) > 1:

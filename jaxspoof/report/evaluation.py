@@ -16,22 +16,24 @@ from jaxspoof.report.markup import (
   table,
 )
 from jaxspoof.report.page import document
-from jaxspoof.runs.run import ReportError, Run, load
+from jaxspoof.runs import names
+from jaxspoof.runs.names import RunError
+from jaxspoof.runs.run import Run, load
 
 
 def write(workdir) -> pathlib.Path:
   """Writes `report.html` from the files of an evaluation.
 
   Raises:
-    ReportError: the evaluation has not ended, or a file of it is broken.
+    RunError: the evaluation has not ended, or a file of it is broken.
   """
   run = load(workdir)
   if run.metrics is None:
-    raise ReportError(
+    raise RunError(
       f'{workdir} holds no metrics.json yet: it is written when all splits '
       'are scored under all conditions'
     )
-  path = run.workdir / 'report.html'
+  path = run.workdir / names.REPORT
   write_atomically(path, render(run))
   return path
 

@@ -1,4 +1,4 @@
-"""Pictures of algorithm recognition: what is taken for what, and embeddings."""
+"""Pictures of source tracing: what is taken for what, and embeddings."""
 
 import itertools
 

@@ -6,6 +6,7 @@ from jaxspoof.machine.files import write_atomically
 from jaxspoof.report import background, decisions, results, tracing
 from jaxspoof.report.markup import Html, element, join, percent
 from jaxspoof.report.style import CSS
+from jaxspoof.runs import names
 from jaxspoof.runs.run import Run, load
 
 PARTS = (
@@ -27,7 +28,7 @@ PARTS = (
 def write(workdir) -> pathlib.Path:
   """Write `report.html`; see `jaxspoof.report.write`."""
   run = load(workdir)
-  path = run.workdir / 'report.html'
+  path = run.workdir / names.REPORT
   write_atomically(path, render(run))
   return path
 
@@ -37,7 +38,7 @@ def render(run: Run) -> str:
   title = 'Report, no result yet'
   if run.metrics is not None:
     title = f'EER {percent(run.metrics["eer"])} on {run.metrics["split"]}'
-  if run.recognition is not None:
+  if run.source_tracing is not None:
     title = tracing.title(run)
   body = element(
     'body',

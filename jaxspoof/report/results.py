@@ -25,7 +25,7 @@ def header(run: Run) -> Html:
   return element(
     'header',
     element('h1', f'{name} on {corpus}'),
-    _headline(run) if run.recognition is None else tracing.headline(run),
+    _headline(run) if run.source_tracing is None else tracing.headline(run),
     *(element('p', note, class_='note') for note in run.notes),
   )
 

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from jaxspoof import embeddings
 from jaxspoof.classes import UNKNOWN, WORDS, Classes
 from jaxspoof.report import maps as pictures
 from jaxspoof.report.markup import (
@@ -14,7 +13,9 @@ from jaxspoof.report.markup import (
   section,
   table,
 )
-from jaxspoof.runs.run import ReportError, Run
+from jaxspoof.runs import embedded, names
+from jaxspoof.runs.names import RunError
+from jaxspoof.runs.run import Run
 
 METHODS = {
   'score': 'threshold on the largest output',
@@ -31,7 +32,7 @@ def title(run: Run) -> str:
 def headline(run: Run) -> Html:
   """What came out, in one line and a few sentences."""
   split, kind, found = _headline(run)
-  trials = run.recognition['splits'][split]['trials']
+  trials = run.source_tracing['splits'][split]['trials']
   said = (
     f'Measured on split “{split}”: {trials["known"]:,} clips of bona fide '
     'speech or of attacks that were in training'
@@ -64,24 +65,24 @@ def headline(run: Run) -> Html:
 
 def _headline(run: Run) -> tuple[str, str, dict]:
   """Split, task and figures that the page begins with."""
-  splits = run.recognition['splits']
+  splits = run.source_tracing['splits']
   wanted = (run.metrics or {}).get('split')
   split = wanted if wanted in splits else next(iter(splits))
   found = splits[split]
   if not found['trials']['unknown'] and found['closed_set']:
     return split, 'closed set', found['closed_set']
   # The better one on dev, not on this split.
-  opened = splits[run.recognition['dev']]['open_set']
+  opened = splits[run.source_tracing['dev']]['open_set']
   method = max(opened, key=lambda m: opened[m]['macro_f1'])
   return split, f'open set by {METHODS[method]}', found['open_set'][method]
 
 
 def figures(run: Run) -> Html | None:
   """Closed-set and open-set figures of every split."""
-  if run.recognition is None:
+  if run.source_tracing is None:
     return None
   rows = []
-  for split, found in run.recognition['splits'].items():
+  for split, found in run.source_tracing['splits'].items():
     trials = found['trials']
     if closed := found['closed_set']:
       rows.append(_row(split, 'closed set', trials['known'], closed))
@@ -94,7 +95,7 @@ def figures(run: Run) -> Html | None:
     'split', 'answers', 'clips', 'macro-F1', 'majority', 'accuracy', 'AUROC',
     'known refused', 'unknown found',
   ]  # fmt: skip
-  opened = next(iter(run.recognition['splits'].values()))['open_set']
+  opened = next(iter(run.source_tracing['splits'].values()))['open_set']
   chosen = '; '.join(
     f'{METHODS[m]}: {o["chosen_by"]}' for m, o in opened.items()
   )
@@ -106,10 +107,10 @@ def figures(run: Run) -> Html | None:
       'the macro-F1 of always naming the commonest class of the training '
       'split. In an open set an answer can also be “unknown”; AUROC says how '
       'often a known clip seems more known than an unknown one. Thresholds '
-      f'were chosen on split “{run.recognition["dev"]}” ({chosen}).',
+      f'were chosen on split “{run.source_tracing["dev"]}” ({chosen}).',
     ),
     table('Figures of all splits', head, rows, class_='numbers'),
-    *map(_classes, run.recognition['splits'].items()),
+    *map(_classes, run.source_tracing['splits'].items()),
   )
 
 
@@ -157,10 +158,10 @@ def _classes(item: tuple[str, dict]) -> Html | None:
 
 def confusions(run: Run) -> Html | None:
   """What each attack is taken for."""
-  if run.recognition is None:
+  if run.source_tracing is None:
     return None
   found = []
-  for split, values in run.recognition['splits'].items():
+  for split, values in run.source_tracing['splits'].items():
     kinds = {'closed set': values['closed_set']}
     if values['trials']['unknown']:
       kinds = {
@@ -178,8 +179,8 @@ def confusions(run: Run) -> Html | None:
 def _confusion(run: Run, split: str, kind: str, part: dict) -> Html:
   by_attack = part['by_attack']
   columns = list(part['per_class'])
-  known = Classes.called(run.recognition['classes'][:-1])
-  same = run.recognition.get('same', {})
+  known = Classes.called(run.source_tracing['classes'][:-1])
+  same = run.source_tracing.get('same', {})
   systems = [same.get(attack, attack) for attack in by_attack]
   right = known.labels(systems)[:, None] == np.arange(len(columns))
   rows = [
@@ -204,14 +205,14 @@ def _row_name(attack: str, new: bool) -> str:
 
 def maps(run: Run) -> Html | None:
   """The embeddings, seen along their principal axes."""
-  path = run.workdir / 'embeddings.npz'
-  if run.recognition is None or not path.is_file():
+  path = run.workdir / names.EMBEDDINGS
+  if run.source_tracing is None or not path.is_file():
     return None
   try:
-    clips, _ = embeddings.load(path)
+    clips, _ = embedded.load(path)
   except ValueError as error:
-    raise ReportError(str(error)) from error
-  fit_on = run.recognition['train']
+    raise RunError(str(error)) from error
+  fit_on = run.source_tracing['train']
   axes = min(clips.embedding.shape[1], int(np.sum(clips.split == fit_on)))
   found = [
     figure(

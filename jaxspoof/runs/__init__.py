@@ -1,1 +1,12 @@
-"""The folder of a run: what is in it, who reads it, who writes it."""
+"""The folder of a run: what is in it, who writes it, how it is read.
+
+  names         what its files are called; JSON in it, read or refused
+  workdir       whose folder it is; classes, scores and examples in it
+  writer        metrics.jsonl and TensorBoard, written while a run trains
+  weights_file  weights.npz
+  embedded      embeddings.npz and its table
+  record        the hashes that a finished run is verified against
+  run           all of it as one value, for reports and comparisons
+
+Nothing here loads JAX, so that a report takes no longer than its pictures.
+"""

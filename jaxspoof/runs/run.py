@@ -1,4 +1,4 @@
-"""The files of a workdir, read and checked."""
+"""The files of a run as one value, read and checked."""
 
 import dataclasses
 import json
@@ -8,6 +8,8 @@ import pathlib
 import numpy as np
 
 from jaxspoof.metrics.det import Eer, equal_error
+from jaxspoof.runs import names
+from jaxspoof.runs.names import RunError
 from jaxspoof.score_files import protocols
 from jaxspoof.score_files import scores as scores_lib
 
@@ -21,13 +23,9 @@ SUMMARY = {
   'per_attack': dict,
   'selected_on': str,
 }
-RECOGNITION = {'classes': list, 'train': str, 'dev': str, 'splits': dict}
+SOURCE_TRACING = {'classes': list, 'train': str, 'dev': str, 'splits': dict}
 ATTACK = {'eer': NUMBER, 'interval': list, 'trials': int}
-KNOWN = ('config.json', 'metrics.jsonl', 'metrics.json')
-
-
-class ReportError(ValueError):
-  """A workdir, or a file in it, that no report can be made from."""
+KNOWN = (names.CONFIG, names.PROGRESS, names.METRICS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +40,7 @@ class Run:
     cost: cost.json; None before the run has ended.
     scores: score files by name of the split.
     rates: the EER of each score file, computed here.
-    recognition: recognition.json; None where no attacks are named.
+    source_tracing: source_tracing.json; None where no attacks are named.
     notes: what is missing or does not fit together, in sentences.
   """
 
@@ -53,7 +51,7 @@ class Run:
   cost: dict | None
   scores: dict[str, scores_lib.Scores]
   rates: dict[str, Eer]
-  recognition: dict | None
+  source_tracing: dict | None
   notes: list[str]
 
   @property
@@ -80,20 +78,20 @@ def load(workdir) -> Run:
     The run, with notes on what is missing.
 
   Raises:
-    ReportError: not a workdir, or a broken file.
+    RunError: not a workdir, or a broken file.
   """
   workdir = checked_folder(workdir)
   notes: list[str] = []
-  metrics = json_object(workdir / 'metrics.json')
+  metrics = names.json_or_none(workdir / names.METRICS)
   if metrics is None:
     notes.append(
       'The run has not ended: there is no metrics.json, so no result yet.'
     )
   else:
     metrics.setdefault('further', {})
-    _check_summaries(metrics, workdir / 'metrics.json')
+    _check_summaries(metrics, workdir / names.METRICS)
   config, cost = (
-    json_object(workdir / f'{n}.json') for n in ('config', 'cost')
+    names.json_or_none(workdir / n) for n in (names.CONFIG, names.COST)
   )
   if config is None:
     notes.append('There is no config.json: the settings are not known.')
@@ -104,18 +102,19 @@ def load(workdir) -> Run:
     )
   lines = []
   if (config or {}).get('job') != 'evaluate':  # which trains nothing
-    lines = metric_lines(workdir / 'metrics.jsonl', notes)
+    lines = metric_lines(workdir / names.PROGRESS, notes)
   scores = {
     path.name.removesuffix('.gz').removesuffix('.txt'): scores_lib.read(path)
     for pattern in ('*.txt', '*.txt.gz')
     for path in sorted((workdir / 'scores').glob(pattern))
   }
   rates = {split: _rate(trials, split) for split, trials in scores.items()}
-  recognition = json_object(workdir / 'recognition.json')
-  if recognition is not None:
-    _check(recognition, RECOGNITION, workdir / 'recognition.json', '')
+  path = names.existing(workdir, names.SOURCE_TRACING)
+  source_tracing = names.json_or_none(path)
+  if source_tracing is not None:
+    _check(source_tracing, SOURCE_TRACING, path, '')
   run = Run(
-    workdir, config or {}, lines, metrics, cost, scores, rates, recognition,
+    workdir, config or {}, lines, metrics, cost, scores, rates, source_tracing,
     notes,
   )  # fmt: skip
   notes.extend(_disagreements(run))
@@ -123,13 +122,13 @@ def load(workdir) -> Run:
 
 
 def checked_folder(workdir) -> pathlib.Path:
-  """The folder, if it is one of a run; ReportError if not."""
+  """The folder, if it is one of a run; RunError if not."""
   workdir = pathlib.Path(workdir)
   if not any((workdir / name).is_file() for name in KNOWN):
     reason = 'none of ' + ', '.join(KNOWN) + ' is in it'
     if not workdir.is_dir():
       reason = 'there is no such folder'
-    raise ReportError(f'{workdir} is not the workdir of a run: {reason}')
+    raise RunError(f'{workdir} is not the workdir of a run: {reason}')
   return workdir
 
 
@@ -137,24 +136,11 @@ def _rate(trials: scores_lib.Scores, split: str) -> Eer:
   try:
     return equal_error(trials.scores, trials.label)
   except ValueError as error:
-    raise ReportError(f'score file of split {split!r}: {error}') from error
-
-
-def json_object(path: pathlib.Path) -> dict | None:
-  """A JSON object from a file; None if there is no file."""
-  if not path.is_file():
-    return None
-  try:
-    values = json.loads(path.read_text(encoding='utf-8'))
-  except ValueError as error:
-    raise ReportError(f'{path} is not JSON: {error}') from error
-  if not isinstance(values, dict):
-    raise ReportError(f'{path}: expected an object, got {values!r:.40}')
-  return values
+    raise RunError(f'score file of split {split!r}: {error}') from error
 
 
 def _check_summaries(metrics: dict, path: pathlib.Path) -> None:
-  """Raise ReportError where a summary lacks what the page shows."""
+  """Raise RunError where a summary lacks what the page shows."""
   _check(metrics, {**SUMMARY, 'further': dict}, path, '')
   for prefix, summary in {
     '': metrics,
@@ -175,14 +161,14 @@ def _check(values, fields: dict, path: pathlib.Path, prefix: str) -> None:
     elif not isinstance(value, kind):
       kinds = kind if isinstance(kind, tuple) else (kind,)
       expected = ' or '.join(k.__name__ for k in kinds)
-      raise ReportError(
+      raise RunError(
         f'{path}: field {prefix}{field} must be {expected}, got {value!r}'
       )
 
 
 def _check_ends(ends: list, path: pathlib.Path, field: str) -> None:
   if len(ends) != 2 or not all(isinstance(x, NUMBER) for x in ends):
-    raise ReportError(
+    raise RunError(
       f'{path}: field {field} must be two numbers, [low, high], got {ends!r}'
     )
 
@@ -200,7 +186,7 @@ def metric_lines(path: pathlib.Path, notes: list[str]) -> list[dict]:
       by_step[int(values['step'])] = values
     except (ValueError, KeyError, TypeError) as error:
       if number < len(texts):
-        raise ReportError(
+        raise RunError(
           f'{path}, line {number}: expected a JSON object with a step'
         ) from error
       notes.append(
@@ -231,13 +217,13 @@ def _disagreements(run: Run) -> list[str]:
 
 def speakers(split: str, run: Run, utterance) -> np.ndarray | None:
   """Speakers of trials; None where the run does not tell or does not know."""
-  path = run.workdir / 'protocols' / f'{split}.txt'
+  path = names.protocol(run.workdir, split)
   if not path.is_file():
     return None
   found = protocols.read(path)
   by_name = dict(zip(found.utterance.tolist(), found.speaker, strict=True))
   if set(by_name) != set(utterance.tolist()):
-    raise ReportError(f'{path}: not the trials of scores/{split}.txt')
+    raise RunError(f'{path}: not the trials of scores/{split}.txt')
   speaker = np.array([by_name[name] for name in utterance.tolist()])
   return None if np.all(speaker == '-') else speaker
 
@@ -253,7 +239,7 @@ def aligned(split: str, runs: dict[str, Run]) -> dict[str, scores_lib.Scores]:
     for field in ('utterance', 'label', 'attack'):
       ours, theirs = (getattr(t, field) for t in (first, aligned[name]))
       if not np.array_equal(ours, theirs):
-        raise ReportError(
+        raise RunError(
           f'split {split!r}: {first_name} and {name} differ in the field '
           f'{field} of their trials: expected scores of the same corpus'
         )

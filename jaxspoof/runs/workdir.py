@@ -1,4 +1,4 @@
-"""The folder of a run: whose it is, and how files get into it."""
+"""Whose folder of a run it is, and what it keeps of data and model."""
 
 import contextlib
 import fcntl
@@ -7,41 +7,49 @@ import os
 import pathlib
 import shutil
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
-from jaxspoof import audio, models
+from jaxspoof import audio
 from jaxspoof.audio import decoders
 from jaxspoof.config_changes import differences
 from jaxspoof.machine import files
+from jaxspoof.runs import names
 from jaxspoof.score_files import protocols, scores
-from jaxspoof.training import sharding as sharding_lib
-from jaxspoof.training import state as state_lib
 
-CLASSES = 'classes.json'
-LOCK = 'run.lock'
-FROZEN = 'frozen.json'
 DETECTION = ('spoof', 'bonafide')  # classes, in the order of the outputs
 
 
-def claim(workdir: pathlib.Path, values: dict, first: bool) -> None:
+def claim(
+  workdir: pathlib.Path,
+  values: dict[str, Any],
+  first: bool,
+  settled: Callable[[dict[str, Any]], dict[str, Any]] = dict,
+) -> None:
   """Makes the workdir, or checks that it is of a run with this config.
 
   A start that was refused, a batch being too large say, has left nothing that
   another config could not go on from. Until `release`, or until this process
   ends in whatever way, no other process can claim the workdir.
 
+  Args:
+    workdir: folder of the run.
+    values: the config.
+    first: whether this process is the one that writes.
+    settled: writes a config out in full, also one of an earlier version.
+
   Raises:
     ValueError: the run has another config, or is running in another process.
   """
-  path = workdir / 'config.json'
+  path = workdir / names.CONFIG
   if first:
     workdir.mkdir(parents=True, exist_ok=True)
     _lock(workdir)
-  values = json.loads(json.dumps(models.settled(values)))
+  values = json.loads(json.dumps(settled(values)))
   if path.exists() and _begun(workdir):
-    old = json.loads(json.dumps(models.settled(read_json(path))))
+    old = json.loads(json.dumps(settled(names.read_json(path))))
     if different := differences(old, values):
       raise ValueError(
         f'{workdir} is a run with another config: {"; ".join(different)}. '
@@ -49,7 +57,6 @@ def claim(workdir: pathlib.Path, values: dict, first: bool) -> None:
       )
   elif first:
     files.write_json(path, values)
-  sharding_lib.barrier('config')
 
 
 # Descriptors of the locks that this process holds, by workdir.
@@ -62,7 +69,7 @@ def _lock(workdir: pathlib.Path) -> None:
   if key in _HELD:
     return
   try:
-    descriptor = os.open(key / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    descriptor = os.open(key / names.LOCK, os.O_RDWR | os.O_CREAT, 0o666)
   except OSError:  # nobody can write here, and so nobody is in the way
     return
   try:
@@ -93,11 +100,11 @@ def stopped(workdir: pathlib.Path) -> str:
   """Says where a run was interrupted, and from where it will go on."""
   step = None
   with contextlib.suppress(OSError, ValueError, IndexError, KeyError):
-    lines = (workdir / 'metrics.jsonl').read_text().splitlines()
+    lines = (workdir / names.PROGRESS).read_text().splitlines()
     step = json.loads(lines[-1])['step']
   saved = [
     int(path.name)
-    for path in workdir.glob('checkpoints/*')
+    for path in (workdir / names.CHECKPOINTS).glob('*')
     if path.name.isdigit()
   ]
   said = 'interrupted' if step is None else f'interrupted after step {step}'
@@ -109,64 +116,52 @@ def stopped(workdir: pathlib.Path) -> str:
   return f'{said}; no checkpoint yet: the same command begins anew'
 
 
-def read_json(path: pathlib.Path) -> dict:
-  """The dictionary in a JSON file of a run.
-
-  Raises:
-    ValueError: the file is damaged or cut; its name comes first.
-  """
-  try:
-    values = json.loads(path.read_text())
-  except ValueError as error:  # no JSON, or no text
-    raise ValueError(f'{path}: damaged or cut ({error})') from error
-  if not isinstance(values, dict):
-    raise ValueError(f'{path}: expected a JSON object')
-  return values
-
-
 def _begun(workdir: pathlib.Path) -> bool:
   """Whether there is more than what is written before the first step."""
-  before = ('config.json', CLASSES, LOCK, FROZEN)
+  before = (names.CONFIG, names.CLASSES, names.LOCK, names.FROZEN)
   return any(p.name not in before for p in workdir.iterdir())
 
 
 def keep_classes(workdir: pathlib.Path, classes: Sequence[str]) -> None:
   """Writes what the outputs of the run's model stand for, in their order."""
-  files.write_json(workdir / CLASSES, {'classes': list(classes)})
+  files.write_json(workdir / names.CLASSES, {'classes': list(classes)})
 
 
 def load_classes(workdir: pathlib.Path) -> tuple[str, ...]:
-  """Reads it; a run of before there were others knows two classes."""
-  path = workdir / CLASSES
+  """Names of the outputs of the run's model, in their order.
+
+  Runs of earlier versions have no such file: they tell spoof from bona fide.
+  """
+  path = workdir / names.CLASSES
   if not path.is_file():
     return DETECTION
-  return tuple(read_json(path)['classes'])
+  return tuple(names.read_json(path)['classes'])
 
 
 def keep_frozen(
-  workdir: pathlib.Path, init: str, frozen: state_lib.Tree, first: bool
+  workdir: pathlib.Path, init: str, digest: str, first: bool
 ) -> None:
-  """Writes which arrays checkpoints leave out, or checks that they are there.
+  """Writes which weights checkpoints leave out, or checks that they are there.
 
   Args:
     workdir: folder of the run.
-    init: the file, or the run, that gives the arrays each time.
-    frozen: the arrays.
+    init: the file, or the run, that gives the weights each time.
+    digest: SHA-256 of these weights.
     first: whether this process writes.
 
   Raises:
     ValueError: they are others than when the run began.
   """
-  path, digest = workdir / FROZEN, state_lib.tree_hash(frozen)
-  if path.is_file():
-    known = json.loads(path.read_text())
-    if known['sha256'] != digest:
-      raise ValueError(
-        f'init={init}: its frozen weights are not those that {workdir} began '
-        f'with: expected SHA-256 {known["sha256"]} of {path.name}, got {digest}'
-      )
-  elif first:
-    files.write_json(path, {'init': init, 'sha256': digest})
+  path = workdir / names.FROZEN
+  known = names.json_or_none(path)
+  if known is None:
+    if first:
+      files.write_json(path, {'init': init, 'sha256': digest})
+  elif known['sha256'] != digest:
+    raise ValueError(
+      f'init={init}: its frozen weights are not those that {workdir} began '
+      f'with: expected SHA-256 {known["sha256"]} of {path.name}, got {digest}'
+    )
 
 
 def keep_scores(
@@ -182,14 +177,14 @@ def keep_scores(
     asv_file: verification scores of the split; None where there are none.
   """
   who, attack, label = trials.utterance, trials.attack, trials.label
-  name = f'{split}.txt'
-  scores.write(workdir / 'scores' / name, who, attack, label, values)
+  scores.write(names.scores(workdir, split), who, attack, label, values)
   protocols.write(
-    workdir / 'protocols' / name, who, trials.speaker, attack, label
+    names.protocol(workdir, split), who, trials.speaker, attack, label
   )
   if asv_file is not None:
-    (workdir / 'asv_scores').mkdir(exist_ok=True)
-    shutil.copyfile(asv_file, workdir / 'asv_scores' / name)
+    copy = names.asv_scores(workdir, split)
+    copy.parent.mkdir(exist_ok=True)
+    shutil.copyfile(asv_file, copy)
 
 
 def keep_examples(workdir: pathlib.Path, source, trials) -> None:
@@ -203,6 +198,6 @@ def keep_examples(workdir: pathlib.Path, source, trials) -> None:
       clip = f'{name}_{utterance}'
       if not clip.lower().endswith(audio.EXTENSIONS):
         clip += decoders.suffix(record['audio'])
-      path = workdir / 'examples' / clip
+      path = workdir / names.EXAMPLES / clip
       path.parent.mkdir(parents=True, exist_ok=True)
       path.write_bytes(record['audio'])

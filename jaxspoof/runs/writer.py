@@ -11,6 +11,8 @@ from typing import Any
 
 import tensorboardX
 
+from jaxspoof.runs import names
+
 
 class Writer:
   """Appends the metrics of one run.
@@ -26,7 +28,7 @@ class Writer:
     self, workdir: str | os.PathLike, resume_step: int, enabled: bool = True
   ):
     self._enabled = enabled
-    self.path = pathlib.Path(workdir) / 'metrics.jsonl'
+    self.path = pathlib.Path(workdir) / names.PROGRESS
     self.kept = keep_until(self.path, resume_step) if enabled else []
     if enabled:
       self._file = self.path.open('a')

@@ -13,18 +13,17 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import numpy as np
 from orbax.checkpoint import v1 as ocp
 
-from jaxspoof.runs import workdir as workdir_lib
+from jaxspoof.runs import names
+from jaxspoof.runs.names import RunError
 from jaxspoof.training import state as state_lib
 
 _policies = ocp.training.preservation_policies
-WEIGHTS = 'weights.npz'
 _AGAIN = 'Make room and start the same command again: it goes on from there.'
 
 
-class CheckpointError(ValueError):
+class CheckpointError(RunError):
   """A checkpoint could not be written or does not fit."""
 
 
@@ -36,7 +35,7 @@ class Checkpoints:
   """
 
   def __init__(self, workdir: str | os.PathLike):
-    self.directory = pathlib.Path(workdir).absolute() / 'checkpoints'
+    self.directory = pathlib.Path(workdir).absolute() / names.CHECKPOINTS
     self._orbax = ocp.training.Checkpointer(
       self.directory,
       save_decision_policy=_Always(),
@@ -184,78 +183,6 @@ def _fields(state) -> dict[str, Any]:
 
 def _abstract(leaf: jax.Array) -> jax.ShapeDtypeStruct:
   return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
-
-
-def save_weights(workdir: str | os.PathLike, params, batch_stats) -> None:
-  """Writes `weights.npz`: what a detector needs, readable by numpy alone.
-
-  Raises:
-    CheckpointError: the file could not be written.
-  """
-  workdir = pathlib.Path(workdir)
-  arrays = {
-    '/'.join(str(getattr(k, 'key', k)) for k in path): np.asarray(leaf)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(
-      jax.device_get({'params': params, 'batch_stats': batch_stats})
-    )
-  }
-  partial = workdir / f'{WEIGHTS}.partial'
-  try:
-    with partial.open('wb') as file:
-      np.savez(file, **arrays)
-    os.replace(partial, workdir / WEIGHTS)
-  except OSError as error:
-    partial.unlink(missing_ok=True)
-    raise CheckpointError(
-      f'could not save the weights in {workdir / WEIGHTS}: {error}. {_AGAIN}'
-    ) from error
-
-
-def load_weights(workdir: str | os.PathLike) -> tuple[dict, Any, Any]:
-  """Config and weights of the best checkpoint of a run.
-
-  Returns:
-    The run's config as a dictionary, the parameters and the BatchNorm
-    statistics as pure dictionaries, as `state.split` gives them.
-
-  Raises:
-    CheckpointError: the folder is no run, the run has no weights yet, or a
-      file of it is damaged or was copied in part.
-  """
-  workdir = pathlib.Path(workdir)
-  if not (workdir / 'config.json').is_file():
-    raise CheckpointError(
-      f'{workdir} is not a run: expected the workdir of a run of run.py, '
-      'with config.json in it'
-    )
-  if not (workdir / WEIGHTS).is_file():
-    raise CheckpointError(
-      f'{workdir} has no {WEIGHTS} yet: it is written after the first '
-      'evaluation on the dev split'
-    )
-  config = workdir_lib.read_json(workdir / 'config.json')
-  try:
-    with (workdir / WEIGHTS).open('rb') as file, np.load(file) as arrays:
-      tree = _unflatten({name: arrays[name] for name in arrays.files})
-    params = tree['params']
-  # Whatever zip, zlib and numpy raise for half a file.
-  except Exception as error:
-    raise CheckpointError(
-      f'{workdir / WEIGHTS}: damaged or cut, as of a copy that was interrupted '
-      f'({type(error).__name__}: {error}); copy it again'
-    ) from error
-  return config, params, tree.get('batch_stats', {})
-
-
-def _unflatten(flat: dict[str, np.ndarray]) -> dict:
-  tree: dict = {}
-  for name, value in flat.items():
-    *parents, last = (int(k) if k.isdigit() else k for k in name.split('/'))
-    node = tree
-    for key in parents:
-      node = node.setdefault(key, {})
-    node[last] = value
-  return tree
 
 
 def state_hash(state: state_lib.Tree) -> str:

@@ -11,7 +11,7 @@ import jax
 import optax
 from flax import nnx
 
-from jaxspoof.models.system import System
+from jaxspoof.system import System
 from jaxspoof.training import sharding as sharding_lib
 from jaxspoof.training import state as state_lib
 

@@ -68,7 +68,7 @@ class Detection:
 
 
 @dataclasses.dataclass(frozen=True)
-class Recognition:
+class SourceTracing:
   """Which attack of the train split made a clip, or none: bona fide.
 
   Attributes:
@@ -82,7 +82,7 @@ class Recognition:
   metric: ClassVar[str] = 'f1_error'
 
   @classmethod
-  def taught_by(cls, train_source) -> 'Recognition':
+  def taught_by(cls, train_source) -> 'SourceTracing':
     """The classes of a train split.
 
     Raises:
@@ -122,4 +122,4 @@ class Recognition:
     return 1 - float(found.macro_f1)
 
 
-TASKS = {'detection': Detection, 'recognition': Recognition}
+TASKS = {'detection': Detection, 'source_tracing': SourceTracing}

@@ -13,8 +13,8 @@ from flax import nnx
 
 from jaxspoof.models.aasist import Aasist
 from jaxspoof.models.ecapa import Ecapa
-from jaxspoof.models.system import System
-from jaxspoof.training import checkpoint as checkpoint_lib
+from jaxspoof.runs import weights_file
+from jaxspoof.system import System
 from jaxspoof.weights import aasist as aasist_importer
 from jaxspoof.weights import ecapa as ecapa_importer
 from jaxspoof.weights.torch_pickle import CheckpointError
@@ -72,7 +72,7 @@ RELEASED = {Aasist: _from_aasist, Ecapa: _from_ecapa}
 
 def _from_run(module: System, workdir: pathlib.Path) -> System:
   heads = (module.head_name, 'auxiliary')
-  _, params, batch_stats = checkpoint_lib.load_weights(workdir)
+  _, params, batch_stats = weights_file.load(workdir)
   given = {**_flat(params), **_flat(batch_stats)}
   state = nnx.state(module, (nnx.Param, nnx.BatchStat))
   wanted = dict(nnx.to_flat_state(state))

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from jaxspoof.blocks import heads, layers
 from jaxspoof.darts import spaces
 from jaxspoof.darts.network import trunk
 from jaxspoof.darts.network.cell import Edge
@@ -26,8 +27,7 @@ from jaxspoof.darts.network.supernet import Supernet
 from jaxspoof.darts.spaces import genotype as genotype_lib
 from jaxspoof.darts.spaces.genotype import KEPT, Genotype
 from jaxspoof.frontends import SincConfig, SpectralConfig
-from jaxspoof.models import heads, layers
-from jaxspoof.models.system import Encoded, FrontendConfig, System, SystemConfig
+from jaxspoof.system import Encoded, FrontendConfig, System, SystemConfig
 
 # Made by hand, not found by a search: half of the edges of a normal cell
 # convolve, two with neighbouring taps and two with wider ones.

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxspoof.blocks import heads
 from jaxspoof.darts import spaces
 from jaxspoof.darts.network import relaxation, trunk, units
 from jaxspoof.darts.network.cell import INPUTS, CellSpec, chain
@@ -29,8 +30,7 @@ from jaxspoof.darts.spaces import OPERATIONS, Space, Unit
 from jaxspoof.darts.spaces import genotype as genotype_lib
 from jaxspoof.darts.spaces.genotype import KEPT, KINDS
 from jaxspoof.frontends import SincConfig, sinc
-from jaxspoof.models import heads
-from jaxspoof.models.system import SystemConfig
+from jaxspoof.system import SystemConfig
 
 COSTS = ('macs', 'parameters')
 

@@ -13,14 +13,14 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxspoof.blocks import heads, layers
 from jaxspoof.darts import spaces
 from jaxspoof.darts.network import relaxation, trunk
 from jaxspoof.darts.network.cell import Mix
 from jaxspoof.darts.spaces import Space
 from jaxspoof.darts.spaces import genotype as genotype_lib
 from jaxspoof.frontends import SincConfig, SpectralConfig
-from jaxspoof.models import heads, layers
-from jaxspoof.models.system import Encoded, FrontendConfig, System
+from jaxspoof.system import Encoded, FrontendConfig, System
 
 _DEVIATION = 1e-3  # of the first architecture parameters, as in DARTS
 

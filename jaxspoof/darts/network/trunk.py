@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping
 import jax
 from flax import nnx
 
+from jaxspoof.blocks import layers
 from jaxspoof.darts import spaces
 from jaxspoof.darts.network import units
 from jaxspoof.darts.network.cell import Cell, CellSpec, ConvUnit, Edge, Mix
 from jaxspoof.darts.network.units import Norms
 from jaxspoof.darts.spaces import Space
 from jaxspoof.frontends import SincConfig, SpectralConfig
-from jaxspoof.models import layers
 
 Wiring = tuple[tuple[Edge, ...], tuple[int, ...]]  # edges, states to stack
 MIN_CELLS = 3

@@ -16,9 +16,9 @@ import numpy as np
 from flax import nnx
 
 from jaxspoof import arithmetic
+from jaxspoof.blocks import layers
 from jaxspoof.darts.network import mixture
 from jaxspoof.darts.spaces import Unit
-from jaxspoof.models import layers
 from jaxspoof.ops import windows
 
 EPSILON = 1e-5

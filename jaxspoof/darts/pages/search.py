@@ -19,13 +19,9 @@ from jaxspoof.report.markup import (
   table,
 )
 from jaxspoof.report.page import document
-from jaxspoof.runs.run import (
-  ReportError,
-  Run,
-  checked_folder,
-  json_object,
-  metric_lines,
-)
+from jaxspoof.runs import names
+from jaxspoof.runs.names import RunError
+from jaxspoof.runs.run import Run, checked_folder, metric_lines
 
 CURVES = (
   # key, title, whether it is measured once an epoch, factor
@@ -44,7 +40,7 @@ CURVES = (
 def write(workdir) -> pathlib.Path:
   """Writes `report.html` of a search; see `jaxspoof.report.write`."""
   workdir = checked_folder(workdir)
-  path = workdir / 'report.html'
+  path = workdir / names.REPORT
   write_atomically(path, render(load(workdir)))
   return path
 
@@ -53,18 +49,18 @@ def load(workdir: pathlib.Path) -> Run:
   """Reads the files of a search; it has no score files.
 
   Raises:
-    ReportError: a broken file.
+    RunError: a broken file.
   """
   notes: list[str] = []
   config, metrics, cost = (
-    json_object(workdir / f'{name}.json')
-    for name in ('config', 'metrics', 'cost')
+    names.json_or_none(workdir / name)
+    for name in (names.CONFIG, names.METRICS, names.COST)
   )
   if metrics is None:
     notes.append(
       'The search has not ended: the cells are those of the last epoch so far.'
     )
-  lines = metric_lines(workdir / 'metrics.jsonl', notes)
+  lines = metric_lines(workdir / names.PROGRESS, notes)
   return Run(
     workdir=workdir,
     config=config or {},
@@ -73,7 +69,7 @@ def load(workdir: pathlib.Path) -> Run:
     cost=cost,
     scores={},
     rates={},
-    recognition=None,
+    source_tracing=None,
     notes=notes,
   )
 
@@ -106,13 +102,13 @@ def render(run: Run) -> str:
 
 
 def _genotype(run: Run) -> Genotype | None:
-  path = run.workdir / 'genotype.json'
+  path = run.workdir / names.GENOTYPE
   if not path.is_file():
     return None
   try:
     return Genotype.load(path)
   except ValueError as error:
-    raise ReportError(str(error)) from error
+    raise RunError(str(error)) from error
 
 
 def _header(run: Run, genotype: Genotype | None) -> Html:

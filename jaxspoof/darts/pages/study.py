@@ -17,7 +17,8 @@ from jaxspoof.report.markup import (
   table,
 )
 from jaxspoof.report.page import document
-from jaxspoof.runs.run import ReportError, json_object
+from jaxspoof.runs import names
+from jaxspoof.runs.names import RunError
 
 NAMES = {
   'found': 'found by the search',
@@ -30,16 +31,16 @@ def write(workdir) -> pathlib.Path:
   """Writes `report.html` from the `study.json` of a study.
 
   Raises:
-    ReportError: there is none.
+    RunError: there is none.
   """
   workdir = pathlib.Path(workdir)
-  result = json_object(workdir / 'study.json')
+  result = names.json_or_none(workdir / names.STUDY)
   if result is None:
-    raise ReportError(
+    raise RunError(
       f'{workdir} holds no study.json yet: it is written when all runs of the '
       'study have ended'
     )
-  path = workdir / 'report.html'
+  path = workdir / names.REPORT
   write_atomically(path, render(result))
   return path
 

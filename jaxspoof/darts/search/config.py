@@ -14,8 +14,8 @@ from jaxspoof.config import (
   job_section,
 )
 from jaxspoof.darts.search import bilevel
-from jaxspoof.models.system import SystemConfig
 from jaxspoof.runs.workdir import DETECTION
+from jaxspoof.system import SystemConfig
 
 # Under the root of Adam's second moment: keeps its derivative finite at 0.
 EPS_ROOT = 1e-12

@@ -15,8 +15,8 @@ from jaxspoof import config as config_lib
 from jaxspoof import embeddings, jobs, overrides, report, tracing, verify
 from jaxspoof.embeddings import Embeddings
 from jaxspoof.metrics import open_set as metrics
-from jaxspoof.runs.run import ReportError
-from jaxspoof.tracing import RecognitionConfig
+from jaxspoof.runs.names import RunError
+from jaxspoof.tracing import SourceTracingConfig
 from tfds_builders import build
 
 KNOWN = ('A01', 'A02', '-')
@@ -50,20 +50,20 @@ def clips(spread=0.3, dev_unknown=False, count=20, seed=0):
   )  # fmt: skip
 
 
-def recognise(found, **how):
-  return tracing.recognise(
+def trace(found, **how):
+  return tracing.trace(
     classes_lib.Classes(KNOWN),
     found,
     train_split='train',
     dev_split='dev',
-    how=RecognitionConfig(**how),
+    how=SourceTracingConfig(**how),
   )
 
 
 # -------------------------------------------------------------- results ---
 def test_results_are_those_of_the_metrics():
   found = clips(spread=0.5)
-  result = recognise(found, neighbours=3, quantile=0.1)
+  result = trace(found, neighbours=3, quantile=0.1)
   assert json.loads(json.dumps(result)) == result
   assert (result['neighbours'], result['quantile']) == (3, 0.1)
   assert result['classes'] == ['A01', 'A02', 'bonafide', 'unknown']
@@ -103,16 +103,16 @@ def test_results_are_those_of_the_metrics():
 
 def test_a_system_with_two_names_is_known():
   found = clips(spread=0.05)
-  opened = recognise(found, same={'A07': 'A01'})['splits']['eval']
+  opened = trace(found, same={'A07': 'A01'})['splits']['eval']
   assert (
     opened['trials']['known']
-    > recognise(found)['splits']['eval']['trials']['known']
+    > trace(found)['splits']['eval']['trials']['known']
   )
   assert opened['open_set']['score']['by_attack'].keys() >= {'A07', 'A08'}
 
 
 def test_unknown_attacks_are_found_where_they_are_far():
-  result = recognise(clips(spread=0.05))
+  result = trace(clips(spread=0.05))
   for opened in result['splits']['eval']['open_set'].values():
     assert opened['auroc'] == 1
     assert opened['unknown_found'] == 1
@@ -121,7 +121,7 @@ def test_unknown_attacks_are_found_where_they_are_far():
 
 def test_threshold_follows_unknown_dev_trials_where_there_are_some():
   found = clips(spread=0.5, dev_unknown=True)
-  for method, opened in recognise(found)['splits']['dev']['open_set'].items():
+  for method, opened in trace(found)['splits']['dev']['open_set'].items():
     assert 'with its unknown trials' in opened['chosen_by'], method
     assert f'{opened["macro_f1"]:.4f}' in opened['chosen_by']
 
@@ -129,7 +129,7 @@ def test_threshold_follows_unknown_dev_trials_where_there_are_some():
 def test_an_infinite_threshold_is_none_in_json():
   found = clips(spread=0.05, dev_unknown=True)
   found.outputs[:] = found.outputs - found.outputs.max(axis=1, keepdims=True)
-  opened = recognise(found)['splits']['eval']['open_set']['score']
+  opened = trace(found)['splits']['eval']['open_set']['score']
   assert opened['threshold'] is None
   assert opened['known_refused'] in (0, 1)  # which of the two infinities
   json.dumps(opened, allow_nan=False)
@@ -139,25 +139,25 @@ def test_a_split_of_unknown_attacks_only():
   found = clips()
   new = np.isin(found.attack, ['A07', 'A08']) | (found.split != 'eval')
   found = Embeddings(**{k: v[new] for k, v in vars(found).items()})
-  result = recognise(found)['splits']['eval']
+  result = trace(found)['splits']['eval']
   assert result['closed_set'] is None
   assert result['trials'] == {'known': 0, 'unknown': 40}
   assert result['open_set']['score']['known_refused'] is None
-  assert '-' in tracing.table(recognise(found)).splitlines()[-1]
+  assert '-' in tracing.table(trace(found)).splitlines()[-1]
 
 
 def test_one_class_is_no_closed_set():
   found = clips()
   kept = (found.split != 'eval') | np.isin(found.attack, ['A07', '-'])
   found = Embeddings(**{k: v[kept] for k, v in vars(found).items()})
-  result = recognise(found)['splits']['eval']
+  result = trace(found)['splits']['eval']
   assert result['trials'] == {'known': 20, 'unknown': 20}
   assert result['closed_set'] is None
   assert result['open_set']['score']['macro_f1'] > 0
 
 
 def test_table_has_a_line_for_each_split():
-  result = recognise(clips())
+  result = trace(clips())
   _, dev, eval_ = tracing.table(result).splitlines()
   closed = result['splits']['eval']['closed_set']
   assert eval_.split()[:3] == ['eval', '40', '40']
@@ -170,21 +170,21 @@ def test_table_has_a_line_for_each_split():
 @pytest.mark.parametrize(
   ('field', 'value', 'words'),
   [
-    ('neighbours', 0, 'recognition.neighbours=0: expected at least 1'),
-    ('quantile', 1.0, 'recognition.quantile=1.0: expected a share'),
-    ('quantile', -0.1, 'recognition.quantile=-0.1'),
+    ('neighbours', 0, 'source_tracing.neighbours=0: expected at least 1'),
+    ('quantile', 1.0, 'source_tracing.quantile=1.0: expected a share'),
+    ('quantile', -0.1, 'source_tracing.quantile=-0.1'),
   ],
 )
 def test_settings_that_cannot_be(field, value, words):
   with pytest.raises(ValueError, match=words):
-    RecognitionConfig(**{field: value})
+    SourceTracingConfig(**{field: value})
 
 
 # ----------------------------------------------------------------- page ---
 def write_run(workdir, found):
-  result = recognise(found)
+  result = trace(found)
   (workdir / 'config.json').write_text('{}')
-  (workdir / 'recognition.json').write_text(json.dumps(result))
+  (workdir / 'source_tracing.json').write_text(json.dumps(result))
   embeddings.save(workdir, found, result['classes'][:-1])
   return result
 
@@ -227,35 +227,35 @@ def test_headline_is_the_split_of_the_result_and_its_open_set(tmp_path):
 def test_page_of_a_broken_file(tmp_path):
   write_run(tmp_path, clips())
   (tmp_path / 'embeddings.npz').write_bytes(b'junk')
-  with pytest.raises(ReportError, match='embeddings.npz: expected a file'):
+  with pytest.raises(RunError, match='embeddings.npz: expected a file'):
     report.write(tmp_path)
-  (tmp_path / 'recognition.json').write_text('{"classes": 3}')
-  with pytest.raises(ReportError, match='field classes must be list, got 3'):
+  (tmp_path / 'source_tracing.json').write_text('{"classes": 3}')
+  with pytest.raises(RunError, match='field classes must be list, got 3'):
     report.write(tmp_path)
 
 
 # ------------------------------------------------------------------ job ---
 def tiny(corpora, **changes):
   """Naming attacks by a tiny model, on a tiny corpus."""
-  config = overrides.load('configs/ecapa_attribution.py:smoke')
+  config = overrides.load('configs/ecapa_source_tracing.py:smoke')
   config.epochs, config.average, config.resamples = 1, 'none', 8
   config.data.data_dir = str(corpora)
   config.mesh.devices = 1  # compiles faster
-  config.recognition.neighbours, config.recognition.quantile = 3, 0.1
+  config.source_tracing.neighbours, config.source_tracing.quantile = 3, 0.1
   config.update(changes)
   return config
 
 
 @pytest.mark.parametrize('variant', ['', ':add2023', ':quickstart', ':smoke'])
 def test_config_file(variant):
-  values = overrides.load(f'configs/ecapa_attribution.py{variant}').to_dict()
-  assert values['job'] == 'attribution'
-  how = RecognitionConfig(**values.pop('recognition'))
+  values = overrides.load(f'configs/ecapa_source_tracing.py{variant}').to_dict()
+  assert values['job'] == 'source_tracing'
+  how = SourceTracingConfig(**values.pop('source_tracing'))
   assert set(how.same) == (set() if variant else {'A16', 'A19'})
   how = dataclasses.replace(how, same={})
-  assert how == RecognitionConfig()  # what the metrics have by default
+  assert how == SourceTracingConfig()  # what the metrics have by default
   config = config_lib.run_config(values)
-  assert config.task == 'recognition' and config.data.balanced
+  assert config.task == 'source_tracing' and config.data.balanced
   assert config.loss.name == 'aam_softmax'
   name = {'': 'asvspoof2019_la', ':add2023': 'add2023_track3'}
   assert config.data.name == name.get(
@@ -274,7 +274,7 @@ def finished(programs, quickstart_tiny, tmp_path_factory):
 
 def test_job_writes_what_follows_from_its_embeddings(finished):
   workdir, result = finished
-  assert json.loads((workdir / 'recognition.json').read_text()) == result
+  assert json.loads((workdir / 'source_tracing.json').read_text()) == result
   found, classes = embeddings.load(workdir / 'embeddings.npz')
   assert list(classes) == result['classes'][:-1]
   assert classes == (*(f'A{n:02d}' for n in range(1, 7)), 'bonafide')
@@ -282,12 +282,12 @@ def test_job_writes_what_follows_from_its_embeddings(finished):
   assert list(dict.fromkeys(found.split)) == splits
   assert found.outputs.shape == (len(found), 7)
   assert np.all(np.abs(found.outputs) <= 1 + 1e-6)  # cosines
-  again = tracing.recognise(
+  again = tracing.trace(
     classes_lib.Classes.called(classes),
     found,
     train_split='train',
     dev_split='dev',
-    how=RecognitionConfig(3, 0.1),
+    how=SourceTracingConfig(3, 0.1),
   )
   assert again == result
   assert result['splits']['eval_hard']['trials']['unknown'] == 24
@@ -296,7 +296,7 @@ def test_job_writes_what_follows_from_its_embeddings(finished):
 
 def test_changed_figures_and_embeddings_are_found_out(finished, tmp_path):
   workdir, _ = finished
-  for name in ('recognition.json', 'embeddings.npz'):
+  for name in ('source_tracing.json', 'embeddings.npz'):
     copy = tmp_path / name / 'run'
     shutil.copytree(workdir, copy, ignore=shutil.ignore_patterns('check*'))
     changed = bytearray((copy / name).read_bytes())
@@ -339,10 +339,10 @@ def test_embeddings_of_the_job_are_those_of_job_embed(
 
 
 def test_job_refuses_what_it_cannot_do(quickstart_tiny, tmp_path):
-  with pytest.raises(ValueError, match="task='detection': job 'attribution' e"):
+  with pytest.raises(ValueError, match="task='detection': the job e"):
     jobs.run(tiny(quickstart_tiny, task='detection'), tmp_path / 'a')
   config = tiny(quickstart_tiny)
-  config.recognition.neighbours = 0
+  config.source_tracing.neighbours = 0
   with pytest.raises(ValueError, match='neighbours=0: expected at least 1'):
     jobs.run(config, tmp_path / 'b')
   assert not list(tmp_path.iterdir())

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxspoof.models import layers
+from jaxspoof.blocks import layers
 
 _SMALLEST = 1e-12  # norm that an embedding is divided by at least
 

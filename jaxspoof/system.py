@@ -22,9 +22,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxspoof import frontends
+from jaxspoof.blocks import layers
+from jaxspoof.blocks.heads import Head
 from jaxspoof.frontends import WaveConfig
-from jaxspoof.models import layers
-from jaxspoof.models.heads import Head
 
 FEATURES, WAVES = 'features', 'waves'
 

@@ -1,4 +1,4 @@
-"""Algorithm recognition: against scikit-learn and against trying everything."""
+"""Source tracing: against scikit-learn and against trying everything."""
 
 import doctest
 import warnings

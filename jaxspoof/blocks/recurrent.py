@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxspoof.models import layers
+from jaxspoof.blocks import layers
 
 
 class Recurrent(nnx.Module):
