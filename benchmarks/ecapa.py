@@ -52,7 +52,7 @@ def main() -> None:
   parser.add_argument('--rounds', type=int, default=10)
   options = parser.parse_args()
   c = options.channels
-  config = TdnnConfig(80, channels=(c, c, c, c, 3 * c))
+  config = TdnnConfig(input_size=80, channels=(c, c, c, c, 3 * c))
   weights, official = None, None
   if options.reference:
     official = official_model(options.reference, config)

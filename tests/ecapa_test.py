@@ -320,7 +320,7 @@ def test_activations():
     nnx.update(model, nnx.state(small(), nnx.BatchStat))
     same = np.allclose(evaluate(model, x, LENGTHS), relu, atol=1e-6)
     assert same == (function is not jax.nn.gelu)
-  assert TdnnConfig(6, activation='silu').function is jax.nn.silu
+  assert TdnnConfig(input_size=6, activation='silu').function is jax.nn.silu
 
 
 def test_bfloat16_is_close():

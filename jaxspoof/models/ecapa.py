@@ -17,62 +17,39 @@ from flax import nnx
 from jaxspoof.blocks import heads
 from jaxspoof.frontends.spec_augment import SpecAugmentConfig, spec_augment
 from jaxspoof.frontends.spectral import PRESETS, SpectralConfig
-from jaxspoof.models.ecapa_tdnn import ECAPA_TDNN, TdnnConfig
+from jaxspoof.models.ecapa_tdnn import ECAPA_TDNN, TdnnConfig, TdnnSettings
 from jaxspoof.system import Encoded, FrontendConfig, System
-
-# Fields of both configs; `input_size` follows from the front end.
-_SHARED = tuple(
-  f.name for f in dataclasses.fields(TdnnConfig) if f.name != 'input_size'
-)
 
 
 @dataclasses.dataclass(frozen=True)
-class EcapaConfig:
-  """What defines an ECAPA-TDNN. Fields not listed are those of `TdnnConfig`.
+class EcapaConfig(TdnnSettings):
+  """What defines the model behind a front end.
 
   Attributes:
     spec_augment: masks over features in training, a `SpecAugmentConfig` or a
-      mapping of its fields; None for none.
+      mapping of its fields; None for none. The others are those of
+      `TdnnSettings`.
   """
 
   spec_augment: Any = None
-  lin_neurons: int = 192
-  activation: str = 'relu'
-  channels: tuple[int, ...] = (512, 512, 512, 512, 1536)
-  kernel_sizes: tuple[int, ...] = (5, 3, 3, 3, 1)
-  dilations: tuple[int, ...] = (1, 2, 3, 4, 1)
-  attention_channels: int = 128
-  res2net_scale: int = 8
-  se_channels: int = 128
-  global_context: bool = True
-  groups: tuple[int, ...] = (1, 1, 1, 1, 1)
-  dropout: float = 0.0
-  padding: str = 'clip'
-  dtype: str = 'float32'
-  param_dtype: str = 'float32'
 
   def __post_init__(self):
-    """Makes a config of a mapping and refuses what cannot work."""
+    """Makes a config of a mapping, too."""
+    super().__post_init__()
     masks = self.spec_augment
     if isinstance(masks, Mapping):
       object.__setattr__(self, 'spec_augment', SpecAugmentConfig(**masks))
-    tdnn = self.tdnn(self._groups)
-    for name in ('channels', 'groups', 'kernel_sizes', 'dilations'):
-      object.__setattr__(self, name, getattr(tdnn, name))
 
   def tdnn(self, features: int) -> TdnnConfig:
     """What defines the layers behind a front end of so many features."""
-    return TdnnConfig(features, **{n: getattr(self, n) for n in _SHARED})
+    fields = {**vars(self), 'input_size': features}
+    del fields['spec_augment']
+    return TdnnConfig(**fields)
 
   @property
   def own_frontend(self) -> SpectralConfig:
     """80 MFCCs, as in the paper."""
     return PRESETS['ecapa_mfcc']
-
-  @property
-  def min_frames(self) -> int:
-    """Shortest sequence that every reflection fits into."""
-    return self.tdnn(self._groups).min_frames
 
   def check_frontend(self, frontend) -> None:
     """Refuses features that groups or masks do not fit."""
@@ -83,11 +60,6 @@ class EcapaConfig:
         f'spec_augment={masks}: needs a freq_width of at most the '
         f'{frontend.features} features'
       )
-
-  @property
-  def _groups(self) -> int:
-    """A number of features that fits, for what does not depend on it."""
-    return next(iter(self.groups), 1)
 
 
 class SpecAugment(nnx.Module):

@@ -15,7 +15,7 @@ embedding.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -55,11 +55,12 @@ class Layer(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class TdnnConfig:
-  """What defines an ECAPA-TDNN. Defaults are those of SpeechBrain.
+class TdnnSettings:
+  """What defines an ECAPA-TDNN whatever features it is given.
+
+  Defaults are those of SpeechBrain.
 
   Attributes:
-    input_size: features of a frame.
     lin_neurons: size of the embedding.
     activation: of the layers outside Res2Net, squeeze and excitation and
       pooling, which keep ReLU: a function or one of `ACTIVATIONS`.
@@ -80,7 +81,6 @@ class TdnnConfig:
     param_dtype: of parameters and statistics.
   """
 
-  input_size: int
   lin_neurons: int = 192
   activation: str | Callable = 'relu'
   channels: tuple[int, ...] = (512, 512, 512, 512, 1536)
@@ -107,9 +107,8 @@ class TdnnConfig:
       self._need(name, min(values, default=0) > 0, 'numbers above 0')
       fits = len(values) == len(self.channels)
       self._need(name, fits, f'{len(self.channels)} values, as channels has')
-    for name in ('input_size', 'lin_neurons', 'attention_channels'):
+    for name in ('lin_neurons', 'attention_channels', 'se_channels'):
       self._need(name, getattr(self, name) > 0, 'a number above 0')
-    self._need('se_channels', self.se_channels > 0, 'a number above 0')
     self._need('res2net_scale', self.res2net_scale > 1, 'a number above 1')
     self._need('dropout', 0 <= self.dropout < 1, 'a rate in [0, 1)')
     known = callable(self.activation) or self.activation in ACTIVATIONS
@@ -119,29 +118,33 @@ class TdnnConfig:
     self._need('dtype', self.dtype in DTYPES, f'one of {DTYPES}')
     known = ('float32', 'float64')
     self._need('param_dtype', self.param_dtype in known, f'one of {known}')
-    self._check_layers()
+    self.layers_of(self._features)
 
   @property
-  def layers(self) -> tuple[Layer, ...]:
-    """First layer, blocks, and the layer that aggregates the blocks."""
+  def _features(self) -> int:
+    """A number of features that fits, for what does not depend on it."""
+    return self.groups[0]
+
+  def layers_of(self, features: int) -> tuple[Layer, ...]:
+    """The layers that take so many features of a frame.
+
+    Returns:
+      The first layer, the blocks, and the layer that aggregates the blocks.
+
+    Raises:
+      ValueError: sizes that do not fit each other.
+    """
     *inner, _ = self.channels
-    inputs = (self.input_size, *inner[:-1], sum(inner[1:]))
-    return tuple(
-      Layer(*values)
-      for values in zip(
-        inputs,
-        self.channels,
-        self.kernel_sizes,
-        self.dilations,
-        self.groups,
-        strict=True,
-      )
-    )
+    inputs = (features, *inner[:-1], sum(inner[1:]))
+    others = (self.channels, self.kernel_sizes, self.dilations, self.groups)
+    made = tuple(map(Layer._make, zip(inputs, *others, strict=True)))
+    self._check_layers(made)
+    return made
 
   @property
   def min_frames(self) -> int:
     """Shortest clip that every reflection fits into."""
-    return 1 + max(layer.reach for layer in self.layers)
+    return 1 + max(layer.reach for layer in self.layers_of(self._features))
 
   @property
   def dropped(self) -> int:
@@ -156,9 +159,9 @@ class TdnnConfig:
       return self.activation
     return ACTIVATIONS[self.activation]
 
-  def _check_layers(self):
-    blocks = self.layers[1:-1]
-    for layer in self.layers:
+  def _check_layers(self, layers: tuple[Layer, ...]):
+    blocks = layers[1:-1]
+    for layer in layers:
       shared = (layer.inputs, layer.outputs)
       if layer in blocks:
         shared = (*shared, layer.outputs)
@@ -175,6 +178,26 @@ class TdnnConfig:
   def _need(self, name: str, fulfilled: bool, wanted: str):
     if not fulfilled:
       raise ValueError(f'{name}={getattr(self, name)!r}: needs {wanted}')
+
+
+@dataclasses.dataclass(frozen=True)
+class TdnnConfig(TdnnSettings):
+  """What defines an ECAPA-TDNN.
+
+  Attributes:
+    input_size: features of a frame; the others are those of `TdnnSettings`.
+  """
+
+  input_size: int = dataclasses.field(kw_only=True)
+
+  def __post_init__(self):
+    """Refuses features that do not fit, too."""
+    super().__post_init__()
+    self._need('input_size', self.input_size > 0, 'a number above 0')
+
+  @property
+  def _features(self) -> int:
+    return self.input_size
 
 
 # ------------------------------------------------------------------ blocks ---
@@ -469,56 +492,23 @@ class ECAPA_TDNN(nnx.Module):  # noqa: N801 (the name of the original)
   take `nnx.view(model, deterministic=True, use_running_average=True)`.
   """
 
-  def __init__(
-    self,
-    input_size: int,
-    lin_neurons: int = 192,
-    activation: str | Callable = 'relu',
-    channels: Sequence[int] = (512, 512, 512, 512, 1536),
-    kernel_sizes: Sequence[int] = (5, 3, 3, 3, 1),
-    dilations: Sequence[int] = (1, 2, 3, 4, 1),
-    attention_channels: int = 128,
-    res2net_scale: int = 8,
-    se_channels: int = 128,
-    global_context: bool = True,
-    groups: Sequence[int] = (1, 1, 1, 1, 1),
-    dropout: float = 0.0,
-    *,
-    padding: str = 'clip',
-    dtype: str = 'float32',
-    param_dtype: str = 'float32',
-    rngs: nnx.Rngs,
-  ):
+  def __init__(self, input_size: int, *settings, rngs: nnx.Rngs, **named):
     """Draws the parameters as the original does.
 
-    Args are the attributes of `TdnnConfig`, and `rngs` with stream `params`.
+    Args:
+      input_size: features of a frame.
+      *settings: attributes of `TdnnSettings`, in their order.
+      rngs: stream `params`.
+      **named: other attributes of `TdnnSettings`.
 
     Raises:
       ValueError: arguments that do not fit, named.
     """
-    config = TdnnConfig(
-      input_size=input_size,
-      lin_neurons=lin_neurons,
-      activation=activation,
-      channels=tuple(channels),
-      kernel_sizes=tuple(kernel_sizes),
-      dilations=tuple(dilations),
-      attention_channels=attention_channels,
-      res2net_scale=res2net_scale,
-      se_channels=se_channels,
-      global_context=global_context,
-      groups=tuple(groups),
-      dropout=dropout,
-      padding=padding,
-      dtype=dtype,
-      param_dtype=param_dtype,
-    )
+    config = TdnnConfig(*settings, input_size=input_size, **named)
     self.config = config
-    self._make(config, dict(param_dtype=param_dtype, rngs=rngs))
-
-  def _make(self, config: TdnnConfig, options: dict):
+    options = dict(param_dtype=config.param_dtype, rngs=rngs)
     outer = dict(activation=config.function, dropout=config.dropout, **options)
-    first, *blocks, last = config.layers
+    first, *blocks, last = config.layers_of(input_size)
     self.block0 = Tdnn(*first[:3], **_spread(first), **outer)
     for i, layer in enumerate(blocks, 1):
       block = SERes2Net(
