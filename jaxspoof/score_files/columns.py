@@ -27,7 +27,7 @@ class Problems:
   """
 
   def __init__(self, path, expected: str, unit: str = 'line'):
-    self.path, self._expected, self._unit = path, expected, unit
+    self.path, self._expected, self.unit = path, expected, unit
     self._found: list[str] = []
 
   def add(self, text: str) -> None:
@@ -38,7 +38,7 @@ class Problems:
     """Note a problem of one line, or other unit."""
     shown = ' '.join(fields)
     shown = shown if len(shown) <= 60 else shown[:57] + '...'
-    self.add(f'{self._unit} {number}: {reason}: {shown!r}')
+    self.add(f'{self.unit} {number}: {reason}: {shown!r}')
 
   def raise_if_any(self) -> None:
     """Raise ScoreFileError that lists the first ten and counts all."""

@@ -16,7 +16,7 @@ without their suffix or folder only, they are taken so, and a note says it.
 import json
 import pathlib
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -71,7 +71,7 @@ def read(
     OSError: no such file.
   """
   problems = columns.Problems(path, f'lines {FORMAT}')
-  rows, layout = _read_rows(path, problems)
+  rows, layout = parse(columns.read_lines(path), problems)
   if not layout:
     problems.raise_if_any()  # no line of any layout: nothing to audit
   if protocol is None and 'key' not in layout:
@@ -129,11 +129,25 @@ def paired_scores(first: Trials, second: Trials, path, other_path):
   return second.scores[[at[name] for name in first.utterance.tolist()]]
 
 
-def _read_rows(path, problems: columns.Problems):
-  """Lines by utterance, as far as they make sense, and their layout."""
-  rows, layout = {}, ()
-  for number, line in columns.read_lines(path):
-    if line[0] == '{':
+def parse(
+  lines: Iterable[tuple[int, str]],
+  problems: columns.Problems,
+  layout: tuple[str, ...] = (),
+) -> tuple[dict[str, dict], tuple[str, ...]]:
+  """Makes sense of lines as far as possible.
+
+  Args:
+    lines: their numbers and texts.
+    problems: takes what is wrong with them.
+    layout: names of the columns; () = as the first line tells.
+
+  Returns:
+    (rows by utterance: 'score', 'line', and 'key' and 'attack' where the
+    layout has them; the layout).
+  """
+  rows, asked = {}, layout
+  for number, line in lines:
+    if line[0] == '{' and not asked:
       fields, layout = _json_fields(line), LAYOUTS[2]
     else:
       fields = line.split()
@@ -147,8 +161,8 @@ def _read_rows(path, problems: columns.Problems):
       continue
     row, wrong = _parse(dict(zip(layout, fields, strict=True)))
     if not wrong and row['utterance'] in rows:
-      again = rows[row['utterance']]['line']
-      wrong = f'utterance {row["utterance"]} is on line {again} already'
+      again = f'{problems.unit} {rows[row["utterance"]]["line"]}'
+      wrong = f'utterance {row["utterance"]} is on {again} already'
     if wrong:
       problems.at_line(number, wrong, fields)
     rows.setdefault(row['utterance'], {**row, 'line': number})

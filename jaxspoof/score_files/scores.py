@@ -8,19 +8,17 @@ KEY is bonafide or spoof; a higher SCORE is more bona fide.
 """
 
 import pathlib
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 
 from jaxspoof.machine.files import write_atomically
+from jaxspoof.score_files import score_lists
 from jaxspoof.score_files.columns import (
   KEYS,
   Problems,
   ScoreFileError,
-  parse_key,
-  parse_score,
-  read_rows,
+  read_lines,
 )
 
 FORMAT = 'UTTERANCE SYSTEM KEY SCORE, KEY being bonafide or spoof'
@@ -70,7 +68,8 @@ def write(path, utterance, attack, label, scores) -> None:
     for utt, system, key, score in zip(*columns, strict=True)
   ]
   problems = Problems(path, f'trials that fit {FORMAT}', 'trial')
-  _parse(((n, x.split()) for n, x in enumerate(lines, 1)), problems, 'trial')
+  score_lists.parse(enumerate(lines, 1), problems, score_lists.LAYOUTS[4])
+  problems.raise_if_any()
   write_atomically(path, ''.join(line + '\n' for line in lines))
 
 
@@ -90,34 +89,16 @@ def read(path) -> Scores:
     OSError: no such file.
   """
   expected = f'lines {FORMAT}'
-  rows = _parse(read_rows(path, expected), Problems(path, expected), 'line')
+  problems = Problems(path, expected)
+  lines = read_lines(path, expected)
+  rows, _ = score_lists.parse(lines, problems, score_lists.LAYOUTS[4])
+  problems.raise_if_any()
   if not rows:
     raise ScoreFileError(f'{path}: empty; expected {expected}')
-  utterance, attack, label, scores = zip(*rows, strict=True)
+  found = rows.values()
   return Scores(
-    np.array(utterance),
-    np.array(attack),
-    np.array(label, np.int32),
-    np.array(scores, np.float64),
+    np.array(list(rows)),
+    np.array([row['attack'] for row in found]),
+    np.array([row['key'] for row in found], np.int32),
+    np.array([row['score'] for row in found], np.float64),
   )
-
-
-def _parse(rows: Iterable[tuple[int, list[str]]], problems: Problems, unit):
-  """Trials as (utterance, attack, label, score); raises what is wrong."""
-  found, first = [], {}
-  for number, fields in rows:
-    if len(fields) != 4:
-      problems.at_line(number, f'{len(fields)} columns', fields)
-      continue
-    utterance, attack, key, text = fields
-    label, wrong_key = parse_key(key)
-    score, wrong_score = parse_score(text)
-    wrong = wrong_key or wrong_score
-    before = first.setdefault(utterance, number)
-    if not wrong and before != number:
-      wrong = f'utterance {utterance} is on {unit} {before} already'
-    if wrong:
-      problems.at_line(number, wrong, fields)
-    found.append((utterance, attack, label, score))
-  problems.raise_if_any()
-  return found
