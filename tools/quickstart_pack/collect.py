@@ -1,7 +1,7 @@
-"""Collects the pack of human speech in `human/` from Debian packages.
+"""Collects the quickstart corpus's pack of human speech from Debian packages.
 
   pip install av
-  python -m tfds_builders.quickstart.collect --cache=DIR [--out=DIR]
+  python tools/quickstart_pack/collect.py --cache=DIR [--out=DIR]
 
 Needs a Debian or Ubuntu machine with a network (about 1.7 GB are downloaded,
 nothing is installed, no root), and PyAV for G.722. Whoever builds the corpus
@@ -22,11 +22,12 @@ import shutil
 import zipfile
 from collections.abc import Callable, Iterator
 
+import debian_packages
 import numpy as np
 import soundfile
 import soxr
 
-from tfds_builders.quickstart import debian, dsp
+from tfds_builders.quickstart import dsp
 
 SHORTEST, LONGEST = 1.5, 3.5  # seconds of a clip in the pack
 # RMS of the speech in the pack. Low, because quiet 16-bit clips make small
@@ -293,7 +294,7 @@ def collect(cache: pathlib.Path, out: pathlib.Path) -> None:
   wanted = ('*.g722', '*.wav', '*.raw', '*.ogg', '*transcription', '*.data',
             '*public.zip', '*copyright')  # fmt: skip
   for speaker in SPEAKERS:
-    root = debian.fetch(speaker.package, cache, wanted)
+    root = debian_packages.fetch(speaker.package, cache, wanted)
     text = root / 'usr/share/doc' / speaker.package / 'copyright'
     shutil.copyfile(text, licences / f'{speaker.package}.txt')
     path = out / f'{speaker.licence}.zip'
@@ -315,7 +316,7 @@ def main() -> None:
   """Parses the command line and collects."""
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument('--cache', type=pathlib.Path, required=True)
-  here = pathlib.Path(__file__).parent
+  here = pathlib.Path(dsp.__file__).parent
   parser.add_argument('--out', type=pathlib.Path, default=here / 'human')
   args = parser.parse_args()
   collect(args.cache.resolve(), args.out)

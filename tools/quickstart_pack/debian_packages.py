@@ -1,7 +1,7 @@
 """Fetches and unpacks Debian packages without root and without dpkg.
 
-Only `collect.py` needs this: the corpus itself is built from the pack that
-lies in `human/` and needs neither Debian nor a network.
+Only `collect.py` needs this: the corpus itself is built from the pack in
+`tfds_builders/quickstart/human/` and needs neither Debian nor a network.
 """
 
 import fnmatch
