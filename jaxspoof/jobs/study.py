@@ -173,7 +173,7 @@ def macs_of(training, genotype: Genotype, samples: int) -> int:
   # Thousands are asked for: summed, not counted in a traced program.
   values = with_cells(training, genotype, 0)
   system = models.system(values['model'], values.get('frontend', ''))
-  return light_darts_cost.macs(system, samples)['total']
+  return light_darts_cost.macs(system, samples)
 
 
 def parameters_of(folder: pathlib.Path) -> int:

@@ -1,66 +1,59 @@
-"""Size and arithmetic of searched networks, counted and expected.
+"""What searched networks cost: of random ones the mean, of any a sum.
 
 A search asks for the cost of each operation on each edge, and a study for that
-of thousands of networks: here it is arithmetic on sizes, where
-`arithmetic.count` traces a whole network in half a second. Both agree to the
-last multiplication. Spectral features are left out, as no search chooses them.
+of thousands of networks. What a derived network costs is a sum over its edges
+of what their operations cost, plus what every network of the config has: here
+one network is counted in its traced program (`models.macs`), the part of its
+edges taken away, and the edges of any other added. Both ways agree to the last
+multiplication.
 
-What a derived network costs is a sum over its edges of what their operations
-cost, plus what every network of the config has. The expected cost is the mean
-of that sum over random networks, drawn from the architecture parameters as
-`expected` says.
+The expected cost is the mean of that sum over random networks, drawn from the
+architecture parameters as `expected` says.
 
 Letters in names: E edges, in the order of `genotype.edges_of`, O operations.
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
-from jaxspoof.blocks import heads
+from jaxspoof import models
 from jaxspoof.darts import spaces
 from jaxspoof.darts.network import relaxation, trunk, units
 from jaxspoof.darts.network.cell import INPUTS, CellSpec, chain
 from jaxspoof.darts.network.light_darts import LightDartsConfig, derived
 from jaxspoof.darts.network.supernet import SupernetConfig
-from jaxspoof.darts.spaces import OPERATIONS, Space, Unit
+from jaxspoof.darts.spaces import Space
 from jaxspoof.darts.spaces import genotype as genotype_lib
 from jaxspoof.darts.spaces.genotype import KEPT, KINDS
-from jaxspoof.frontends import SincConfig, sinc
 from jaxspoof.system import SystemConfig
 
 COSTS = ('macs', 'parameters')
 
 
-def macs(system: SystemConfig, samples: int) -> dict[str, int]:
-  """Multiply-accumulates of the forward pass of one clip.
+def macs(system: SystemConfig, samples: int) -> int:
+  """Multiply-accumulates of one clip by a derived network, soon told.
+
+  Of other networks of a config than the first no program is traced.
 
   Args:
-    system: the model, a derived network.
+    system: the model.
     samples: length of the clip.
-
-  Returns:
-    MACs of the stages 'frontend' (sinc alone), 'stem', 'cells' and 'head',
-    and their 'total'; the auxiliary head, unused there, is left out.
 
   Raises:
     ValueError: the clip is shorter than the model can process.
   """
-  stages = {k: v for k, (v, _) in _stages(system, samples).items()}
-  return {**stages, 'total': sum(stages.values())}
-
-
-def parameters(system: SystemConfig) -> int:
-  """Number of trained values, those of an auxiliary head included."""
-  stages = _stages(system, system.min_samples)
-  total = sum(count for _, count in stages.values())
-  if system.model.auxiliary:
-    spec = _specs(system.model)[2 * system.model.num_cells // 3]
-    total += _head_parameters(system, spec)
-  return total
+  config = system.model
+  stacked = [len(concat) for _, concat in config.wirings.values()]
+  if min(stacked) < config.genotype.nodes:  # seldom: its last cell is narrower
+    return models.macs(system, samples)['total']
+  fixed, tables = _tables(_any_network(system), samples)
+  return int(fixed[0] + _of_edges(config, tables)[0])
 
 
 def expected(
@@ -90,7 +83,7 @@ def expected(
   Returns:
     The scalars 'macs' and 'parameters', floating point.
   """
-  fixed, tables = _tables(system, samples)
+  fixed, tables = _tables(_any_network(system), samples)
   totals = {}
   for column, cost in enumerate(COSTS):
     totals[cost] = jnp.asarray(fixed[column], arch['normal']['alpha'].dtype)
@@ -115,8 +108,8 @@ def normalised(
 
 def largest(system: SystemConfig, samples: int) -> dict[str, int]:
   """The most that a derived network of a supernet can cost, cost by cost."""
-  fixed, tables = _tables(system, samples)
-  totals = dict(zip(COSTS, fixed, strict=True))
+  fixed, tables = _tables(_any_network(system), samples)
+  totals = dict(zip(COSTS, fixed.tolist(), strict=True))
   for kind in KINDS:
     for column, cost in enumerate(COSTS):
       best_E = tables[kind][column].max(1)
@@ -171,149 +164,94 @@ def _nodes(nodes: int) -> list[tuple[int, int]]:
   return [(int(end) - node - 2, int(end)) for node, end in enumerate(ends)]
 
 
-def _tables(system: SystemConfig, samples: int):
+def _any_network(system: SystemConfig) -> SystemConfig:
+  """The derived network that stands for all of a config.
+
+  Args:
+    system: a supernet, or a derived network of that config.
+  """
+  config, rng = system.model, np.random.default_rng(0)
+  space = spaces.space(config.space)
+  if isinstance(config, SupernetConfig):
+    drawn = genotype_lib.random_genotype(space, config.nodes, rng)
+    return derived(system, drawn)
+  drawn = genotype_lib.random_genotype(space, config.genotype.nodes, rng)
+  config = dataclasses.replace(config, genotype=drawn, auxiliary=0.0)
+  return dataclasses.replace(system, model=config)
+
+
+@functools.cache
+def _tables(network: SystemConfig, samples: int):
   """What all networks cost, and what each operation on each edge adds.
 
+  Args:
+    network: from `_any_network`.
+    samples: length of the clip.
+
   Returns:
-    (macs, parameters), and for each kind of cell the same as `[E, O]` arrays.
+    int [2], in the order of `COSTS`, and for each kind of cell int [2, E, O].
   """
-  config = system.model
+  config = network.model
   space = spaces.space(config.space)
-  plain = _any_network(system)
-  stages = _stages(plain, samples, edges=False)
-  fixed = tuple(sum(stage[i] for stage in stages.values()) for i in (0, 1))
-  edges = genotype_lib.edges_of(config.nodes)
+  edges = genotype_lib.edges_of(config.genotype.nodes)
   shape = (2, len(edges), len(space.choices))
   tables = {kind: np.zeros(shape, np.int64) for kind in KINDS}
-  for spec, sizes in zip(
-    _specs(plain.model), _sizes(plain, samples), strict=True
+  model = network.abstract()
+  for spec, positions in zip(
+    _specs(config), _positions(model, samples), strict=True
   ):
     table = tables['reduce' if spec.reduction else 'normal']
     for row, (source, _) in enumerate(edges):
       for column, name in enumerate(space.choices):
-        cost = _operation(space, name, source, spec, sizes)
-        table[:, row, column] += cost
-  return fixed, tables
+        table[:, row, column] += _operation(
+          space, name, source, spec, positions
+        )
+  whole = models.macs(network, samples)['total'], models.parameters(model)
+  return np.array(whole) - _of_edges(config, tables), tables
 
 
-def _any_network(system: SystemConfig) -> SystemConfig:
-  """A derived network of any genotype, for what all have in common."""
-  rng = np.random.default_rng(0)
-  space = spaces.space(system.model.space)
-  drawn = genotype_lib.random_genotype(space, system.model.nodes, rng)
-  return derived(system, drawn)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Sizes:
-  """Positions of a cell's inputs, of its nodes and of its edges."""
-
-  first: int
-  second: int
-  nodes: int
-
-
-def _stages(
-  system: SystemConfig, samples: int, edges: bool = True
-) -> dict[str, tuple[int, int]]:
-  """(macs, parameters) of each stage; `edges`: those of the cells too."""
-  if samples < system.min_samples:
-    raise ValueError(
-      f'samples={samples}: this model needs at least {system.min_samples}'
-    )
-  config = system.model
-  space = spaces.space(config.space)
-  specs = _specs(config)
-  cells = np.zeros(2, np.int64)
-  for spec, sizes in zip(specs, _sizes(system, samples), strict=True):
-    cells += _projections(space, spec, sizes)
-    if edges:
-      wiring, _ = config.wirings['reduce' if spec.reduction else 'normal']
-      for edge in wiring:
-        cells += _operation(space, edge.operation, edge.source, spec, sizes)
-  width = _width(config, specs[-1])
-  outputs = heads.HEADS[system.head.kind][1](system.head.classes)
-  return {
-    'frontend': (_frontend_macs(system, samples), 0),
-    'stem': _stem(system, space, samples),
-    'cells': (int(cells[0]), int(cells[1])),
-    'head': (width * outputs, _head_parameters(system, specs[-1])),
-  }
+def _of_edges(config: LightDartsConfig, tables) -> np.ndarray:
+  """What the edges of a derived network cost, int [2]."""
+  choices = spaces.space(config.space).choices
+  edges = genotype_lib.edges_of(config.genotype.nodes)
+  total = np.zeros(2, np.int64)
+  for kind, (wiring, _) in config.wirings.items():
+    for edge in wiring:
+      row = edges.index((edge.source, edge.target))
+      total += tables[kind][:, row, choices.index(edge.operation)]
+  return total
 
 
 def _operation(
-  space: Space, name: str, source: int, spec: CellSpec, sizes: _Sizes
+  space: Space, name: str, source: int, spec: CellSpec, positions: int
 ) -> tuple[int, int]:
   """(macs, parameters) of an operation on an edge from a state."""
   strided = spec.reduction and space.strided and source < INPUTS
   units_of_it = chain(space, name, strided)
-  assert OPERATIONS[name].exists
-  count = sum(_unit(space, unit, spec.channels) for unit in units_of_it)
+  count = sum(
+    units.parameters(unit, spec.channels, spec.channels, space.dims)
+    for unit in units_of_it
+  )
   scales = 2 * spec.channels * len(units_of_it)
-  return sizes.nodes * count, count + scales
+  return positions * count, count + scales
 
 
-def _unit(space: Space, unit: Unit, channels: int) -> int:
-  return units.parameters(unit, channels, channels, space.dims)
+def _positions(model: nnx.Module, samples: int) -> list[int]:
+  """Positions of the nodes of each cell."""
+  model = nnx.view(model, deterministic=True, use_running_average=True)
+  graphdef, arrays = nnx.split(model)
 
+  def states(arrays, wave):
+    merged = nnx.merge(graphdef, arrays)
+    features, _ = merged.features(wave)
+    return [merged.trunk.stem(features)[1], *merged.trunk(features)]
 
-def _projections(space: Space, spec: CellSpec, sizes: _Sizes):
-  """Of the inputs; their normalisation has no trained values."""
-  first, second = (
-    units.parameters(space.projection, c, spec.channels, space.dims)
-    for c in spec.inputs
-  )
-  return np.array(
-    [first * sizes.first + second * sizes.second, first + second], np.int64
-  )
-
-
-def _stem(system: SystemConfig, space: Space, samples: int) -> tuple[int, int]:
-  frames, features = _size(system, samples)
-  channels, unit = trunk.stem_channels(system.model), space.stem
-  if space.dims == 1:
-    count = units.parameters(unit, channels, channels, 1)
-    return count * (frames // 2), count + 4 * channels
-  sizes = [_halved((features, frames), times) for times in (1, 2, 3)]
-  widths = (1, channels // 2, channels, channels)
-  work, count = 0, 0
-  for size, i, o in zip(sizes, widths, widths[1:], strict=False):
-    weights = units.parameters(unit, i, o, 2)
-    work += weights * size[0] * size[1]
-    count += weights + 2 * o
-  return work, count
-
-
-def _size(system: SystemConfig, samples: int) -> tuple[int, int]:
-  """Frames and features of a clip."""
-  return system.frontend.frames(samples), system.frontend.features
-
-
-def _sizes(system: SystemConfig, samples: int) -> list[_Sizes]:
-  """Positions in each cell."""
-  space = spaces.space(system.model.space)
-  frames, features = _size(system, samples)
-  found, specs = [], _specs(system.model)
-  if space.dims == 1:
-    first, second = frames // 2 * 2, frames // 2
-    for _ in specs:
-      found.append(_Sizes(first, second, second))
-      first, second = second, second // 2
-    return found
-  times = 3
-  for spec in specs:
-    height, width = _halved((features, frames), times)
-    times += spec.reduction
-    nodes = _halved((features, frames), times)
-    # A first input of twice the resolution is halved by the projection.
-    found.append(_Sizes(height * width, height * width, nodes[0] * nodes[1]))
-  return found
-
-
-def _halved(size: tuple[int, int], times: int) -> tuple[int, int]:
-  for _ in range(times):
-    size = tuple(-(-n // 2) for n in size)
-  return size
+  wave = jax.ShapeDtypeStruct((1, samples), jnp.float32)
+  shapes = [x.shape for x in jax.eval_shape(states, arrays, wave)]
+  found = [height * width for _, height, width, _ in shapes]
+  # Where every cell halves the resolution, it does so behind its nodes.
+  halving = spaces.space(model.config.space).halving
+  return found[:-1] if halving else found[1:]
 
 
 def _specs(config: LightDartsConfig) -> list[CellSpec]:
@@ -325,21 +263,3 @@ def _specs(config: LightDartsConfig) -> list[CellSpec]:
     trunk.stem_channels(config),
     stacked,
   )
-
-
-def _width(config: LightDartsConfig, spec: CellSpec) -> int:
-  kind = 'reduce' if spec.reduction else 'normal'
-  return len(config.wirings[kind][1]) * spec.channels
-
-
-def _head_parameters(system: SystemConfig, spec: CellSpec) -> int:
-  width = _width(system.model, spec)
-  return heads.parameters(system.head.kind, width, system.head.classes)
-
-
-def _frontend_macs(system: SystemConfig, samples: int) -> int:
-  c = system.frontend
-  if not isinstance(c, SincConfig):
-    return 0
-  taps = sinc.odd(c.taps)
-  return (samples + 2 * c.zeros - taps + 1) * taps * c.filters
