@@ -56,15 +56,6 @@ def operations(shape):
       (x, kernel),
     )
   few = x[..., : max(1, shape[-1] // 4)]
-  for dilation in (1, 2):
-    window = Window((3, 3), dilation=(dilation, dilation))
-    kernel = draw((3, 3, few.shape[-1], 2 * shape[-1]))
-    yield (
-      f'convolution 3x3 dil {dilation}',
-      lambda x, k, w=window: windows.convolve(x, k, w),
-      lambda x, k, w=window: windows.dense(x, k, w),
-      (few, kernel),
-    )
   for stride in (1, 2):
     window = Window((3, 3), (stride, stride))
     yield (

@@ -216,12 +216,6 @@ def test_convolutions_against_xla(window):
       x,
       _draw((*window.size, 3), 1, np.float64),
     )
-    _same_gradients(
-      lambda x, k: windows.dense(x, k, window),
-      lambda x, k: windows.convolve(x, k, window),
-      x,
-      _draw((*window.size, 3, 4), 1, np.float64),
-    )
 
 
 @pytest.mark.parametrize('window', [WINDOWS[0], WINDOWS[3]])

@@ -1,4 +1,4 @@
-"""Sliding windows over images: depthwise convolution and pooling, fast on CPU.
+"""Sliding windows over images: convolution and pooling, fast on CPU.
 
 XLA on CPU takes forty times as long for a depthwise convolution as for as many
 multiplications elsewhere, and ten times as long for the gradient of a maximum
@@ -133,69 +133,6 @@ def _depthwise_gradients_xla(x_BxHxWxC, kernel_HxWxC, dy_BxHxWxC, *, window):
   return jax.vjp(function, x_BxHxWxC, kernel_HxWxC)[1](dy_BxHxWxC)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def dense(
-  x_BxHxWxI: jax.Array, kernel_HxWxIxO: jax.Array, window: Window
-) -> jax.Array:
-  """Correlates images with a kernel that mixes channels.
-
-  Args:
-    x_BxHxWxI: images, floating point.
-    kernel_HxWxIxO: kernel `[*window.size, I, O]`, in the same dtype.
-    window: strides and dilation.
-
-  Returns:
-    `[B, H', W', O]` in the dtype of the images.
-  """
-  return convolve(x_BxHxWxI, kernel_HxWxIxO, window)
-
-
-def _dense_forward(x_BxHxWxI, kernel_HxWxIxO, window: Window):
-  return dense(x_BxHxWxI, kernel_HxWxIxO, window), (x_BxHxWxI, kernel_HxWxIxO)
-
-
-def _dense_backward(window: Window, residuals, dy_BxHxWxO):
-  x_BxHxWxI, kernel_HxWxIxO = residuals
-  _, to_image = jax.vjp(
-    lambda x: convolve(x, kernel_HxWxIxO, window), x_BxHxWxI
-  )
-  dk_HxWxIxO = platform.choose(
-    x_BxHxWxI,
-    kernel_HxWxIxO,
-    dy_BxHxWxO,
-    cpu=functools.partial(_weight_gradient, window=window),
-    default=functools.partial(_weight_gradient_xla, window=window),
-  )
-  return *to_image(dy_BxHxWxO), dk_HxWxIxO
-
-
-dense.defvjp(_dense_forward, _dense_backward)
-
-
-def _weight_gradient_xla(x_BxHxWxI, kernel_HxWxIxO, dy_BxHxWxO, *, window):
-  function = functools.partial(convolve, x_BxHxWxI, window=window)
-  return jax.vjp(lambda k: function(k), kernel_HxWxIxO)[1](dy_BxHxWxO)[0]
-
-
-@functools.partial(jax.jit, static_argnames='window')
-def _weight_gradient(x_BxHxWxI, kernel_HxWxIxO, dy_BxHxWxO, *, window):
-  """As one product for each tap, of what it sees and the output's gradient."""
-  gradient_MxIxO = _over_taps(
-    lambda x_BxHxWxI: jax.lax.dot_general(
-      x_BxHxWxI,
-      dy_BxHxWxO,
-      dimension_numbers=(((0, 1, 2), (0, 1, 2)), ((), ())),
-      precision=jax.lax.Precision.HIGHEST,
-      preferred_element_type=np.promote_types(x_BxHxWxI.dtype, np.float32),
-    ),
-    x_BxHxWxI,
-    window,
-  )
-  return gradient_MxIxO.astype(kernel_HxWxIxO.dtype).reshape(
-    kernel_HxWxIxO.shape
-  )
-
-
 def convolve(x_BxHxWxI, kernel_HxWxIxO, window: Window, *, groups: int = 1):
   """XLA's convolution with zeros of half a window around the image."""
   return jax.lax.conv_general_dilated(
@@ -222,12 +159,7 @@ def max_pool(x_BxHxWxC: jax.Array, window: Window) -> jax.Array:
   Returns:
     `[B, H', W', C]`.
   """
-  return _max_pool(x_BxHxWxC, window=window)
-
-
-@functools.partial(jax.jit, static_argnames='window')
-def _max_pool(x_BxHxWxC, *, window: Window):
-  return functools.reduce(jnp.maximum, _shifted(x_BxHxWxC, window, -jnp.inf))
+  return _max_pool_and_winner(x_BxHxWxC, window=window)[0]
 
 
 @functools.partial(jax.jit, static_argnames='window')

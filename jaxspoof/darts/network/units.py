@@ -155,7 +155,7 @@ class Kernels(nnx.Module):
     if taken.size == (1, 1):
       steps = taken.stride
       return x_BxHxWxC[:, :: steps[0], :: steps[1]] @ kernel_HxWxIxO[0, 0]
-    return windows.dense(x_BxHxWxC, kernel_HxWxIxO, taken)
+    return windows.convolve(x_BxHxWxC, kernel_HxWxIxO, taken)
 
 
 class Norms(nnx.Module):
