@@ -44,7 +44,7 @@ def main() -> None:
   backend = jax.default_backend()
   options.rounds = options.rounds or ROUNDS[backend]
   system = models.system({'name': options.model})
-  macs = models.macs(system, options.samples)['total']
+  macs = system.macs(options.samples)['total']
   what = f'{options.model}, {options.samples:,} samples'
   print(timing.heading(what, macs, options.rounds, bool(options.reference)))
   work = [('forward', b) for b in options.forward]

@@ -30,9 +30,10 @@ import optax
 import timing
 from flax import nnx
 
-from jaxspoof import arithmetic, models
+from jaxspoof import arithmetic
 from jaxspoof.machine import huge_pages
 from jaxspoof.models.ecapa_tdnn import ECAPA_TDNN, TdnnConfig
+from jaxspoof.system import parameters
 from jaxspoof.training import state
 from jaxspoof.weights import ecapa as importer
 
@@ -68,7 +69,7 @@ def main() -> None:
     lambda arrays, x: nnx.merge(graphdef, arrays)(x), arrays, frames
   )
   what = (
-    f'{options.channels} channels, {models.parameters(network):,} '
+    f'{options.channels} channels, {parameters(network):,} '
     f'parameters, {options.frames} frames of 80 features'
   )
   print(timing.heading(what, macs, options.rounds, bool(options.reference)))

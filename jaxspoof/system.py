@@ -15,13 +15,14 @@ embedding, K outputs.
 """
 
 import dataclasses
+import math
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxspoof import frontends
+from jaxspoof import arithmetic, frontends
 from jaxspoof.blocks import layers
 from jaxspoof.blocks.heads import Head
 from jaxspoof.frontends import WaveConfig
@@ -347,3 +348,36 @@ class SystemConfig:
   def abstract(self) -> System:
     """The module with arrays that have shapes but no values."""
     return nnx.eval_shape(lambda: self.make(nnx.Rngs(0)))
+
+  def parameters(self) -> int:
+    """Number of trained values."""
+    return parameters(self.abstract())
+
+  def macs(self, samples: int) -> dict[str, int]:
+    """Multiply-accumulates of one clip in evaluation, by stage and in 'total'.
+
+    Args:
+      samples: length of the clip.
+
+    Raises:
+      ValueError: a clip that is too short for the model.
+    """
+    model = nnx.view(
+      self.abstract(), deterministic=True, use_running_average=True
+    )
+    graphdef, arrays = nnx.split(model)
+    stages = arithmetic.count(
+      lambda arrays, wave: nnx.merge(graphdef, arrays)(wave),
+      arrays,
+      jax.ShapeDtypeStruct((1, samples), jnp.float32),
+    )
+    spectral = isinstance(self.frontend, frontends.SpectralConfig)
+    if spectral and not model.counts_features:
+      stages['frontend'] = 0
+    return {**stages, 'total': sum(stages.values())}
+
+
+def parameters(model: nnx.Module) -> int:
+  """Number of trained values of a model, abstract or not."""
+  arrays = jax.tree.leaves(nnx.to_pure_dict(nnx.state(model, nnx.Param)))
+  return sum(math.prod(array.shape) for array in arrays)

@@ -84,7 +84,7 @@ def test_macs_against_the_compiler():
     lowered = jax.jit(run).lower(params, stats, wave)
     return lowered.cost_analysis()['flops'] / 2
 
-  counted = models.macs(models.system({'name': 'aasist_l'}), 16_000)
+  counted = models.system({'name': 'aasist_l'}).macs(16_000)
   whole = compiled(lambda model, wave: model(wave))
   encoder = compiled(lambda model, wave: model.image(wave))
   frontend = compiled(lambda model, wave: model.frontend(wave))

@@ -30,14 +30,14 @@ X, W = jnp.ones((3, 8, 4)), jnp.ones((4, 5))
 
 @pytest.mark.parametrize('name', STAGES)
 def test_models_cost_what_their_layers_do(name):
-  found = models.macs(models.system({'name': name}), 64_600)
+  found = models.system({'name': name}).macs(64_600)
   stages = {**STAGES[name], 'head': HEADS.get(name, 512)}
   assert found == {**stages, 'total': sum(stages.values())}
 
 
 def test_a_clip_that_is_too_short_has_no_cost():
   with pytest.raises(ValueError, match='at least 2315'):
-    models.macs(models.system({'name': 'aasist'}), 2314)
+    models.system({'name': 'aasist'}).macs(2314)
 
 
 def scan(x, w):

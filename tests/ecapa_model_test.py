@@ -127,7 +127,7 @@ def test_configs():
   assert hash(EcapaConfig(spec_augment={})) != hash(EcapaConfig())
   system = models.system({'name': 'ecapa'})
   assert system.frontend == PRESETS['ecapa_mfcc']
-  assert models.parameters(system.abstract()) == 6_194_048 + 2 * (192 + 1)
+  assert system.parameters() == 6_194_048 + 2 * (192 + 1)
   system = models.system({'name': 'ecapa_voxceleb'})
   assert system.frontend == PRESETS['fbank80']
 

@@ -120,8 +120,8 @@ def test_the_committed_genotype_is_of_the_size_that_the_readme_says(settings):
   model = settings('configs/light_darts.py:quickstart').model.to_dict()
   model['genotype'] = str(ROOT / 'configs/genotypes/light_quickstart.json')
   network = models.system(model)
-  count = models.parameters(network.abstract())
-  macs = models.macs(network, 16_000)['total']
+  count = network.parameters()
+  macs = network.macs(16_000)['total']
   readme = ' '.join((ROOT / 'README.md').read_text().split())
   said = f'{count:,} weights and {macs / 1e6:.1f} million MACs per clip'
   assert said in readme

@@ -113,7 +113,7 @@ def test_counts_of_random_genotypes(space, seed):
   genotype = _genotype(space, 3, seed)
   derived = light_darts.derived(config, genotype)
   model = derived.abstract()
-  counted = models.macs(derived, SAMPLES)['total']
+  counted = derived.macs(SAMPLES)['total']
   assert light_darts_cost.macs(derived, SAMPLES) == counted
   arch = genotype_lib.one_hot(genotype)
   if not config.model.edge_normalisation:
@@ -199,7 +199,7 @@ def test_largest_network_is_the_largest():
   largest = genotype_lib.Genotype(space='raw', normal=cell, reduce=cell)
   largest = light_darts.derived(config, largest)
   assert light_darts_cost.macs(largest, SAMPLES) == most['macs']
-  assert models.parameters(largest.abstract()) == most['parameters']
+  assert largest.parameters() == most['parameters']
 
 
 # -- the derived network and the supernet -------------------------------------

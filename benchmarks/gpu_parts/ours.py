@@ -42,7 +42,7 @@ def main() -> None:
   options = common.arguments(__doc__)
   samples = 4_000 if options.small else 64_600
   waves = WAVES[:1] if options.small else WAVES
-  macs = models.macs(models.system({'name': 'aasist'}), samples)['total']
+  macs = models.system({'name': 'aasist'}).macs(samples)['total']
   ceilings = options.out / 'card.json'
   ceilings = json.loads(ceilings.read_text()) if ceilings.exists() else {}
   found = {'samples': samples, 'macs_per_clip': macs, 'runs': {}}

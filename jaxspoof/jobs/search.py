@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxspoof import losses, models, report
+from jaxspoof import losses, report
 from jaxspoof.darts.network import light_darts_cost
 from jaxspoof.darts.network.light_darts import derived
 from jaxspoof.darts.search import architecture, collapse, console, halves, steps
@@ -324,6 +324,6 @@ def size_of(config: SearchConfig, genotype: Genotype) -> dict[str, Any]:
   """Parameters of the derived network, and its MACs of a clip by stage."""
   network = derived(supernet_config(config), genotype)
   return {
-    'parameters': models.parameters(network.abstract()),
-    'macs': models.macs(network, config.data.eval_samples),
+    'parameters': network.parameters(),
+    'macs': network.macs(config.data.eval_samples),
   }

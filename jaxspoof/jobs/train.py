@@ -237,7 +237,7 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
         shardings,
         clock.summary(),
         started,
-        models.macs(system, config.data.eval_samples),
+        system.macs(config.data.eval_samples),
       ),
     )
     result['sha256'] = record.fingerprint(workdir, results)

@@ -1,15 +1,10 @@
 """Models by name, and the named variants of each."""
 
-import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
-from flax import nnx
-
-from jaxspoof import arithmetic, frontends
 from jaxspoof import config as config_lib
+from jaxspoof import frontends
 from jaxspoof.blocks.heads import Head
 from jaxspoof.darts.network.light_darts import LightDarts, LightDartsConfig
 from jaxspoof.darts.network.supernet import Supernet, SupernetConfig
@@ -206,34 +201,3 @@ def _moved(
   fields = dict(features)
   base = frontends.resolve(fields.pop('preset', ''), frontends.SpectralConfig())
   return model, {**frontends.as_section(base), **fields}
-
-
-def parameters(model: nnx.Module) -> int:
-  """Number of trained values of a model, abstract or not."""
-  arrays = jax.tree.leaves(nnx.to_pure_dict(nnx.state(model, nnx.Param)))
-  return sum(math.prod(array.shape) for array in arrays)
-
-
-def macs(config: SystemConfig, samples: int) -> dict[str, int]:
-  """Multiply-accumulates of one clip in evaluation, by stage and in 'total'.
-
-  Args:
-    config: the system.
-    samples: length of the clip.
-
-  Raises:
-    ValueError: a clip that is too short for the model.
-  """
-  model = nnx.view(
-    config.abstract(), deterministic=True, use_running_average=True
-  )
-  graphdef, arrays = nnx.split(model)
-  stages = arithmetic.count(
-    lambda arrays, wave: nnx.merge(graphdef, arrays)(wave),
-    arrays,
-    jax.ShapeDtypeStruct((1, samples), jnp.float32),
-  )
-  spectral = isinstance(config.frontend, frontends.SpectralConfig)
-  if spectral and not model.counts_features:
-    stages['frontend'] = 0
-  return {**stages, 'total': sum(stages.values())}

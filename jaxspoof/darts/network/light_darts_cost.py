@@ -3,9 +3,9 @@
 A search asks for the cost of each operation on each edge, and a study for that
 of thousands of networks. What a derived network costs is a sum over its edges
 of what their operations cost, plus what every network of the config has: here
-one network is counted in its traced program (`models.macs`), the part of its
-edges taken away, and the edges of any other added. Both ways agree to the last
-multiplication.
+one network is counted in its traced program (`SystemConfig.macs`), the part of
+its edges taken away, and the edges of any other added. Both ways agree to the
+last multiplication.
 
 The expected cost is the mean of that sum over random networks, drawn from the
 architecture parameters as `expected` says.
@@ -22,7 +22,6 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxspoof import models
 from jaxspoof.darts import spaces
 from jaxspoof.darts.network import relaxation, trunk, units
 from jaxspoof.darts.network.cell import INPUTS, CellSpec, chain
@@ -51,7 +50,7 @@ def macs(system: SystemConfig, samples: int) -> int:
   config = system.model
   stacked = [len(concat) for _, concat in config.wirings.values()]
   if min(stacked) < config.genotype.nodes:  # seldom: its last cell is narrower
-    return models.macs(system, samples)['total']
+    return system.macs(samples)['total']
   fixed, tables = _tables(_any_network(system), samples)
   return int(fixed[0] + _of_edges(config, tables)[0])
 
@@ -206,7 +205,7 @@ def _tables(network: SystemConfig, samples: int):
         table[:, row, column] += _operation(
           space, name, source, spec, positions
         )
-  whole = models.macs(network, samples)['total'], models.parameters(model)
+  whole = network.macs(samples)['total'], network.parameters()
   return np.array(whole) - _of_edges(config, tables), tables
 
 
