@@ -7,8 +7,8 @@ importers keep to; none of them knows a model by name.
   encoder     the sequence to an embedding; what a subclass of `System` adds
   head        the embedding to outputs; follows from the loss, see `heads`
 
-A new model is a subclass that defines `encode`, with a config that keeps to
-`EncoderConfig`, and one line in `models.MODELS`.
+A new model is a subclass that defines `build` and `encode`, with a config that
+keeps to `EncoderConfig`, and one line in `models.MODELS`.
 
 Letters in names: B batch, T samples, W frames, D features, E size of the
 embedding, K outputs.
@@ -126,8 +126,8 @@ class System(nnx.Module):
   A new module is in training mode: dropout, batch statistics. For evaluation
   take `nnx.view(model, deterministic=True, use_running_average=True)`.
 
-  A subclass calls `super().__init__`, makes its layers, makes its head last
-  (the order in which weights are drawn), and defines `encode`.
+  A subclass defines `build`, which makes its layers, and `encode`, which calls
+  them. Front end and head are made here.
 
   Attributes:
     takes: 'features', what front ends make; or 'waves', by a model that has
@@ -147,12 +147,21 @@ class System(nnx.Module):
   head_name: ClassVar[str] = 'head'
   counts_features: ClassVar[bool] = True
 
-  def __init__(self, config: Any, frontend: FrontendConfig | None = None):
-    """Makes the front end.
+  def __init__(
+    self,
+    config: Any,
+    rngs: nnx.Rngs,
+    *,
+    frontend: FrontendConfig | None = None,
+    head: Head = Head(),  # noqa: B008 (frozen)
+  ):
+    """Makes front end, encoder and head, and draws their parameters.
 
     Args:
       config: of the encoder.
+      rngs: stream `params`.
       frontend: of the front end; None: the encoder's own.
+      head: what the last layer is.
 
     Raises:
       ValueError: the two do not go together.
@@ -163,6 +172,10 @@ class System(nnx.Module):
     self.min_samples = frontend.samples_needed(config.min_frames)
     if self.takes == FEATURES:
       self.frontend = frontends.make(frontend)
+    options = dict(param_dtype=config.param_dtype, rngs=rngs)
+    # The head last: in this order weights have always been drawn.
+    made = head.make(self.build(config, rngs), **options)
+    setattr(self, self.head_name, made)
 
   def set_view(
     self,
@@ -254,13 +267,25 @@ class System(nnx.Module):
       features, frames_B = self.frontend(wave_BxT, samples)
     return features, None if samples is None else frames_B
 
+  def build(self, config: Any, rngs: nnx.Rngs) -> int:
+    """Makes the layers of the encoder, which each model defines.
+
+    Args:
+      config: of the encoder.
+      rngs: stream `params`.
+
+    Returns:
+      E, the size of the embedding.
+    """
+    raise NotImplementedError(f'{type(self).__name__} does not define build')
+
   def encode(
     self,
     features: jax.Array,
     frames_B: jax.Array | None = None,
     rngs: nnx.Rngs | None = None,
   ) -> Encoded:
-    """The encoder, which each model defines.
+    """The encoder at work, which each model defines.
 
     Args:
       features: `[B, W, D]`, float32 or wider; of a model of waves `[B, T]`.

@@ -115,9 +115,3 @@ def check(kind: str, classes: int) -> None:
     raise ValueError(f'head={kind!r}: needs one of {", ".join(HEADS)}')
   if classes < 2:
     raise ValueError(f'classes={classes}: needs at least 2')
-
-
-def parameters(kind: str, features: int, classes: int) -> int:
-  """Number of trained values of a head."""
-  outputs = HEADS[kind][1](classes)
-  return outputs * (features + (kind == 'linear'))

@@ -17,8 +17,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxspoof.blocks import heads, layers
-from jaxspoof.frontends import WaveConfig, sinc
+from jaxspoof.blocks import layers
+from jaxspoof.frontends import sinc
 from jaxspoof.models import graph
 from jaxspoof.models.aasist_config import BRANCHES, POOL, AasistConfig
 from jaxspoof.models.aasist_encoder import Encoder
@@ -82,23 +82,8 @@ class Aasist(System):
   takes = WAVES
   head_name = 'output'
 
-  def __init__(
-    self,
-    config: AasistConfig,
-    rngs: nnx.Rngs,
-    *,
-    frontend: WaveConfig | None = None,
-    head: heads.Head = heads.Head(),  # noqa: B008 (frozen)
-  ):
-    """Draws the parameters as the original does.
-
-    Args:
-      config: sizes and rates.
-      rngs: stream `params`.
-      frontend: 'wave', which is none.
-      head: what the last layer is.
-    """
-    super().__init__(config, frontend)
+  def build(self, config: AasistConfig, rngs: nnx.Rngs) -> int:
+    """Draws the parameters as the original does."""
     first, second = config.gat_dims
     channels = config.channels[-1]
     options = dict(param_dtype=config.param_dtype, rngs=rngs)
@@ -125,7 +110,7 @@ class Aasist(System):
     self.master = _normal((BRANCHES, 1, 1, first), config, rngs)
     self.branches = _make_branches(config, rngs)
     self.output_dropout = layers.Dropout(config.output_dropout)
-    self.output = head.make(5 * second, **options)
+    return 5 * second
 
   def encode(
     self,

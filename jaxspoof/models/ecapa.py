@@ -14,11 +14,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxspoof.blocks import heads
 from jaxspoof.frontends.spec_augment import SpecAugmentConfig, spec_augment
 from jaxspoof.frontends.spectral import PRESETS, SpectralConfig
 from jaxspoof.models.ecapa_tdnn import ECAPA_TDNN, TdnnConfig, TdnnSettings
-from jaxspoof.system import Encoded, FrontendConfig, System
+from jaxspoof.system import Encoded, System
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,32 +94,15 @@ class Ecapa(System):
 
   variable_length = True
 
-  def __init__(
-    self,
-    config: EcapaConfig,
-    rngs: nnx.Rngs,
-    *,
-    frontend: FrontendConfig | None = None,
-    head: heads.Head = heads.Head(),  # noqa: B008 (frozen)
-  ):
-    """Draws the parameters.
-
-    Args:
-      config: sizes and rates.
-      rngs: stream `params`.
-      frontend: of the features; None for 80 MFCCs.
-      head: what the last layer is.
-    """
-    super().__init__(config, frontend)
+  def build(self, config: EcapaConfig, rngs: nnx.Rngs) -> int:
+    """Makes the layers."""
     if config.spec_augment is not None:
       self.augment = SpecAugment(config.spec_augment)
     else:
       self.augment = None
     features = self.frontend.config.features
     self.tdnn = ECAPA_TDNN(**vars(config.tdnn(features)), rngs=rngs)
-    self.head = head.make(
-      config.lin_neurons, param_dtype=config.param_dtype, rngs=rngs
-    )
+    return config.lin_neurons
 
   def encode(
     self,

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxspoof.blocks import heads, layers
+from jaxspoof.blocks import layers
 from jaxspoof.blocks.recurrent import BiLstm
 from jaxspoof.darts.network import units
 from jaxspoof.frontends import PRESETS, SpectralConfig
@@ -102,23 +102,8 @@ class LcnnConfig:
 class Lcnn(System):
   """Features of clips of one length in, outputs of the head out."""
 
-  def __init__(
-    self,
-    config: LcnnConfig,
-    rngs: nnx.Rngs,
-    *,
-    frontend: FrontendConfig | None = None,
-    head: heads.Head = heads.Head(),  # noqa: B008 (frozen)
-  ):
-    """Draws the parameters.
-
-    Args:
-      config: sizes and rates.
-      rngs: stream `params`.
-      frontend: of the features; None for the baseline's LFCCs.
-      head: what the last layer is.
-    """
-    super().__init__(config, frontend)
+  def build(self, config: LcnnConfig, rngs: nnx.Rngs) -> int:
+    """Makes the layers."""
     options = dict(param_dtype=config.param_dtype, rngs=rngs)
     inputs = 1
     for i, layer in enumerate(config.layers):
@@ -141,7 +126,7 @@ class Lcnn(System):
     size = config.size(self.frontend.config.features)
     self.lstm0 = BiLstm(size, size, **options)
     self.lstm1 = BiLstm(size, size, **options)
-    self.head = head.make(size, **options)
+    return size
 
   def encode(self, features, frames_B=None, rngs=None) -> Encoded:
     """The mean over time of what LSTMs add to the convolutions, `[B, D]`."""

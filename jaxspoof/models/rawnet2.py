@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxspoof.blocks import heads, layers
+from jaxspoof.blocks import layers
 from jaxspoof.blocks.recurrent import Gru
 from jaxspoof.frontends import WaveConfig, sinc
 from jaxspoof.ops import conv1d
@@ -130,23 +130,8 @@ class RawNet2(System):
 
   takes = WAVES
 
-  def __init__(
-    self,
-    config: RawNet2Config,
-    rngs: nnx.Rngs,
-    *,
-    frontend: WaveConfig | None = None,
-    head: heads.Head = heads.Head(),  # noqa: B008 (frozen)
-  ):
-    """Draws the parameters.
-
-    Args:
-      config: sizes.
-      rngs: stream `params`.
-      frontend: 'wave', which is none.
-      head: what the last layer is.
-    """
-    super().__init__(config, frontend)
+  def build(self, config: RawNet2Config, rngs: nnx.Rngs) -> int:
+    """Makes the layers."""
     options = dict(param_dtype=config.param_dtype, rngs=rngs)
     dtype, channels = config.param_dtype, config.channels
     self.first_norm = layers.BatchNorm(config.sinc_filters, param_dtype=dtype)
@@ -159,7 +144,7 @@ class RawNet2(System):
       size = config.gru_nodes if i else channels[-1]
       setattr(self, f'gru{i}', Gru(size, config.gru_nodes, **options))
     self.dense = layers.linear(config.gru_nodes, config.embedding, **options)
-    self.head = head.make(config.embedding, **options)
+    return config.embedding
 
   def encode(self, features, frames_B=None, rngs=None) -> Encoded:
     """The embedding of waves `[B, T]`: what the GRU knows at their end."""

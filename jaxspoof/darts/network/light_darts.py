@@ -26,8 +26,7 @@ from jaxspoof.darts.network.cell import Edge
 from jaxspoof.darts.network.supernet import Supernet
 from jaxspoof.darts.spaces import genotype as genotype_lib
 from jaxspoof.darts.spaces.genotype import KEPT, Genotype
-from jaxspoof.frontends import SincConfig, SpectralConfig
-from jaxspoof.system import Encoded, FrontendConfig, System, SystemConfig
+from jaxspoof.system import Encoded, System, SystemConfig
 
 # Made by hand, not found by a search: half of the edges of a normal cell
 # convolve, two with neighbouring taps and two with wider ones.
@@ -57,7 +56,7 @@ DEFAULT = Genotype(
 
 
 @dataclasses.dataclass(frozen=True)
-class LightDartsConfig:
+class LightDartsConfig(trunk.TrunkConfig):
   """What defines a derived network. The defaults are the light one.
 
   Attributes:
@@ -100,27 +99,13 @@ class LightDartsConfig:
       genotype.fits(self.space)
     object.__setattr__(self, 'space', genotype.space)
     space = spaces.space(genotype.space)
-    trunk.check(self)
+    self.check()
     if self.pool_norm is None:
       object.__setattr__(self, 'pool_norm', space.pool_norm)
     even = self.channels > 0 and self.channels % 2 == 0
-    trunk.need(self, 'channels', even, 'an even number above 0')
-    trunk.need(self, 'drop_path', 0 <= self.drop_path < 1, 'a rate in [0, 1)')
-    trunk.need(self, 'auxiliary', self.auxiliary >= 0, 'a weight, at least 0')
-
-  @property
-  def own_frontend(self) -> SincConfig | SpectralConfig:
-    """That of the space."""
-    return trunk.own_frontend(self)
-
-  @property
-  def min_frames(self) -> int:
-    """Shortest sequence that leaves something of every cell."""
-    return trunk.min_frames(self)
-
-  def check_frontend(self, frontend) -> None:
-    """See `trunk.check_frontend`."""
-    trunk.check_frontend(self, frontend)
+    self.need('channels', even, 'an even number above 0')
+    self.need('drop_path', 0 <= self.drop_path < 1, 'a rate in [0, 1)')
+    self.need('auxiliary', self.auxiliary >= 0, 'a weight, at least 0')
 
   @property
   def wirings(self) -> dict[str, trunk.Wiring]:
@@ -180,35 +165,27 @@ class LightDarts(System):
     config: LightDartsConfig,
     rngs: nnx.Rngs,
     *,
-    frontend: FrontendConfig | None = None,
     head: heads.Head = heads.Head(),  # noqa: B008 (frozen)
+    **options,
   ):
-    """Draws the parameters.
+    """Makes the auxiliary head, too; arguments are those of every system."""
+    super().__init__(config, rngs, head=head, **options)
+    if config.auxiliary:
+      self.auxiliary = head.make(
+        self.trunk.widths[self._tap], param_dtype=config.param_dtype, rngs=rngs
+      )
 
-    Args:
-      config: genotype, sizes and rates.
-      rngs: stream `params`.
-      frontend: of the features; None for that of the space.
-      head: what the last layers are.
-    """
-    super().__init__(config, frontend)
-    space = spaces.space(config.space)
+  def build(self, config: LightDartsConfig, rngs: nnx.Rngs) -> int:
+    """Makes the cells."""
     self.trunk = trunk.Trunk(
-      space,
+      config,
       config.wirings,
-      num_cells=config.num_cells,
-      channels=config.channels,
-      stem_channels=trunk.stem_channels(config),
       affine=True,
       pool_norm=config.pool_norm,
-      param_dtype=config.param_dtype,
       rngs=rngs,
     )
     self.dropout = layers.Dropout(config.dropout)
-    options = dict(param_dtype=config.param_dtype, rngs=rngs)
-    self.output = head.make(self.trunk.width, **options)
-    if config.auxiliary:
-      self.auxiliary = head.make(self.trunk.widths[self._tap], **options)
+    return self.trunk.width
 
   @property
   def auxiliary_weight(self) -> float:

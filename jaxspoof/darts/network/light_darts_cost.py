@@ -197,7 +197,9 @@ def _tables(network: SystemConfig, samples: int):
   tables = {kind: np.zeros(shape, np.int64) for kind in KINDS}
   model = network.abstract()
   for spec, positions in zip(
-    _specs(config), _positions(model, samples), strict=True
+    trunk.layout(config, config.wirings),
+    _positions(model, samples),
+    strict=True,
   ):
     table = tables['reduce' if spec.reduction else 'normal']
     for row, (source, _) in enumerate(edges):
@@ -251,14 +253,3 @@ def _positions(model: nnx.Module, samples: int) -> list[int]:
   # Where every cell halves the resolution, it does so behind its nodes.
   halving = spaces.space(model.config.space).halving
   return found[:-1] if halving else found[1:]
-
-
-def _specs(config: LightDartsConfig) -> list[CellSpec]:
-  stacked = {k == 'reduce': len(w[1]) for k, w in config.wirings.items()}
-  return trunk.layout(
-    spaces.space(config.space),
-    config.num_cells,
-    config.channels,
-    trunk.stem_channels(config),
-    stacked,
-  )

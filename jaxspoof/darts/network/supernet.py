@@ -13,14 +13,13 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxspoof.blocks import heads, layers
+from jaxspoof.blocks import layers
 from jaxspoof.darts import spaces
 from jaxspoof.darts.network import relaxation, trunk
 from jaxspoof.darts.network.cell import Mix
 from jaxspoof.darts.spaces import Space
 from jaxspoof.darts.spaces import genotype as genotype_lib
-from jaxspoof.frontends import SincConfig, SpectralConfig
-from jaxspoof.system import Encoded, FrontendConfig, System
+from jaxspoof.system import Encoded, System
 
 _DEVIATION = 1e-3  # of the first architecture parameters, as in DARTS
 
@@ -33,7 +32,7 @@ class Arch(nnx.Variable):
 
 
 @dataclasses.dataclass(frozen=True)
-class SupernetConfig:
+class SupernetConfig(trunk.TrunkConfig):
   """What defines a supernet.
 
   Attributes:
@@ -66,31 +65,17 @@ class SupernetConfig:
   def __post_init__(self):
     """Fills in what depends on the space and refuses what cannot work."""
     space = spaces.space(self.space)
-    trunk.check(self)
+    self.check()
     if self.edge_normalisation is None:
       on = space.edge_normalisation or self.partial > 1
       object.__setattr__(self, 'edge_normalisation', on)
-    trunk.need(self, 'nodes', self.nodes > 0, 'at least 1')
-    trunk.need(self, 'partial', self.partial > 0, 'at least 1')
+    self.need('nodes', self.nodes > 0, 'at least 1')
+    self.need('partial', self.partial > 0, 'at least 1')
     fits = self.channels > 0 and self.channels % (2 * self.partial) == 0
-    trunk.need(self, 'channels', fits, f'a multiple of {2 * self.partial}')
+    self.need('channels', fits, f'a multiple of {2 * self.partial}')
     chooses = space.has_none or self.edge_normalisation
     wanted = f"True, for space {self.space!r} has no 'none'"
-    trunk.need(self, 'edge_normalisation', chooses, wanted)
-
-  @property
-  def own_frontend(self) -> SincConfig | SpectralConfig:
-    """That of the space."""
-    return trunk.own_frontend(self)
-
-  @property
-  def min_frames(self) -> int:
-    """Shortest sequence that leaves something of every cell."""
-    return trunk.min_frames(self)
-
-  def check_frontend(self, frontend) -> None:
-    """See `trunk.check_frontend`."""
-    trunk.check_frontend(self, frontend)
+    self.need('edge_normalisation', chooses, wanted)
 
 
 class CellArch(nnx.Module):
@@ -122,44 +107,23 @@ class Supernet(System):
   head_name = 'output'
   counts_features = False
 
-  def __init__(
-    self,
-    config: SupernetConfig,
-    rngs: nnx.Rngs,
-    *,
-    frontend: FrontendConfig | None = None,
-    head: heads.Head = heads.Head(),  # noqa: B008 (frozen)
-  ):
-    """Draws weights and architecture parameters.
-
-    Args:
-      config: sizes and options.
-      rngs: stream `params`.
-      frontend: of the features; None for that of the space.
-      head: what the last layer is.
-    """
-    super().__init__(config, frontend)
+  def build(self, config: SupernetConfig, rngs: nnx.Rngs) -> int:
+    """Draws weights and architecture parameters."""
     space = spaces.space(config.space)
     self.normal = CellArch(space, config, rngs)
     self.reduce = CellArch(space, config, rngs)
     edges = relaxation.all_edges(space, config.nodes)
     concat = tuple(range(2, config.nodes + 2))
     self.trunk = trunk.Trunk(
-      space,
+      config,
       {kind: (edges, concat) for kind in genotype_lib.KINDS},
-      num_cells=config.num_cells,
-      channels=config.channels,
-      stem_channels=trunk.stem_channels(config),
       partial=config.partial,
       affine=False,
       pool_norm=True,
-      param_dtype=config.param_dtype,
       rngs=rngs,
     )
     self.dropout = layers.Dropout(config.dropout)
-    self.output = head.make(
-      self.trunk.width, param_dtype=config.param_dtype, rngs=rngs
-    )
+    return self.trunk.width
 
   def encode(
     self,

@@ -28,95 +28,96 @@ def reductions(num_cells: int) -> tuple[int, int]:
   return num_cells // 3, 2 * num_cells // 3
 
 
-def check(config) -> None:
-  """Refuses what can work neither in a supernet nor in a derived network.
+class TrunkConfig:
+  """What configs of supernets and of derived networks have in common.
 
-  Args:
-    config: a `SupernetConfig` or a `LightDartsConfig`.
-
-  Raises:
-    ValueError: names the field, its value and what it needs.
+  Both are dataclasses with the fields `space`, `num_cells`, `channels`,
+  `stem_multiplier`, `dropout`, `dtype` and `param_dtype`.
   """
-  if config.num_cells < MIN_CELLS:
-    raise ValueError(
-      f'num_cells={config.num_cells}: two reduction cells and a normal one '
-      f'need at least {MIN_CELLS} cells'
-    )
-  need(config, 'stem_multiplier', config.stem_multiplier > 0, 'at least 1')
-  need(config, 'dropout', 0 <= config.dropout < 1, 'a rate in [0, 1)')
-  for name, known in (('dtype', DTYPES), ('param_dtype', PARAM_DTYPES)):
-    need(config, name, getattr(config, name) in known, f'one of {known}')
 
+  def check(self) -> None:
+    """Refuses what can work in neither.
 
-def need(config, name: str, fulfilled: bool, wanted: str) -> None:
-  """Raises ValueError about a field of a config unless that is fulfilled."""
-  if not fulfilled:
-    raise ValueError(f'{name}={getattr(config, name)!r}: needs {wanted}')
+    Raises:
+      ValueError: names the field, its value and what it needs.
+    """
+    if self.num_cells < MIN_CELLS:
+      raise ValueError(
+        f'num_cells={self.num_cells}: two reduction cells and a normal one '
+        f'need at least {MIN_CELLS} cells'
+      )
+    self.need('stem_multiplier', self.stem_multiplier > 0, 'at least 1')
+    self.need('dropout', 0 <= self.dropout < 1, 'a rate in [0, 1)')
+    for name, known in (('dtype', DTYPES), ('param_dtype', PARAM_DTYPES)):
+      self.need(name, getattr(self, name) in known, f'one of {known}')
 
+  def need(self, name: str, fulfilled: bool, wanted: str) -> None:
+    """Raises ValueError about a field unless that is fulfilled."""
+    if not fulfilled:
+      raise ValueError(f'{name}={getattr(self, name)!r}: needs {wanted}')
 
-def stem_channels(config) -> int:
-  """Channels of the two states that the stem makes."""
-  return config.channels * config.stem_multiplier
+  @property
+  def stem_channels(self) -> int:
+    """Channels of the two states that the stem makes."""
+    return self.channels * self.stem_multiplier
 
+  @property
+  def own_frontend(self) -> SincConfig | SpectralConfig:
+    """Sinc filters for a space of one dimension, log mel energies for two."""
+    if spaces.space(self.space).dims == 1:
+      return SincConfig(filters=self.stem_channels)
+    return SpectralConfig(kind='log_mel')
 
-def own_frontend(config) -> SincConfig | SpectralConfig:
-  """Sinc filters for a space of one dimension, log mel energies for two."""
-  if spaces.space(config.space).dims == 1:
-    return SincConfig(filters=stem_channels(config))
-  return SpectralConfig(kind='log_mel')
+  @property
+  def min_frames(self) -> int:
+    """Shortest sequence of which something is left after the last cell."""
+    if spaces.space(self.space).dims == 1:
+      return 2 ** (self.num_cells + 1)
+    return 1
 
+  def check_frontend(self, frontend) -> None:
+    """Refuses features that the stem of a space of one dimension cannot take.
 
-def min_frames(config) -> int:
-  """Shortest sequence of which something is left after the last cell."""
-  if spaces.space(config.space).dims == 1:
-    return 2 ** (config.num_cells + 1)
-  return 1
-
-
-def check_frontend(config, frontend) -> None:
-  """Refuses features that the stem of a space of one dimension cannot take.
-
-  Raises:
-    ValueError: names the space and the features.
-  """
-  wanted = stem_channels(config)
-  one = spaces.space(config.space).dims == 1
-  if one and frontend.features != wanted:
-    raise ValueError(
-      f'front end of {frontend.features} features: space {config.space!r} '
-      f"takes as many as its stem has channels, {wanted}, such as 'sinc' makes"
-    )
+    Raises:
+      ValueError: names the space and the features.
+    """
+    wanted = self.stem_channels
+    one = spaces.space(self.space).dims == 1
+    if one and frontend.features != wanted:
+      raise ValueError(
+        f'front end of {frontend.features} features: space {self.space!r} '
+        f'takes as many as its stem has channels, {wanted}, such as '
+        "'sinc' makes"
+      )
 
 
 def layout(
-  space: Space,
-  num_cells: int,
-  channels: int,
-  stem_channels: int,
-  stacked: Mapping[bool, int],
+  config: TrunkConfig, wirings: Mapping[str, Wiring]
 ) -> list[CellSpec]:
   """Sizes of the cells.
 
   Args:
-    space: the search space.
-    num_cells: cells in a row.
-    channels: of a node in the first cell; each reduction doubles them.
-    stem_channels: of the two states the stem makes.
-    stacked: states in the output of a normal (False) and of a reduction cell.
+    config: sizes.
+    wirings: of both kinds of cell.
 
   Returns:
     One entry for each cell.
   """
+  space, channels = spaces.space(config.space), config.channels
   specs, halved = [], True
-  before, last = stem_channels, stem_channels
-  for i in range(num_cells):
-    reduction = i in reductions(num_cells)
+  before, last = (config.stem_channels,) * 2
+  for i in range(config.num_cells):
+    reduction = i in reductions(config.num_cells)
     channels = channels * (2 if reduction else 1)
     halve = space.halving or halved
     specs.append(CellSpec((before, last), channels, reduction, halve))
-    before, last = last, stacked[reduction] * channels
+    before, last = last, len(_wiring(wirings, reduction)[1]) * channels
     halved = reduction
   return specs
+
+
+def _wiring(wirings: Mapping[str, Wiring], reduction: bool) -> Wiring:
+  return wirings['reduce' if reduction else 'normal']
 
 
 class Stem2d(nnx.Module):
@@ -167,52 +168,32 @@ class Trunk(nnx.Module):
 
   def __init__(
     self,
-    space: Space,
+    config: TrunkConfig,
     wirings: Mapping[str, Wiring],
     *,
-    num_cells: int,
-    channels: int,
-    stem_channels: int,
-    partial: int = 1,
-    affine: bool,
-    pool_norm: bool,
-    param_dtype: str = 'float32',
     rngs: nnx.Rngs,
+    **options,
   ):
     """Makes the stem and `cell0`, `cell1` and so on.
 
     Args:
-      space: the search space.
+      config: sizes.
       wirings: edges and stacked states of the 'normal' and 'reduce' cell.
-      num_cells: cells in a row.
-      channels: of a node in the first cell.
-      stem_channels: of the states the stem makes.
-      partial: edges work on 1 / partial of the channels.
-      affine: trained scales and biases on the edges.
-      pool_norm: normalise after pooling.
-      param_dtype: of parameters and statistics.
       rngs: stream `params`.
+      **options: of each `Cell`.
     """
-    options = dict(param_dtype=param_dtype, rngs=rngs)
+    space = spaces.space(config.space)
+    drawn = dict(param_dtype=config.param_dtype, rngs=rngs)
     stem = Stem2d if space.dims == 2 else Stem1d
-    self.stem = stem(stem_channels, space, options)
-    stacked = {kind == 'reduce': len(w[1]) for kind, w in wirings.items()}
-    specs = layout(space, num_cells, channels, stem_channels, stacked)
-    self.num_cells = num_cells
-    self.widths = tuple(stacked[s.reduction] * s.channels for s in specs)
+    self.stem = stem(config.stem_channels, space, drawn)
+    specs, widths = layout(config, wirings), []
+    self.num_cells = config.num_cells
     for i, spec in enumerate(specs):
-      edges, concat = wirings['reduce' if spec.reduction else 'normal']
-      cell = Cell(
-        space,
-        edges,
-        concat,
-        spec,
-        partial=partial,
-        affine=affine,
-        pool_norm=pool_norm,
-        **options,
-      )
+      edges, concat = _wiring(wirings, spec.reduction)
+      cell = Cell(space, edges, concat, spec, **options, **drawn)
       setattr(self, f'cell{i}', cell)
+      widths.append(len(concat) * spec.channels)
+    self.widths = tuple(widths)
 
   @property
   def width(self) -> int:
