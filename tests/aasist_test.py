@@ -58,41 +58,10 @@ def _wave(batch=4, samples=SAMPLES, seed=1):
 # -- size ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-  'name, parameters', [('aasist', 297_866), ('aasist_l', 85_306)]
-)
-def test_published_sizes(name, parameters):
-  config, kind = models.variant(name)
-  abstract = nnx.eval_shape(lambda: kind(config, nnx.Rngs(0)))
-  assert state.count_parameters(state.split(abstract)[1]) == parameters
-  # The widths that the papers print for 64,600 samples.
-  assert config.frames(64_600) == (21490, 7163, 2387, 795, 265, 88, 29)
-
-
-def test_macs_against_the_compiler():
-  # XLA also counts activations and normalisation, and leaves out padding.
-  config, kind = models.variant('aasist_l')
-  abstract = nnx.eval_shape(lambda: kind(config, nnx.Rngs(0)))
-  graphdef, params, stats = state.split(abstract)
-
-  def compiled(method):
-    def run(params, stats, wave):
-      model = state.eval_view(state.merge(graphdef, params, stats))
-      return method(model, wave)
-
-    wave = jax.ShapeDtypeStruct((1, 16_000), jnp.float32)
-    lowered = jax.jit(run).lower(params, stats, wave)
-    return lowered.cost_analysis()['flops'] / 2
-
-  counted = models.system({'name': 'aasist_l'}).macs(16_000)
-  whole = compiled(lambda model, wave: model(wave))
-  encoder = compiled(lambda model, wave: model.image(wave))
-  frontend = compiled(lambda model, wave: model.frontend(wave))
-  assert frontend == pytest.approx(counted['sinc'], rel=0.02)
-  assert encoder - frontend == pytest.approx(counted['encoder'], rel=0.03)
-  graph = counted['graph'] + counted['head']
-  assert whole - encoder == pytest.approx(graph, rel=0.10)
-  assert whole == pytest.approx(counted['total'], rel=0.03)
+def test_widths_that_the_papers_print_for_64600_samples():
+  widths = (21490, 7163, 2387, 795, 265, 88, 29)
+  for name in ('aasist', 'aasist_l'):
+    assert models.variant(name)[0].frames(64_600) == widths
 
 
 # -- names and configs --------------------------------------------------------
@@ -101,34 +70,6 @@ def test_macs_against_the_compiler():
 def test_unknown_variant():
   with pytest.raises(ValueError, match="'assist'.*aasist, aasist_l"):
     models.variant('assist')
-
-
-@pytest.mark.parametrize(
-  'field, value, message',
-  [
-    ('frontend', 'lfcc', 'sinc.*learnable_sinc'),
-    ('dtype', 'float16', 'float32.*bfloat16'),
-    ('param_dtype', 'bfloat16', 'float32.*float64'),
-    ('gat_dims', (64,), '2 values'),
-    ('pool_ratios', (0.5, 0.7, 0.5, 0.5), '3 values'),
-    ('channels', (), 'above 0'),
-    ('channels', (32, 0), 'above 0'),
-    ('pool_ratios', (0.5, 0, 0.5), 'shares'),
-    ('temperatures', (2.0, 2.0, 0.0), 'above 0'),
-    ('way_dropout', 1.0, 'a rate'),
-    ('sinc_filters', 5, 'at least 6'),
-    ('sinc_taps', 0, 'at least 1'),
-  ],
-)
-def test_config_refuses(field, value, message):
-  with pytest.raises(ValueError, match=f'{field}=.*{message}'):
-    AasistConfig(**{field: value})
-
-
-def test_config_refuses_a_mask_wider_than_the_bank():
-  assert SMALL.freq_mask_limit > SMALL.sinc_filters and not SMALL.freq_mask
-  with pytest.raises(ValueError, match='freq_mask_limit=20'):
-    dataclasses.replace(SMALL, freq_mask=True)
 
 
 def test_config_of_lists_is_hashable():
@@ -158,20 +99,6 @@ def test_any_length(over):
 def test_shortest_wave_is_scored():
   logits = _evaluate(_model(), _wave(2, SMALL.min_frames))
   assert np.isfinite(logits).all()
-
-
-@pytest.mark.parametrize(
-  'wave, message',
-  [
-    (np.zeros((1, SMALL.min_frames - 1), np.float32), 'too short.*at least'),
-    (np.zeros((SAMPLES,), np.float32), 'got float32'),
-    (np.zeros((1, SAMPLES, 1), np.float32), r'\[1, 1600, 1\]'),
-    (np.zeros((1, SAMPLES), np.int16), 'got int16'),
-  ],
-)
-def test_refused_waves(wave, message):
-  with pytest.raises(ValueError, match=message):
-    state.eval_view(_model())(jnp.asarray(wave))
 
 
 def test_training_needs_rngs():

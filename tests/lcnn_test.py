@@ -53,29 +53,9 @@ def test_parity_with_the_baseline():
   np.testing.assert_allclose(found, golden['output'], rtol=1e-5)
 
 
-@pytest.mark.parametrize(
-  ('changes', 'parameters'), [({}, 269_826), ({'width': 0.25}, None)]
-)
-def test_sizes_and_gradients(changes, parameters):
+@pytest.mark.parametrize('changes', [{}, {'width': 0.25}])
+def test_gradients_and_stages(changes):
   system = models.system({'name': 'lcnn', **changes})
-  count = baselines.check_gradients(system)
-  assert parameters in (None, count)
+  baselines.check_gradients(system)
   stages = {'frontend', 'convolutions', 'lstm', 'head'}
   baselines.check_stages(system, stages)
-
-
-@pytest.mark.parametrize(
-  ('changes', 'frontend', 'message'),
-  [
-    ({'width': 0.01}, '', 'width=0.01: leaves a layer without'),
-    ({'dropout': 1.0}, '', r'dropout=1.0: needs a rate in \[0, 1\)'),
-    (
-      {},
-      {'name': 'lfcc', 'deltas': 0, 'ceps': 12},
-      'of 12 features: the LCNN halves them',
-    ),
-  ],
-)
-def test_refused_configs(changes, frontend, message):
-  with pytest.raises(ValueError, match=message):
-    models.system({'name': 'lcnn', **changes}, frontend)

@@ -54,26 +54,9 @@ def test_parity_with_the_baseline():
 
 
 @pytest.mark.parametrize(
-  ('changes', 'parameters'),
-  [
-    ({}, 17_621_410),
-    ({'channels': [4, 6], 'gru_nodes': 5, 'gru_layers': 1}, None),
-  ],
+  'changes', [{}, {'channels': [4, 6], 'gru_nodes': 5, 'gru_layers': 1}]
 )
-def test_sizes_and_gradients(changes, parameters):
+def test_gradients_and_stages(changes):
   system = models.system({'name': 'rawnet2', **changes})
-  count = baselines.check_gradients(system)
-  assert parameters in (None, count)
+  baselines.check_gradients(system)
   baselines.check_stages(system, {'sinc', 'blocks', 'gru', 'head'})
-
-
-@pytest.mark.parametrize(
-  ('changes', 'message'),
-  [
-    ({'gru_layers': 0}, 'gru_layers=0: needs at least 1'),
-    ({'channels': []}, r'channels=\(\), .*above 0'),
-  ],
-)
-def test_refused_configs(changes, message):
-  with pytest.raises(ValueError, match=message):
-    models.system({'name': 'rawnet2', **changes})

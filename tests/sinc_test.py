@@ -43,20 +43,6 @@ def test_bank_passes_its_own_bands():
   np.testing.assert_array_equal(strongest, wide)
 
 
-def test_bank_equals_torch_code():
-  torch = pytest.importorskip('torch', reason='PyTorch is not installed')
-  taps, rate, bank = 129, 16_000, sinc.mel_bank(70, 128)
-  edges = sinc.mel_edges(70)
-  time = torch.arange(-64.0, 65.0)
-  for i in range(70):
-    low, high = (
-      (2 * f / rate) * np.sinc(2 * f * time / rate) for f in edges[i : i + 2]
-    )
-    window = torch.Tensor(np.hamming(taps))
-    wanted = (window * torch.Tensor(high - low)).numpy()
-    np.testing.assert_array_equal(bank[:, i], wanted)
-
-
 @pytest.mark.parametrize(
   'form', [contextlib.nullcontext, platform.accelerator_form]
 )

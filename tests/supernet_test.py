@@ -370,21 +370,6 @@ def test_features_by_name(kind, space, features):
   assert (logits.shape, logits.dtype) == ((2, 2), jnp.float32)
 
 
-@pytest.mark.parametrize('kind', [Supernet, LightDarts])
-def test_refused_waves(kind):
-  config = _config()
-  if kind is LightDarts:
-    config = light_darts.derived(config, _genotype('light'))
-  model = config.abstract()
-  wave = jnp.zeros((2, SAMPLES))
-  with pytest.raises(ValueError, match='samples must be None'):
-    model(wave, jnp.array([800, 1600]))
-  with pytest.raises(ValueError, match='too short.*at least'):
-    _config('raw').abstract()(wave[:, : _config('raw').min_samples - 1])
-  with pytest.raises(ValueError, match=r'got float32\[1600\]'):
-    model(wave[0])
-
-
 @pytest.mark.parametrize('kind', [SupernetConfig, LightDartsConfig])
 @pytest.mark.parametrize(
   'fields, message',

@@ -63,8 +63,71 @@ def test_every_model_keeps_to_the_contract(name):
     assert answer.embedding.shape[0] == 2 and answer.embedding.ndim == 2
     assert answer.outputs.shape == (2, 3) and answer.auxiliary is None
     assert answer.outputs.dtype == jnp.float32
-  with pytest.raises(ValueError, match=f'at least {system.min_samples}'):
-    abstract_call(system, system.min_samples - 1)
+    assert answer.embedding.dtype == jnp.float32
+  model = system.abstract()
+  for wave, message in (
+    (jnp.zeros((1, system.min_samples - 1)), f'at least {system.min_samples}'),
+    (jnp.zeros(16_000), r'\[batch, samples\], got float32\[16000\]'),
+    (jnp.zeros((1, 16_000, 1)), r'got float32\[1, 16000, 1\]'),
+    (jnp.zeros((1, 16_000), jnp.int16), r'floating.*int16\[1, 16000\]'),
+  ):
+    with pytest.raises(ValueError, match=message):
+      model(wave)
+  if not system.kind.variable_length:
+    with pytest.raises(ValueError, match='samples must be None'):
+      model(jnp.zeros((1, 16_000)), jnp.array([9000]))
+
+
+@pytest.mark.parametrize(
+  ('model', 'parameters'),
+  [
+    ('aasist', 297_866),
+    ('aasist_l', 85_306),
+    ('ecapa', 6_194_048 + 2 * (192 + 1)),
+    ('ecapa_large', 20_767_552 + 2 * (192 + 1)),
+    ('ecapa_lfcc', 6_142_848 + 2 * (192 + 1)),
+    ('lcnn', 269_826),
+    ('rawnet2', 17_621_410),
+  ],
+)
+def test_published_sizes(model, parameters):
+  abstract = models.system({'name': model}).abstract()
+  assert models.parameters(abstract) == parameters
+
+
+@pytest.mark.parametrize(
+  ('name', 'fields', 'message'),
+  [
+    ('aasist', {'frontend': 'lfcc'}, 'frontend=.*sinc.*learnable_sinc'),
+    ('aasist', {'dtype': 'float16'}, 'dtype=.*float32.*bfloat16'),
+    ('aasist', {'param_dtype': 'bfloat16'}, 'param_dtype=.*float32.*float64'),
+    ('aasist', {'gat_dims': (64,)}, 'gat_dims=.*2 values'),
+    ('aasist', {'pool_ratios': (0.5, 0.7, 0.5, 0.5)}, 'ratios=.*3 values'),
+    ('aasist', {'channels': ()}, 'channels=.*above 0'),
+    ('aasist', {'channels': (32, 0)}, 'channels=.*above 0'),
+    ('aasist', {'pool_ratios': (0.5, 0, 0.5)}, 'pool_ratios=.*shares'),
+    ('aasist', {'temperatures': (2.0, 2.0, 0.0)}, 'temperatures=.*above 0'),
+    ('aasist', {'way_dropout': 1.0}, 'way_dropout=.*a rate'),
+    ('aasist', {'sinc_filters': 5}, 'sinc_filters=.*at least 6'),
+    ('aasist', {'sinc_taps': 0}, 'sinc_taps=.*at least 1'),
+    (
+      'aasist',
+      {'sinc_filters': 12, 'freq_mask': True},
+      'freq_mask_limit=20: needs 1 to sinc_filters',
+    ),
+    ('ecapa', {'dropout': 1.0}, 'dropout=1.0: needs a rate'),
+    ('ecapa', {'spec_augment': {'fill': 'noise'}}, "fill='noise'"),
+    ('ecapa', {'spec_augment': {'freq_width': 81}}, 'freq_width .* the 80'),
+    ('ecapa', {'groups': (3, 1, 1, 1, 1)}, 'groups=.*divisors of the channels'),
+    ('lcnn', {'width': 0.01}, 'width=0.01: leaves a layer without'),
+    ('lcnn', {'dropout': 1.0}, r'dropout=1.0: needs a rate in \[0, 1\)'),
+    ('rawnet2', {'gru_layers': 0}, 'gru_layers=0: needs at least 1'),
+    ('rawnet2', {'channels': []}, r'channels=\(\), .*above 0'),
+  ],
+)
+def test_fields_that_cannot_work_are_named(name, fields, message):
+  with pytest.raises(ValueError, match=message):
+    models.system({'name': name, **fields})
 
 
 @pytest.mark.parametrize('model', TAKE_FEATURES)
@@ -88,6 +151,7 @@ def test_any_front_end_goes_with_any_encoder_of_sequences(frontend, model):
       {'name': 'sinc', 'n_fft': 512},
       "frontend.n_fft=512 is set, but front end 'sinc' has no n_fft; it has fi",
     ),
+    ({'name': 'lcnn'}, {'name': 'lfcc', 'ceps': 4}, 'the LCNN halves them'),
     ({'name': 'ecapa'}, {'ceps': 90}, 'config.frontend: ceps=90: needs 1 to'),
     ({'name': 'ecapa'}, {'sample_rate': 8000, 'fmax': 4e3}, '8000 Hz.* 16000'),
     ({'space': 'raw'}, 'mfcc', "of 80 features: space 'raw' takes .* 16, such"),
