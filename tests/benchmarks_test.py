@@ -1,6 +1,5 @@
 """Benchmarks start from a clone, on small inputs, and print their tables."""
 
-import os
 import subprocess
 import sys
 
@@ -23,20 +22,15 @@ SMALL = {
 
 
 @pytest.mark.parametrize('name', SMALL)
-def test_a_benchmark_prints_its_table(name, repository, tmp_path):
+def test_a_benchmark_prints_its_table(name, repository, tmp_path, environment):
   if name == 'gpu_program':
     # Python 3.12, and the compiler for GPUs beside JAX.
     pytest.importorskip('jax_plugins.xla_cuda13')
-  environment = os.environ | {
-    'JAX_PLATFORMS': 'cpu',
-    'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
-    'PYTHONPATH': '',
-  }
   words = [str(tmp_path) if w == 'OUT' else w for w in SMALL[name].split()]
   done = subprocess.run(
     [sys.executable, f'benchmarks/{name}.py', *words],
     cwd=repository,
-    env=environment,
+    env=environment | {'PYTHONPATH': ''},
     capture_output=True,
     text=True,
     timeout=300,

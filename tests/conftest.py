@@ -68,6 +68,22 @@ def programs(tmp_path_factory):
     yield folder
 
 
+@pytest.fixture(scope='session')
+def environment(tmp_path_factory):
+  """For processes that compile as `programs` does, into one folder."""
+  folder = tmp_path_factory.mktemp('programs')
+  kept_programs.link(kept_programs.kept(), folder)
+  yield os.environ | {
+    'JAX_PLATFORMS': 'cpu',
+    'JAX_NUM_CPU_DEVICES': '4',  # as here, or nothing compiled here fits
+    'JAX_COMPILATION_CACHE_DIR': str(folder),
+    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+    'JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES': 'none',
+    'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
+  }
+  kept_programs.keep(folder)
+
+
 @contextlib.contextmanager
 def cached(tmp_path_factory, **options):
   """Compiles through a cache, and keeps what is in it in the end."""
