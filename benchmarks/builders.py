@@ -24,7 +24,8 @@ import soundfile
 
 from jaxspoof.data import pipeline
 from tfds_builders import build
-from tfds_builders.asvspoof2019 import official, protocol
+from tfds_builders.asvspoof2019.builder import Asvspoof2019La
+from tfds_builders.corpus import Counts
 
 SECONDS, DISTINCT = 3.4, 100
 LIMIT_MB = 500
@@ -93,12 +94,12 @@ def counts(clips: int) -> dict[str, int]:
 
 def expect(clips: int) -> None:
   """Takes the archive of this benchmark for the published one."""
-  la = official.ARCHIVES['LA']
-  made = {
-    split: official.Counts(count // 10, count - count // 10)
+  la = Asvspoof2019La.CORPUS
+  splits = {
+    split: dataclasses.replace(la.splits[split], counts=Counts(count))
     for split, count in counts(clips).items()
   }
-  official.ARCHIVES['LA'] = dataclasses.replace(la, counts=made)
+  Asvspoof2019La.CORPUS = dataclasses.replace(la, splits=splits)
 
 
 def write_archive(path: pathlib.Path, clips: int) -> pathlib.Path:
@@ -106,7 +107,7 @@ def write_archive(path: pathlib.Path, clips: int) -> pathlib.Path:
   rng = np.random.default_rng(0)
   audio = [flac(rng) for _ in range(DISTINCT)]
   with zipfile.ZipFile(path, 'w') as packed:
-    for split, name in protocol.paths('LA').items():
+    for split, of in Asvspoof2019La.CORPUS.splits.items():
       lines = []
       for i in range(counts(clips)[split]):
         utterance = f'LA_{split[0].upper()}_{i:07d}'
@@ -117,7 +118,7 @@ def write_archive(path: pathlib.Path, clips: int) -> pathlib.Path:
           f'LA/ASVspoof2019_LA_{split}/flac/{utterance}.flac',
           audio[i % DISTINCT],
         )
-      packed.writestr(f'LA/{name}', ''.join(lines))
+      packed.writestr(f'LA/{of.lists[0]}', ''.join(lines))
   return path
 
 

@@ -1,160 +1,84 @@
 """ASVspoof 2019 from miniature archives laid out like the published ones."""
 
-import collections
 import contextlib
 import dataclasses
-import functools
 import gzip
 import hashlib
 import http.server
-import io
 import pathlib
-import re
 import shutil
 import threading
-import zipfile
 
 import numpy as np
 import pytest
-import soundfile
 
-from jaxspoof import audio
 from jaxspoof.data import pipeline
-from tfds_builders import archive, build, download, records
-from tfds_builders.asvspoof2019 import official, protocol
+from tests.corpora_test import assert_holds, assert_nothing_left
+from tests.miniatures import (
+  asv_lines,
+  asvspoof2019,
+  clip,
+  declared,
+  write_tree,
+  write_zip,
+)
+from tfds_builders import archive, build, corpus, download, records
+from tfds_builders.asvspoof2019.builder import Asvspoof2019La, rows
+from tfds_builders.corpus import Counts
 
-LETTERS = {'train': 'T', 'dev': 'D', 'eval': 'E'}
 TRIALS = {'train': 6, 'dev': 4, 'eval': 5}
-SYSTEMS = {'LA': ('A01', 'A02'), 'PA': ('AA', 'CB')}
-
-
-@functools.cache
-def flac(seed: int, samples: int = 800, rate: int = 16_000) -> bytes:
-  rng = np.random.default_rng(seed)
-  pcm = rng.integers(-3000, 3000, samples).astype(np.int16)
-  file = io.BytesIO()
-  soundfile.write(file, pcm, rate, format='FLAC', subtype='PCM_16')
-  return file.getvalue()
-
-
-def lines(access: str, split: str) -> list[str]:
-  """A third bona fide, the rest by two attacks; two speakers."""
-  environment = '-' if access == 'LA' else 'abc'
-  made = []
-  for i in range(TRIALS[split]):
-    system = ('-', *SYSTEMS[access])[i % 3]
-    key = 'bonafide' if system == '-' else 'spoof'
-    utterance = f'{access}_{LETTERS[split]}_{i:07d}'
-    made.append(f'{access}_000{i % 2} {utterance} {environment} {system} {key}')
-  return made
-
-
-def asv_lines(split: str) -> bytes:
-  """Verification scores in which one of four trials is an error."""
-  kinds = ('bonafide target', 'bonafide nontarget', 'A01 spoof')
-  shift = 1 + len(split)
-  return ''.join(
-    f'{kind} {shift * (1 - number) + 3 * (i == 0)}\n'
-    for number, kind in enumerate(kinds)
-    for i in range(4)
-  ).encode()
 
 
 def files(access: str = 'LA') -> dict[str, bytes]:
-  """All files of a small archive, with an enrolment utterance per split."""
-  made = {f'README.{access}.txt': b'...'}
-  for number, (split, path) in enumerate(protocol.paths(access).items()):
-    text = lines(access, split)
-    made[path] = '\n'.join(text).encode() + b'\n'
-    if split in protocol.asv_paths(access):
-      made[protocol.asv_paths(access)[split]] = asv_lines(split)
-    folder = f'ASVspoof2019_{access}_{split}/flac'
-    for i, line in enumerate(text):
-      name = line.split()[1]
-      made[f'{folder}/{name}.flac'] = flac(100 * number + i, 800 + 16 * i)
-    made[f'{folder}/{access}_{LETTERS[split]}_9999999.flac'] = flac(999)
-  return made
+  return asvspoof2019(access).files
 
 
-def write_zip(path: pathlib.Path, content: dict, prefix: str) -> None:
-  with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as packed:
-    for name, data in content.items():
-      packed.writestr(prefix + name, data)
+def protocol(split: str, access: str = 'LA') -> str:
+  return declared(f'asvspoof2019_{access.lower()}').splits[split].lists[0]
 
 
-def write_tree(folder: pathlib.Path, content: dict) -> None:
-  for name, data in content.items():
-    path = folder / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
+def lines(split: str) -> list[str]:
+  return files()[protocol(split)].decode().splitlines()
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
   """The published counts, but for the miniature archive."""
-  for access, published in official.ARCHIVES.items():
-    counts = {}
-    for split, old in published.counts.items():
-      attacks = collections.Counter(
-        line.split()[3] for line in lines(access, split)
-      )
-      bona_fide = attacks.pop('-')
-      counts[split] = official.Counts(
-        bona_fide, attacks.total(), dict(attacks), certain=old.certain
-      )
-    monkeypatch.setitem(
-      official.ARCHIVES, access, dataclasses.replace(published, counts=counts)
-    )
+  attacks = {'train': {'A01': 2, 'A02': 2}, 'dev': None, 'eval': None}
+  counts = {
+    split: Counts(trials, 2, attacks[split], certain=True)
+    for split, trials in TRIALS.items()
+  }
+  change(
+    monkeypatch,
+    splits={
+      split: dataclasses.replace(of, counts=counts[split])
+      for split, of in declared('asvspoof2019_la').splits.items()
+    },
+  )
 
 
-def assert_nothing_left(data_dir: pathlib.Path) -> None:
-  assert not list(data_dir.rglob('*'))
+def change(monkeypatch, **changes):
+  made = dataclasses.replace(declared('asvspoof2019_la'), **changes)
+  monkeypatch.setattr(Asvspoof2019La, 'CORPUS', made)
 
 
-def assert_holds_the_trials(data_dir: pathlib.Path, name='asvspoof2019_la'):
-  content = files()
-  for split in TRIALS:
-    source = pipeline.open_source(name, split, data_dir)
-    trials = pipeline.trials(source)
-    found = {
-      f'{speaker} {utterance} - {attack} {("spoof", "bonafide")[label]}'
-      for speaker, utterance, attack, label in zip(
-        trials.speaker, trials.utterance, trials.attack, trials.label,
-        strict=True,
-      )
-    }  # fmt: skip
-    assert found == set(lines('LA', split))
-    assert len(source) == TRIALS[split]
-    for record in source.records:
-      utterance = record['utterance'].decode()
-      stored = content[f'ASVspoof2019_LA_{split}/flac/{utterance}.flac']
-      np.testing.assert_array_equal(
-        audio.load(record['audio']), audio.load(stored)
-      )
-
-
-@pytest.mark.parametrize('layout', ['zip', 'flat zip', 'LA', 'LA/LA', '.'])
-def test_every_layout_gives_the_same_corpus(tmp_path, layout, capsys):
-  manual = tmp_path / 'manual'
-  manual.mkdir()
-  if 'zip' in layout:
-    prefix = '' if 'flat' in layout else 'LA/'
-    write_zip(manual / 'LA.zip', files(), prefix)
-  else:
-    write_tree(manual / layout, files())
-  before = sorted(manual.rglob('*'))
-  data = tmp_path / 'data'
-  options = [f'--data_dir={data}', f'--manual_dir={manual}']
-  assert build.main(['asvspoof2019_la', *options]) == 0
-  assert_holds_the_trials(data)
-  assert sorted(manual.rglob('*')) == before  # read in place
+@pytest.mark.parametrize('access', ['LA', 'PA'])
+def test_verification_scores_are_kept(tmp_path, access, capsys):
+  name, content = f'asvspoof2019_{access.lower()}', files(access)
+  (absent,) = [
+    path for path in content if path.endswith('eval.gi.trl.scores.txt')
+  ]
+  write_tree(tmp_path / access, content)
+  build.build(name, tmp_path / 'data', tmp_path)
   for split in ('dev', 'eval'):
-    kept = pipeline.asv_scores('asvspoof2019_la', split, data)
+    kept = pipeline.asv_scores(name, split, tmp_path / 'data')
     assert kept.read_bytes() == asv_lines(split)
-  assert pipeline.asv_scores('asvspoof2019_la', 'train', data) is None
-  table = capsys.readouterr().out
-  assert re.search(r'^train +6 +2 +0\.0 +2  A01:2 A02:2$', table, re.M)
-  assert re.search(r'^eval +5 +2 +0\.0 +2  A01:2 A02:1$', table, re.M)
+  assert pipeline.asv_scores(name, 'train', tmp_path / 'data') is None
+  (tmp_path / access / absent).unlink()
+  build.build(name, tmp_path / 'other', tmp_path)
+  assert pipeline.asv_scores(name, 'eval', tmp_path / 'other') is None
+  assert f'has no {absent}: no t-DCF of eval' in capsys.readouterr().out
 
 
 def test_flac_is_stored_as_published_and_int16_decoded(tmp_path):
@@ -162,7 +86,6 @@ def test_flac_is_stored_as_published_and_int16_decoded(tmp_path):
   build.build('asvspoof2019_la', tmp_path / 'data', tmp_path)
   arguments = ['asvspoof2019_la', '--config=int16', f'--manual_dir={tmp_path}']
   assert build.main([*arguments, f'--data_dir={tmp_path / "data"}']) == 0
-  assert_holds_the_trials(tmp_path / 'data', 'asvspoof2019_la/int16')
   stored = set(files().values())
   options = {'batch': 3, 'samples': 600, 'seed': 3}
   batches = []
@@ -185,39 +108,10 @@ def test_rows_are_permuted_and_shards_hold_all(tmp_path, monkeypatch):
   for name in 'ab':
     made = build.build('asvspoof2019_la', tmp_path / name, tmp_path)
     assert made.info.splits['train'].num_shards > 1
-    assert_holds_the_trials(tmp_path / name)
+    assert_holds('asvspoof2019_la', tmp_path / name)
     source = made.as_data_source('train')
     orders.append([record['utterance'] for record in source])
   assert orders[0] == orders[1] != sorted(orders[0])
-
-
-def test_physical_access_has_environments(tmp_path):
-  write_tree(tmp_path / 'PA', files('PA'))
-  build.build('asvspoof2019_pa', tmp_path / 'data', tmp_path)
-  source = pipeline.open_source('asvspoof2019_pa', 'dev', tmp_path / 'data')
-  assert {record['environment'] for record in source.records} == {b'abc'}
-  assert set(pipeline.trials(source).attack) == {'-', 'AA', 'CB'}
-
-
-def test_uncertain_counts_are_reported_only(tmp_path, capsys):
-  content = files('PA')
-  path = protocol.paths('PA')['dev']
-  content[path] = content[path].split(b'\n', 1)[1]  # without the first trial
-  write_tree(tmp_path / 'PA', content)
-  build.build('asvspoof2019_pa', tmp_path / 'data', tmp_path)
-  said = 'note: dev lists 3 trials (1 bona fide), expected 4 trials (2 bona'
-  assert said in capsys.readouterr().out
-
-
-def test_missing_archive_says_where_from_and_where_to(tmp_path, capsys):
-  arguments = ['asvspoof2019_la', f'--data_dir={tmp_path}']
-  assert build.main(arguments) == 1
-  error = capsys.readouterr().err
-  folder = tmp_path / 'downloads' / 'manual'
-  assert error.startswith('error: asvspoof2019_la needs LA.zip')
-  assert official.PAGE in error and f'--manual_dir={folder}' in error
-  assert str(folder / 'LA.zip') in error and '--download' in error
-  assert_nothing_left(tmp_path)
 
 
 def test_corpus_that_is_not_built_names_its_command(tmp_path):
@@ -238,19 +132,8 @@ def test_truncated_archive(tmp_path, kept):
   assert_nothing_left(tmp_path / 'data')
 
 
-def test_archive_of_something_else(tmp_path):
-  write_zip(tmp_path / 'LA.zip', {'README': b''}, '')
-  with pytest.raises(build.BuildError, match='expected a zip archive that hol'):
-    build.build('asvspoof2019_la', tmp_path / 'data', tmp_path)
-  content = files()
-  del content[protocol.paths('LA')['eval']]
-  write_zip(tmp_path / 'LA.zip', content, 'LA/')
-  with pytest.raises(build.BuildError, match=r'expected a file .*eval\.trl'):
-    build.build('asvspoof2019_la', tmp_path / 'data', tmp_path)
-
-
 def test_malformed_lines_are_all_listed(tmp_path):
-  path = protocol.paths('LA')['dev']
+  path = protocol('dev')
   bad = (
     'flac LA_D_1047731 - bonafide',  # the four columns of another toolkit
     'LA_0069 LA_D_1047731 - - genuine',
@@ -258,7 +141,7 @@ def test_malformed_lines_are_all_listed(tmp_path):
     '',
   )
   content = files()
-  content[path] = '\n'.join([lines('LA', 'dev')[0], *bad]).encode() + b'\n'
+  content[path] = '\n'.join([lines('dev')[0], *bad]).encode() + b'\n'
   content[path] += content[path].splitlines()[0]
   write_tree(tmp_path / 'LA', content)
   with pytest.raises(build.BuildError) as caught:
@@ -274,41 +157,30 @@ def test_malformed_lines_are_all_listed(tmp_path):
   assert_nothing_left(tmp_path / 'data')
 
 
-def test_ten_problems_are_shown_and_all_counted():
-  with pytest.raises(build.BuildError) as caught:
-    protocol.parse(b'x\n' * 25, 'LA', 'p.txt')
-  text = str(caught.value).splitlines()
-  assert text[0] == 'p.txt: 25 problems'
-  assert len(text) == 12 and text[-1] == '  ... and 15 more'
-  assert text[10].startswith('  line 10:')
-
-
-def test_empty_protocol():
-  with pytest.raises(build.BuildError, match='no lines; expected one for each'):
-    protocol.parse(b'', 'LA', 'p.txt')
-
-
-def test_utterances_without_audio_are_all_listed(tmp_path):
-  content = files()
-  del content['ASVspoof2019_LA_train/flac/LA_T_0000002.flac']
-  del content['ASVspoof2019_LA_eval/flac/LA_E_0000000.flac']
-  write_zip(tmp_path / 'LA.zip', content, 'LA/')
-  with pytest.raises(build.BuildError, match='2 problems') as caught:
+@pytest.mark.parametrize(
+  'text, message, shown',
+  [(b'x\n' * 25, '25 problems', 12), (b'', '1 problem\n  no lines', 2)],
+)
+def test_ten_problems_are_shown_and_all_counted(tmp_path, text, message, shown):
+  write_tree(tmp_path, files() | {protocol('dev'): text})
+  with pytest.raises(build.BuildError, match=message) as caught:
     build.build('asvspoof2019_la', tmp_path / 'data', tmp_path)
-  assert 'train: LA_T_0000002 has no audio, expected AS' in str(caught.value)
-  assert 'eval: LA_E_0000000 has no audio' in str(caught.value)
-  assert_nothing_left(tmp_path / 'data')
+  found = str(caught.value).splitlines()
+  assert len(found) == shown
+  if shown == 12:
+    assert found[-1] == '  ... and 15 more'
+    assert found[10].startswith('  line 10:')
 
 
 def test_counts_that_differ_from_the_published(tmp_path):
   content = files()
-  path = protocol.paths('LA')['train']
+  path = protocol('train')
   content[path] = b''.join(content[path].splitlines(keepends=True)[:-1])
   write_zip(tmp_path / 'LA.zip', content, 'LA/')
   expected = r'train lists 5 trials \(2 bona fide\), expected 6 trials \(2 bona'
   with pytest.raises(build.BuildError, match=expected):
     build.build('asvspoof2019_la', tmp_path / 'data', tmp_path)
-  content[path] = '\n'.join(lines('LA', 'train')).replace('A02', 'A05').encode()
+  content[path] = '\n'.join(lines('train')).replace('A02', 'A05').encode()
   write_zip(tmp_path / 'LA.zip', content, 'LA/')
   with pytest.raises(build.BuildError, match="attacks {.*'A05': 2"):
     build.build('asvspoof2019_la', tmp_path / 'data', tmp_path)
@@ -328,7 +200,7 @@ def test_damaged_audio_is_listed_and_nothing_built(tmp_path, every):
       content[name] = damaged(content[name])
   for number in (0, 3):
     name = f'ASVspoof2019_LA_dev/flac/LA_D_000000{number}.flac'
-    content[name] = (content[name][:-200], flac(5, rate=8_000))[number // 3]
+    content[name] = (content[name][:-200], clip(5, rate=8_000))[number // 3]
   write_zip(tmp_path / 'LA.zip', content, 'LA/')
   count = 2 + (6 if every else 2)
   with pytest.raises(build.BuildError, match=f'{count} problems') as caught:
@@ -373,21 +245,21 @@ def test_the_records_forget_their_audio_once_written(tmp_path):
 
 
 def test_published_counts_are_those_of_the_real_protocols(
-  reference, monkeypatch
+  reference, monkeypatch, tmp_path
 ):
   monkeypatch.undo()
-  found = {}
-  for split, path in protocol.paths('LA').items():
-    name = pathlib.PurePath(path).name
-    with gzip.open(reference / 'scores' / f'{name}.gz') as file:
-      found[split] = protocol.parse(file.read(), 'LA', name)
-  assert protocol.check_counts(found, 'LA', 'x') == []
-  assert [len({x.speaker for x in lines}) for lines in found.values()] == [
-    20, 20, 67
-  ]  # fmt: skip
-  found['dev'].pop()
-  with pytest.raises(build.BuildError, match='dev lists 24,843 trials'):
-    protocol.check_counts(found, 'LA', 'x')
+  for path in declared('asvspoof2019_la').roots:
+    name = f'{pathlib.PurePath(path).name}.gz'
+    with gzip.open(reference / 'scores' / name) as file:
+      write_tree(tmp_path, {path: file.read()})
+  with archive.opened(tmp_path, [protocol('dev')]) as packed:
+    for split, of in declared('asvspoof2019_la').splits.items():
+      trials = rows(packed, of.lists[0])
+      assert of.counts.certain and of.counts.differs(trials) == ''
+      speakers = {'train': 20, 'dev': 20, 'eval': 67}[split]
+      assert len({trial.speaker for trial in trials}) == speakers
+      found = of.counts.differs(trials[1:])
+      assert f'{of.counts.total - 1:,} trials' in found
 
 
 # ---------------------------------------------------------------- downloads
@@ -432,17 +304,16 @@ def test_download_on_demand_and_build(tmp_path, monkeypatch):
   data = (tmp_path / 'LA.zip').read_bytes()
   (tmp_path / 'LA.zip').unlink()
   with serving(data) as (_, url):
-    published = dataclasses.replace(
-      official.ARCHIVES['LA'],
-      urls=('http://127.0.0.1:9/nobody-listens', url),
-      size=len(data),
-      sha256=hashlib.sha256(data).hexdigest(),
+    published = corpus.Download(
+      ('http://127.0.0.1:9/nobody-listens', url),
+      len(data),
+      hashlib.sha256(data).hexdigest(),
     )
-    monkeypatch.setitem(official.ARCHIVES, 'LA', published)
+    change(monkeypatch, download=published)
     options = [f'--data_dir={tmp_path}', '--download']
     assert build.main(['asvspoof2019_la', *options]) == 0
   assert (tmp_path / 'downloads/manual/LA.zip').read_bytes() == data
-  assert_holds_the_trials(tmp_path)
+  assert_holds('asvspoof2019_la', tmp_path)
 
 
 @pytest.mark.parametrize('ranges', [True, False])
@@ -482,9 +353,9 @@ def test_download_of_other_bytes_is_removed(tmp_path, size, sha256, message):
 
 
 def test_archive_found_in_a_folder_prefers_the_zip(tmp_path):
-  root = protocol.paths('LA')['train']
-  assert archive.find(tmp_path, 'LA', root) is None
+  root = protocol('train')
+  assert archive.find(tmp_path, 'LA', [root]) is None
   write_tree(tmp_path / 'LA' / 'LA', files())
-  assert archive.find(tmp_path, 'LA', root) == tmp_path / 'LA' / 'LA'
+  assert archive.find(tmp_path, 'LA', [root]) == tmp_path / 'LA' / 'LA'
   write_zip(tmp_path / 'LA.zip', files(), '')
-  assert archive.find(tmp_path, 'LA', root) == tmp_path / 'LA.zip'
+  assert archive.find(tmp_path, 'LA', [root]) == tmp_path / 'LA.zip'

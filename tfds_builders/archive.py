@@ -2,10 +2,12 @@
 
 import contextlib
 import dataclasses
+import os
 import pathlib
+import re
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from tfds_builders.errors import BuildError
@@ -36,6 +38,13 @@ class Archive(Protocol):
   def size(self, name: str) -> int | None:
     """Returns the bytes of a file; None if there is no such file."""
 
+  def names(self, under: str) -> list[str]:
+    """Returns the files below a folder ('' for all), sorted.
+
+    Names that begin with a dot are left out: some systems put a `._clip.wav`
+    that is no audio beside each `clip.wav`.
+    """
+
   def read(self, name: str) -> bytes:
     """Returns a file's content; that of a zip has passed its CRC.
 
@@ -51,6 +60,15 @@ class _Folder:
   def size(self, name: str) -> int | None:
     file = self.path / name
     return file.stat().st_size if file.is_file() else None
+
+  def names(self, under: str) -> list[str]:
+    found = []
+    for folder, below, files in os.walk(self.path / under, followlinks=True):
+      below[:] = [name for name in below if name[0] != '.']
+      start = pathlib.Path(folder).relative_to(self.path).as_posix()
+      start = '' if start == '.' else f'{start}/'
+      found += [f'{start}{name}' for name in files if name[0] != '.']
+    return sorted(found)
 
   def read(self, name: str) -> bytes:
     with _reported(name):
@@ -69,6 +87,14 @@ class _Zip:
     except KeyError:
       return None
 
+  def names(self, under: str) -> list[str]:
+    start = self.prefix + (under and f'{under.rstrip("/")}/')
+    return sorted(
+      name[len(self.prefix) :]
+      for name in self.packed.namelist()
+      if name.startswith(start) and name[-1] != '/' and '/.' not in f'/{name}'
+    )
+
   def read(self, name: str) -> bytes:
     with _reported(name):
       return self.packed.read(self.prefix + name)
@@ -82,20 +108,28 @@ def _reported(name: str) -> Iterator[None]:
     raise BuildError(f'{name} cannot be read ({error})') from error
 
 
+def has(files: Archive, path: str) -> bool:
+  """Whether there is such a file or, where it ends in '/', such a folder."""
+  if path.endswith('/'):
+    return bool(files.names(path))
+  return files.size(path) is not None
+
+
 @contextlib.contextmanager
-def opened(path: pathlib.Path, root: str) -> Iterator[Archive]:
+def opened(path: pathlib.Path, roots: Sequence[str]) -> Iterator[Archive]:
   """Opens a zip file or a folder.
 
   Args:
-    path: `.../LA.zip`, or the folder in which `root` is, at any depth up to 2.
-    root: path of a file that every copy has, such as
-      'ASVspoof2019_LA_cm_protocols/ASVspoof2019.LA.cm.train.trn.txt'.
+    path: `.../LA.zip`, or the folder in which a root is.
+    roots: paths of which every copy has one: of a file, such as
+      'ASVspoof2019_LA_cm_protocols/ASVspoof2019.LA.cm.train.trn.txt', or of a
+      folder, 'real/'.
 
   Raises:
-    BuildError: cut or damaged zip, or no `root` in it.
+    BuildError: cut or damaged zip, or no root in it.
   """
   if path.is_dir():
-    yield _folder(path, root)
+    yield _folder(path, roots)
     return
   try:
     packed = zipfile.ZipFile(path)
@@ -105,37 +139,51 @@ def opened(path: pathlib.Path, root: str) -> Iterator[Archive]:
       'expected a whole zip archive: download it again'
     ) from error
   with packed:
-    yield _zip(path, packed, root)
+    yield _zip(path, packed, roots)
 
 
-def find(folder: pathlib.Path, name: str, root: str) -> pathlib.Path | None:
+def find(
+  folder: pathlib.Path, name: str, roots: Sequence[str]
+) -> pathlib.Path | None:
   """Returns what of an archive is below a folder.
 
   Args:
     folder: where people put what they download.
     name: of the archive: 'LA' finds LA.zip, LA/, LA/LA/ and `folder` itself.
-    root: as for `opened`.
+    roots: as for `opened`.
   """
   if (folder / f'{name}.zip').is_file():
     return folder / f'{name}.zip'
   for path in (folder, folder / name, folder / name / name):
-    if (path / root).is_file():
+    if _is_root(path, roots):
       return path
   return None
 
 
-def _folder(path: pathlib.Path, root: str) -> Archive:
-  if not (path / root).is_file():
-    raise BuildError(f'{path}: expected a folder that holds {root}')
+def _is_root(path: pathlib.Path, roots: Sequence[str]) -> bool:
+  return any(
+    (path / root).is_dir() if root.endswith('/') else (path / root).is_file()
+    for root in roots
+  )
+
+
+def _folder(path: pathlib.Path, roots: Sequence[str]) -> Archive:
+  if not _is_root(path, roots):
+    raise BuildError(
+      f'{path}: expected a folder that holds {" or ".join(roots)}'
+    )
   return _Folder(path)
 
 
-def _zip(path: pathlib.Path, packed: zipfile.ZipFile, root: str) -> Archive:
-  prefixes = [
-    info.filename[: -len(root)]
-    for info in packed.infolist()
-    if info.filename.endswith(root)
-  ]
+def _zip(
+  path: pathlib.Path, packed: zipfile.ZipFile, roots: Sequence[str]
+) -> Archive:
+  ends = (re.escape(root) + '$' * (root[-1] != '/') for root in roots)
+  holding = re.compile(f'((?:.*?/)??)(?:{"|".join(ends)})')
+  found = map(holding.match, packed.namelist())
+  prefixes = [match[1] for match in found if match]
   if not prefixes:
-    raise BuildError(f'{path}: expected a zip archive that holds {root}')
+    raise BuildError(
+      f'{path}: expected a zip archive that holds {" or ".join(roots)}'
+    )
   return _Zip(path, packed, min(prefixes, key=len))

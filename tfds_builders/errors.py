@@ -1,5 +1,8 @@
 """What a builder says of input it cannot use."""
 
+import itertools
+from collections.abc import Iterator
+
 SHOWN = 10
 
 
@@ -25,14 +28,17 @@ class Problems:
   def __len__(self) -> int:
     return len(self._found)
 
+  def __iter__(self) -> Iterator[str]:
+    found = sorted(self._found, key=lambda item: item[0])
+    return iter([problem for _, problem in found])
+
   def raise_if_any(self) -> None:
     """Raises BuildError with the first ten problems and their number."""
     if not self._found:
       return
     count = len(self._found)
     lines = [f'{self._of}: {count} problem{"s" * (count > 1)}']
-    found = sorted(self._found, key=lambda item: item[0])
-    lines += [f'  {problem}' for _, problem in found[:SHOWN]]
+    lines += [f'  {problem}' for problem in itertools.islice(self, SHOWN)]
     if count > SHOWN:
       lines.append(f'  ... and {count - SHOWN} more')
     raise BuildError('\n'.join(lines))

@@ -12,6 +12,7 @@ import hashlib
 import itertools
 import os
 import pathlib
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
@@ -44,7 +45,7 @@ class Trial:
   speaker: str
   attack: str
   source: str
-  size: int
+  size: int = 0
   position: int = 0
   extra: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
@@ -177,7 +178,11 @@ class RecordBuilder(tfds.core.ShardBasedBuilder):
 
   def _download_and_prepare(self, dl_manager, download_config=None) -> None:
     super()._download_and_prepare(dl_manager, download_config)
-    self._problems.raise_if_any()  # here TFDS still removes what is written
+    self._finish(self._problems)  # here TFDS still removes what is written
+
+  def _finish(self, problems: Problems) -> None:
+    """Decides on the clips that could not be read."""
+    problems.raise_if_any()
 
   def _example_writer(self):
     return _Writer(self.info.file_format)
@@ -205,6 +210,11 @@ def features(*extra: str) -> tfds.features.FeaturesDict:
       **{field: tfds.features.Text() for field in text},
     }
   )
+
+
+def word(text: str) -> str:
+  """Score files are separated by blanks: there are none in a name."""
+  return re.sub(r'\s+', '_', text.strip())
 
 
 def generator(*words: str) -> np.random.Generator:

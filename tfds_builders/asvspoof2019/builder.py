@@ -1,182 +1,176 @@
 """The TFDS builders of ASVspoof 2019: `asvspoof2019_la`, `asvspoof2019_pa`.
 
 The archive is read where it lies, by its protocols: the folders of audio also
-hold enrolment utterances that are trials of no countermeasure.
+hold enrolment utterances that are trials of no countermeasure. A protocol has
+five columns:
+
+  LA_0079 LA_T_1138215 - - bonafide
+  PA_0079 PA_T_0005401 aaa AA spoof
+
+speaker, utterance, environment (PA: room size, T60 and distance, each a to c),
+attack (LA: A01 to A19; PA: distance and device of the attacker, each A to C),
+key. The official README.LA.txt and README.PA.txt define them.
 """
 
-import contextlib
-import dataclasses
 import functools
-import io
 import pathlib
-import wave
-
-import numpy as np
-import tensorflow_datasets as tfds
+from collections.abc import Sequence
 
 from jaxspoof import audio
-from tfds_builders import archive, download, records
-from tfds_builders.asvspoof2019 import official, protocol
-from tfds_builders.errors import BuildError, Problems
+from tfds_builders import archive, corpus, lists, records
+from tfds_builders.corpus import Counts
+
+_FILES = 'https://datashare.ed.ac.uk/bitstream/handle/10283/3336'
+_PATTERNS = {
+  'LA': (r'LA_\d{4}', r'LA_[TDE]_\d{7}', '-', r'-|A\d\d', 'bonafide|spoof'),
+  'PA': (
+    r'PA_\d{4}', r'PA_[TDE]_\d{7}', '[abc]{3}', '-|[ABC]{2}', 'bonafide|spoof'
+  ),
+}  # fmt: skip
+_COLUMNS = ('SPEAKER', 'UTTERANCE', 'ENVIRONMENT', 'SYSTEM', 'KEY')
 
 
-@dataclasses.dataclass
-class AudioConfig(tfds.core.BuilderConfig):
-  """How the audio is stored.
+def asv_paths(access: str) -> dict[str, str]:
+  """Returns the path of the verification scores in the archive, by split.
 
-  Attributes:
-    pcm: decoded, 16 bit, in a WAV file: twice the disk space, and several
-      times faster to read. Else the published FLAC files.
+  Args:
+    access: 'LA' or 'PA'.
   """
+  folder = f'ASVspoof2019_{access}_asv_scores'
+  return {
+    split: f'{folder}/ASVspoof2019.{access}.asv.{split}.gi.trl.scores.txt'
+    for split in ('dev', 'eval')
+  }
 
-  pcm: bool = False
+
+def _attacks(first: int, last: int, trials: int) -> dict[str, int]:
+  return {f'A{number:02d}': trials for number in range(first, last + 1)}
 
 
-class _Asvspoof2019(records.RecordBuilder):
+def _declared(
+  access: str,
+  title: str,
+  gigabytes: float,
+  counts: Sequence[Counts],
+  download: corpus.Download,
+  fields: tuple[str, ...] = (),
+) -> corpus.Corpus:
+  folder = f'ASVspoof2019_{access}_cm_protocols'
+  # Only the list for training is called 'trn'.
+  kinds = {'train': 'trn', 'dev': 'trl', 'eval': 'trl'}
+  return corpus.Corpus(
+    title=title,
+    citation=(
+      'Todisco et al., "ASVspoof 2019: Future horizons in spoofed and fake '
+      'audio detection", Interspeech 2019; https://doi.org/10.7488/ds/2555'
+    ),
+    licence='ODC-By 1.0',
+    homepage='https://datashare.ed.ac.uk/handle/10283/3336',
+    folder=access,
+    splits={
+      split: corpus.Split(
+        (f'{folder}/ASVspoof2019.{access}.cm.{split}.{kind}.txt',), count
+      )
+      for (split, kind), count in zip(kinds.items(), counts, strict=True)
+    },
+    get=f'{access}.zip ({gigabytes} GB), packed or unpacked',
+    fields=fields,
+    rate=audio.SAMPLE_RATE,
+    download=download,
+  )
+
+
+class _Asvspoof2019(corpus.CorpusBuilder):
   """What LA and PA share."""
 
-  VERSION = tfds.core.Version('1.0.0')
-  RELEASE_NOTES = {'1.0.0': 'First version.'}
-  BUILDER_CONFIGS = [
-    AudioConfig(name='flac', description='The published FLAC files.'),
-    AudioConfig(name='int16', description='16-bit PCM (WAV).', pcm=True),
-  ]
-  BUILD_OPTIONS = ('--manual_dir=DIR',)
-  ACCESS = ''  # LA or PA
-  EXTRA: tuple[str, ...] = ()  # further text fields of a record
+  BUILDER_CONFIGS = corpus.FLAC_CONFIGS
 
-  def _info(self) -> tfds.core.DatasetInfo:
-    """Returns the features; audio is FLAC or WAV, 16 kHz, mono, 16 bit."""
-    return self.dataset_info_from_configs(
-      description=f'ASVspoof 2019 {self.ACCESS}: bona fide and spoofed speech.',
-      features=records.features(*self.EXTRA),
-      homepage=official.PAGE,
-    )
+  def trials(self, files, lists_of):
+    self._keep_asv_scores(files)
+    return {split: rows(files, path) for split, path in lists_of.items()}
 
-  def _download_and_prepare(self, dl_manager, download_config=None) -> None:
-    with contextlib.ExitStack() as self._opened:
-      super()._download_and_prepare(dl_manager, download_config)
-
-  def _shard_iterators_per_split(self, dl_manager):
-    path = self._archive_path()
-    root = protocol.paths(self.ACCESS)['train']
-    packed = self._opened.enter_context(archive.opened(path, root))
-    self._keep_asv_scores(packed)
-    read = functools.partial(_read, packed, self.builder_config.pcm)
-    return self.shards(self._trials(packed), read, path)
-
-  def _keep_asv_scores(self, packed: archive.Archive) -> None:
+  def _keep_asv_scores(self, files: archive.Archive) -> None:
     """Copies the organisers' verification scores, which the t-DCF needs."""
     folder = pathlib.Path(self.data_dir, 'asv_scores')
-    for split, path in protocol.asv_paths(self.ACCESS).items():
-      if packed.size(path) is None:
-        print(f'note: {packed.path} has no {path}: no t-DCF of {split}')
+    for split, path in asv_paths(self.CORPUS.folder).items():
+      if files.size(path) is None:
+        print(f'note: {files.path} has no {path}: no t-DCF of {split}')
         continue
       folder.mkdir(exist_ok=True)
-      (folder / f'{split}.txt').write_bytes(packed.read(path))
-
-  def _archive_path(self) -> pathlib.Path:
-    folder = self.inputs.manual_dir or pathlib.Path(
-      self.data_dir_root, 'downloads', 'manual'
-    )
-    root = protocol.paths(self.ACCESS)['train']
-    if path := archive.find(folder, self.ACCESS, root):
-      return path
-    name, published = f'{self.ACCESS}.zip', official.ARCHIVES[self.ACCESS]
-    if not self.inputs.download:
-      raise BuildError(
-        f'{self.name} needs {name}, and there is neither {folder / name} nor '
-        f'{folder / root}. Get {name} ({published.gigabytes} GB, ODC-By 1.0) '
-        f'from {official.PAGE}, put it there, packed or unpacked, and say '
-        f'--manual_dir={folder}; or say --download'
-      )
-    download.fetch(
-      published.urls, folder / name, published.size, published.sha256
-    )
-    return folder / name
-
-  def _trials(self, packed: archive.Archive) -> dict[str, list[records.Trial]]:
-    lines = {}
-    for split, path in protocol.paths(self.ACCESS).items():
-      if packed.size(path) is None:
-        raise BuildError(f'{packed.path}: expected a file {path}')
-      name = f'{packed.path}: {path}'
-      lines[split] = protocol.parse(packed.read(path), self.ACCESS, name)
-    for note in protocol.check_counts(lines, self.ACCESS, packed.path):
-      print(f'note: {note} (a number reported elsewhere)')
-    problems = Problems(packed.path)
-    splits = {
-      split: [
-        self._trial(position, line, split, packed, problems)
-        for position, line in enumerate(lines[split])
-      ]
-      for split in lines
-    }
-    problems.raise_if_any()
-    return splits
-
-  def _trial(
-    self,
-    position: int,
-    line: protocol.Line,
-    split: str,
-    packed: archive.Archive,
-    problems: Problems,
-  ) -> records.Trial:
-    path = f'ASVspoof2019_{self.ACCESS}_{split}/flac/{line.utterance}.flac'
-    size = packed.size(path)
-    if size is None:
-      problems.add(f'{split}: {line.utterance} has no audio, expected {path}')
-      size = 0
-    # FLAC takes about one byte for a sample.
-    size *= 1 + self.builder_config.pcm
-    extra = _environment(line.environment) if self.ACCESS == 'PA' else {}
-    return records.Trial(
-      line.utterance, line.speaker, line.attack, path, size, position, extra
-    )
+      (folder / f'{split}.txt').write_bytes(files.read(path))
 
 
 class Asvspoof2019La(_Asvspoof2019):
   """Logical access: synthesised and converted speech, attacks A01 to A19."""
 
   name = 'asvspoof2019_la'
-  ACCESS = 'LA'
+  CORPUS = _declared(
+    'LA',
+    'ASVspoof 2019 LA: bona fide, synthesised and converted speech.',
+    7.6,
+    (
+      Counts(25_380, 2_580, _attacks(1, 6, 3_800), certain=True),
+      Counts(24_844, 2_548, _attacks(1, 6, 3_716), certain=True),
+      Counts(71_237, 7_355, _attacks(7, 19, 4_914), certain=True),
+    ),
+    corpus.Download(
+      (
+        'https://datashare.ed.ac.uk/server/api/core/bitstreams/'
+        'a9f87c35-f055-4015-80e2-2fdff0d46269/content',
+        f'{_FILES}/LA.zip?sequence=3&isAllowed=y',
+      ),
+      7_640_952_520,
+      '208a7e4e3913f8c75ae1afd19bf32a5b29ae68435e9e30e23e5e98b6a155e4ec',
+    ),
+  )
 
 
 class Asvspoof2019Pa(_Asvspoof2019):
   """Physical access: replayed speech, 9 attacks in 27 environments."""
 
   name = 'asvspoof2019_pa'
-  ACCESS = 'PA'
-  EXTRA = ('environment',)
+  CORPUS = _declared(
+    'PA',
+    'ASVspoof 2019 PA: bona fide and replayed speech.',
+    16.4,
+    (Counts(54_000, 5_400), Counts(29_700, 5_400), Counts(134_730, 18_090)),
+    corpus.Download((f'{_FILES}/PA.zip?sequence=4&isAllowed=y',)),
+    fields=('environment',),
+  )
+
+
+def rows(files: archive.Archive, path: str) -> list[records.Trial]:
+  """Reads a protocol.
+
+  Raises:
+    BuildError: lines that are no trial, all of them, by number.
+  """
+  access = 'LA' if '.LA.' in path else 'PA'
+  split = path.split('.')[-3]
+  patterns = dict(zip(_COLUMNS, _PATTERNS[access], strict=True))
+  found = lists.columns(files, path, patterns, 'UTTERANCE', _wrong)
+  return [
+    records.Trial(
+      utterance,
+      speaker,
+      attack,
+      f'ASVspoof2019_{access}_{split}/flac/{utterance}.flac',
+      position=position,
+      extra=_environment(environment) if access == 'PA' else {},
+    )
+    for position, (speaker, utterance, environment, attack, _) in enumerate(
+      found
+    )
+  ]
+
+
+def _wrong(fields: Sequence[str]) -> str:
+  if (fields[3] == '-') != (fields[4] == 'bonafide'):
+    return f"KEY {fields[4]!r}, expected SYSTEM '-' for bonafide trials only"
+  return ''
 
 
 @functools.cache
 def _environment(name: str) -> dict[str, str]:
   """One dictionary for all trials of an environment: there are 200,000."""
   return {'environment': name}
-
-
-def _read(
-  packed: archive.Archive, pcm: bool, trial: records.Trial
-) -> tuple[bytes, float]:
-  """Reads a clip and compares its samples with the MD5 in its header."""
-  data = packed.read(trial.source)
-  samples, rate = audio.decode(data, trial.source, verify=True)
-  channels = 1 if samples.ndim == 1 else samples.shape[1]
-  if (rate, channels) != (audio.SAMPLE_RATE, 1):
-    raise BuildError(
-      f'{trial.source}: {rate} Hz, {channels} channels; '
-      f'expected {audio.SAMPLE_RATE} Hz, mono'
-    )
-  stored = _wav(samples) if pcm else data
-  return stored, len(samples) / rate
-
-
-def _wav(samples: np.ndarray) -> bytes:
-  """Returns 16-bit samples, float32 [n] here, in a WAV file."""
-  file = io.BytesIO()
-  with wave.open(file, 'wb') as writer:
-    writer.setparams((1, 2, audio.SAMPLE_RATE, 0, 'NONE', ''))
-    writer.writeframes(np.rint(samples * 32768).astype('<i2').tobytes())
-  return file.getvalue()

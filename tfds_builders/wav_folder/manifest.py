@@ -14,6 +14,7 @@ import re
 from collections.abc import Mapping
 
 from tfds_builders.errors import BuildError, Problems
+from tfds_builders.records import word
 
 REQUIRED = ('path', 'label')
 OPTIONAL = ('speaker', 'attack', 'split', 'utterance')
@@ -183,16 +184,11 @@ def _row(number: int, cells: Mapping[str, str], folder: pathlib.Path) -> Row:
     number,
     folder / cells['path'],
     bona_fide,
-    _word(cells.get('speaker', '-')),
-    _word(attack),
+    word(cells.get('speaker', '-')),
+    word(attack),
     cells.get('split', ''),
-    _word(cells.get('utterance') or cells['path']),
+    word(cells.get('utterance') or cells['path']),
   )
-
-
-def _word(text: str) -> str:
-  """Score files are separated by blanks: there are none in a name."""
-  return re.sub(r'\s+', '_', text)
 
 
 def _check_twice(rows: list[Row], problems: Problems) -> None:

@@ -1,0 +1,206 @@
+"""What the builders of all published corpora have in common."""
+
+import pathlib
+import re
+
+import pytest
+
+from jaxspoof.data import pipeline
+from tests.miniatures import (
+  MINIATURES,
+  clip,
+  declared,
+  let_counts_differ,
+  write_tree,
+  write_zip,
+)
+from tfds_builders import build, corpus
+
+NAMES = sorted(MINIATURES)
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch, request):
+  """The published counts are not those of a miniature."""
+  if name := getattr(request.node, 'callspec', None):
+    let_counts_differ(monkeypatch, name.params['name'])
+
+
+def assert_nothing_left(data_dir: pathlib.Path) -> None:
+  assert not list(data_dir.rglob('*'))
+
+
+def assert_holds(name: str, data_dir: pathlib.Path, made=None) -> None:
+  """Compares the records of a built corpus with a miniature."""
+  made = made or MINIATURES[name]()
+  built = build.builder(name, data_dir)
+  assert set(built.info.splits) == set(made.trials)
+  for split, expected in made.trials.items():
+    source = pipeline.open_source(name, split, data_dir)
+    found = {}
+    for record in source.records:
+      text = {
+        key: value.decode()
+        for key, value in record.items()
+        if key not in ('audio', 'label')
+      }
+      found[text.pop('utterance')] = (record['audio'], record['label'], text)
+    assert found == {
+      utterance: (
+        made.files[path],
+        int(attack == '-'),
+        {'speaker': speaker, 'attack': attack, **fields},
+      )
+      for utterance, (speaker, attack, path, fields) in expected.items()
+    }
+    assert len(source) == len(expected)
+
+
+def test_every_published_corpus_has_a_miniature():
+  own = {'quickstart', 'wav_folder', 'parquet_folder'}
+  assert set(NAMES) == set(build.CORPORA) - own
+
+
+@pytest.mark.parametrize('layout', ['.', '{}', '{0}/{0}', 'zip', 'flat zip'])
+@pytest.mark.parametrize('name', NAMES)
+def test_every_layout_gives_the_same_corpus(tmp_path, name, layout, capsys):
+  manual, folder = tmp_path / 'manual', declared(name).folder
+  made = MINIATURES[name]()
+  if 'zip' in layout:
+    prefix = '' if 'flat' in layout else f'{folder}/'
+    write_zip(manual / f'{folder}.zip', made.files, prefix)
+  else:
+    write_tree(manual / layout.format(folder), made.files)
+  before = sorted(manual.rglob('*'))
+  options = [f'--data_dir={tmp_path / "data"}', f'--manual_dir={manual}']
+  assert build.main([name, *options]) == 0
+  assert_holds(name, tmp_path / 'data')
+  assert sorted(manual.rglob('*')) == before  # read in place
+  said = capsys.readouterr().out
+  for split, trials in made.trials.items():
+    genuine = sum(attack == '-' for _, attack, *_ in trials.values())
+    assert re.search(rf'^{split} +{len(trials)} +{genuine} ', said, re.M)
+    counts = declared(name).splits[split].counts
+    if counts:
+      assert f'{split} lists {len(trials)} trials ({genuine} bona' in said
+      assert f'expected {counts}' in said
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_missing_corpus_says_what_is_expected_and_from_where(
+  tmp_path, name, capsys
+):
+  manual, made = tmp_path / 'manual', declared(name)
+  write_tree(manual, {'x.tar.gz.00': b''})
+  options = [f'--data_dir={tmp_path / "data"}', f'--manual_dir={manual}']
+  assert build.main([name, *options]) == 1
+  said = capsys.readouterr().err
+  assert said.startswith(f'error: {name} is not in {manual}: there is no ')
+  for path in (f'{made.folder}.zip', *made.roots):
+    assert str(manual / path) in said
+  pages = {split.page for split in made.splits.values()} - {''}
+  for text in (made.licence, *(pages or {made.homepage})):
+    assert text in said
+  assert 'x.tar.gz.00 is still packed' in said
+  assert f'--manual_dir={manual}' in said
+  assert ('--download' in said) == bool(made.download)
+  if not made.download:
+    assert build.main([name, *options, '--download']) == 1
+    assert 'leave out --download' in capsys.readouterr().err
+  assert_nothing_left(tmp_path / 'data')
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_archive_of_something_else_names_what_it_lacks(tmp_path, name):
+  made = declared(name)
+  write_zip(tmp_path / f'{made.folder}.zip', {'README': b''})
+  message = f'{made.folder}.zip: expected a zip archive that holds '
+  with pytest.raises(build.BuildError, match=message) as caught:
+    build.build(name, tmp_path / 'data', tmp_path)
+  assert all(root in str(caught.value) for root in made.roots)
+  assert_nothing_left(tmp_path / 'data')
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_splits_that_are_not_there(tmp_path, name, capsys):
+  made, published = MINIATURES[name](), declared(name)
+  lists = {
+    split: next((p for p in of.lists if p in made.files), None)
+    for split, of in published.splits.items()
+  }
+  if None in lists.values() or len(set(lists.values())) < 2:
+    pytest.skip('no list for each split')
+  last = list(lists)[-1]
+  del made.files[lists[last]]
+  write_tree(tmp_path / published.folder, made.files)
+  if not published.apart:
+    with pytest.raises(build.BuildError, match=re.escape(lists[last])):
+      build.build(name, tmp_path / 'data', tmp_path)
+    assert_nothing_left(tmp_path / 'data')
+    return
+  del made.trials[last]
+  build.build(name, tmp_path / 'data', tmp_path)
+  assert_holds(name, tmp_path / 'data', made)
+  said = capsys.readouterr().out
+  assert f'note: no split {last}: ' in said and lists[last] in said
+  assert published.splits[last].page in said
+  assert f'remove {tmp_path / "data" / name}' in said
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_audio_that_is_missing_or_damaged(tmp_path, name, capsys):
+  made, published = MINIATURES[name](), declared(name)
+  split, trials = next(iter(made.trials.items()))
+  gone, cut, *_ = trials.items()
+  (_, _, gone_path, _), (_, _, cut_path, _) = gone[1], cut[1]
+  made.files[cut_path] = made.files[cut_path][:-200]
+  write_tree(tmp_path / 'manual', made.files)
+  if published.broken:
+    build.build(name, tmp_path / 'data', tmp_path / 'manual')
+    del trials[cut[0]]
+    assert_holds(name, tmp_path / 'data', made)
+    folder = pathlib.Path(build.builder(name, tmp_path / 'data').data_dir)
+    assert cut_path in (folder / corpus.UNDECODABLE).read_text()
+    assert 'warning: 1 clips cannot be decoded' in capsys.readouterr().out
+    return
+  with pytest.raises(build.BuildError, match='1 problem\n') as caught:
+    build.build(name, tmp_path / 'data', tmp_path / 'manual')
+  assert cut_path in str(caught.value)
+  assert_nothing_left(tmp_path / 'data')
+  (tmp_path / 'manual' / gone_path).unlink()
+  expected = f'{split}: {gone[0]} has no audio, expected {gone_path}'
+  with pytest.raises(build.BuildError, match=re.escape(expected)):
+    build.build(name, tmp_path / 'data', tmp_path / 'manual')
+  assert_nothing_left(tmp_path / 'data')
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_readme_says_what_is_declared(repository, name):
+  published = declared(name)
+  module = build.CORPORA[name].split('.')[1]
+  text = (repository / 'tfds_builders' / module / 'README.md').read_text()
+  flat = ' '.join(text.split())
+  for said in (name, published.licence, published.homepage, published.citation):
+    assert said in flat
+  for field in published.fields:
+    assert f'`{field}`' in flat
+  for split in published.splits.values():
+    if split.counts:
+      assert f'{split.counts.total:,}' in flat
+    if split.counts and split.counts.bona_fide is not None:
+      assert f'{split.counts.bona_fide:,}' in flat
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_other_rates(tmp_path, name):
+  made, published = MINIATURES[name](), declared(name)
+  path = next(iter(next(iter(made.trials.values())).values()))[2]
+  made.files[path] = clip(5, 2_400, 24_000, path.rpartition('.')[2].upper())
+  write_tree(tmp_path / 'manual', made.files)
+  if published.rate is None:
+    build.build(name, tmp_path / 'data', tmp_path / 'manual')
+    assert_holds(name, tmp_path / 'data', made)
+    return
+  message = f'{path}: 24000 Hz, 1 channels; expected 16000 Hz'
+  with pytest.raises(build.BuildError, match=message):
+    build.build(name, tmp_path / 'data', tmp_path / 'manual')

@@ -1,0 +1,191 @@
+"""Miniature archives, laid out like the published ones, of a few short clips.
+
+Each gives what its corpus holds, by the paths below the folder of the corpus,
+and the trials that should come of it.
+"""
+
+import dataclasses
+import functools
+import io
+import pathlib
+import zipfile
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import soundfile
+
+from tfds_builders import build
+
+
+@functools.cache
+def clip(
+  seed: int = 0, samples: int = 800, rate: int = 16_000, kind: str = 'FLAC'
+) -> bytes:
+  """A file of noise, FLAC, WAV or MP3."""
+  rng = np.random.default_rng(seed)
+  pcm = rng.integers(-3000, 3000, samples).astype(np.int16)
+  file = io.BytesIO()
+  soundfile.write(file, pcm, rate, format=kind)
+  return file.getvalue()
+
+
+wav = functools.partial(clip, kind='WAV')
+
+
+@dataclasses.dataclass
+class Miniature:
+  """A small corpus.
+
+  Attributes:
+    files: content by path.
+    trials: by split and utterance: speaker, attack, path of the audio, further
+      fields.
+    folders: what the folder may be called, besides its usual name.
+  """
+
+  files: dict[str, bytes] = dataclasses.field(default_factory=dict)
+  trials: dict[str, dict[str, tuple]] = dataclasses.field(default_factory=dict)
+
+  def add(
+    self,
+    split: str,
+    utterance: str,
+    attack: str,
+    path: str,
+    speaker: str = '-',
+    audio: bytes | None = None,
+    **fields: str,
+  ) -> None:
+    """Adds a trial and its audio."""
+    kind = {'flac': 'FLAC', 'mp3': 'MP3'}.get(path.rpartition('.')[2], 'WAV')
+    number = len(self.files)
+    audio = audio or clip(number, 800 + 16 * number, kind=kind)
+    self.files[path] = audio
+    named = self.trials.setdefault(split, {})
+    named[utterance] = (speaker, attack, path, fields)
+
+  def write_lines(self, path: str, *lines: str) -> None:
+    """Adds a list."""
+    self.files[path] = ''.join(f'{line}\n' for line in lines).encode()
+
+
+def write_zip(path: pathlib.Path, content: Mapping, prefix: str = '') -> None:
+  """Packs files into a zip."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as packed:
+    for name, data in content.items():
+      packed.writestr(prefix + name, data)
+
+
+def write_tree(folder: pathlib.Path, content: Mapping) -> None:
+  """Writes files below a folder."""
+  for name, data in content.items():
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+
+
+def declared(name: str):
+  """The declaration of a corpus."""
+  return build.builder(name, '/nowhere').CORPUS
+
+
+def let_counts_differ(monkeypatch, name: str) -> None:
+  """Counts that are certain are those of the real archive."""
+  builder = type(build.builder(name, '/nowhere'))
+  splits = {
+    key: dataclasses.replace(split, counts=None)
+    if split.counts and split.counts.certain
+    else split
+    for key, split in builder.CORPUS.splits.items()
+  }
+  corpus = dataclasses.replace(builder.CORPUS, splits=splits)
+  monkeypatch.setattr(builder, 'CORPUS', corpus)
+
+
+def asvspoof2019(access: str) -> Miniature:
+  """A third of each split bona fide, the rest by two attacks; two speakers."""
+  made = Miniature()
+  environment = '-' if access == 'LA' else 'abc'
+  fields = {} if access == 'LA' else {'environment': environment}
+  systems = {'LA': ('-', 'A01', 'A02'), 'PA': ('-', 'AA', 'CB')}[access]
+  for split, trials, kind in (
+    ('train', 6, 'trn'), ('dev', 4, 'trl'), ('eval', 5, 'trl'),
+  ):  # fmt: skip
+    lines = []
+    folder = f'ASVspoof2019_{access}_{split}/flac'
+    for i in range(trials):
+      attack = systems[i % 3]
+      utterance = f'{access}_{split[0].upper()}_{i:07d}'
+      speaker = f'{access}_000{i % 2}'
+      path = f'{folder}/{utterance}.flac'
+      made.add(split, utterance, attack, path, speaker, **fields)
+      key = 'bonafide' if attack == '-' else 'spoof'
+      lines.append(f'{speaker} {utterance} {environment} {attack} {key}')
+    # An enrolment utterance, which is no trial.
+    made.files[f'{folder}/{access}_{split[0].upper()}_9999999.flac'] = clip()
+    made.write_lines(
+      f'ASVspoof2019_{access}_cm_protocols/'
+      f'ASVspoof2019.{access}.cm.{split}.{kind}.txt',
+      *lines,
+    )
+    if split != 'train':
+      made.files[
+        f'ASVspoof2019_{access}_asv_scores/'
+        f'ASVspoof2019.{access}.asv.{split}.gi.trl.scores.txt'
+      ] = asv_lines(split)
+  return made
+
+
+def asv_lines(split: str) -> bytes:
+  """Verification scores in which one of four trials is an error."""
+  kinds = ('bonafide target', 'bonafide nontarget', 'A01 spoof')
+  shift = 1 + len(split)
+  return ''.join(
+    f'{kind} {shift * (1 - number) + 3 * (i == 0)}\n'
+    for number, kind in enumerate(kinds)
+    for i in range(4)
+  ).encode()
+
+
+ADD2023 = {
+  'Track1.2': {
+    'train': ('train', 'ADD2023_T1.2_T'),
+    'dev': ('dev', 'ADD2023_T1.2_D'),
+    'eval_r1': ('testR1', 'ADD2023_T1.2R1_E'),
+    'eval_r2': ('testR2', 'ADD2023_T1.2R2_E'),
+  },
+  'Track3': {
+    'train': ('train', 'ADD2023_T3_T'),
+    'dev': ('dev', 'ADD2023_T3_D'),
+    'eval': ('eval', 'ADD2023_T3_E'),
+  },
+}
+_ATTACKS = {'genuine': '-', '0': '-', 'fake': 'unknown', '7': 'unknown'}
+
+
+def add2023(track: str) -> Miniature:
+  """Nine clips a split."""
+  made = Miniature()
+  for split, (folder, prefix) in ADD2023[track].items():
+    labels = ['genuine', 'fake', 'fake']
+    if track == 'Track3':
+      labels = [str(n) for n in range(8 if split == 'eval' else 7)]
+    lines = []
+    for i in range(9):
+      label, utterance = labels[i % len(labels)], f'{prefix}_{3 * i:08d}'
+      path = f'{folder}/wav/{utterance}.wav'
+      made.add(split, utterance, _ATTACKS.get(label, label), path)
+      lines.append(f'{utterance}.wav {label}')
+    made.files[f'{folder}/wav/not_listed.wav'] = wav()
+    made.write_lines(f'{folder}/label.txt', *lines)
+  return made
+
+
+# Corpus -> its miniature.
+MINIATURES: dict[str, Callable[[], Miniature]] = {
+  'add2023_track1_2': functools.partial(add2023, 'Track1.2'),
+  'add2023_track3': functools.partial(add2023, 'Track3'),
+  'asvspoof2019_la': functools.partial(asvspoof2019, 'LA'),
+  'asvspoof2019_pa': functools.partial(asvspoof2019, 'PA'),
+}

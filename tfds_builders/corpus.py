@@ -1,0 +1,357 @@
+"""What a published corpus declares, and how it is built from that.
+
+A corpus is a `Corpus` (where it comes from, what it holds, which lists name
+its splits) and a method `trials` that reads the lists. All the rest is here:
+finding the files, packed or unpacked; looking whether every trial has its
+audio; the published counts; decoding; what is said of whatever is wrong.
+"""
+
+import abc
+import collections
+import contextlib
+import dataclasses
+import functools
+import io
+import pathlib
+import wave
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from jaxspoof import audio
+from jaxspoof.classes import BONA_FIDE
+from tfds_builders import archive, download, records
+from tfds_builders.errors import SHOWN, BuildError, Problems
+
+UNDECODABLE = 'undecodable.txt'  # beside the records, where any were left out
+
+
+@dataclasses.dataclass(frozen=True)
+class Counts:
+  """Trials of a split, as published.
+
+  Attributes:
+    total: all trials.
+    bona_fide: those of them that are bona fide; None if not known.
+    attacks: trials of each attack; None if not known.
+    certain: counted in the published list itself, so that other numbers mean
+      another list; else reported elsewhere, and a difference is only told.
+  """
+
+  total: int
+  bona_fide: int | None = None
+  attacks: Mapping[str, int] | None = None
+  certain: bool = False
+
+  def differs(self, trials: Sequence[records.Trial]) -> str:
+    """Says how trials differ from this, '' if they do not."""
+    attacks = collections.Counter(trial.attack for trial in trials)
+    bona_fide = attacks.pop(BONA_FIDE, 0)
+    here = Counts(len(trials), bona_fide)
+    if here.total != self.total or self.bona_fide not in (None, bona_fide):
+      return f'{here}, expected {self}'
+    if self.attacks not in (None, dict(attacks)):
+      return f'attacks {dict(attacks)}, expected {self.attacks}'
+    return ''
+
+  def __str__(self) -> str:
+    of_them = (
+      '' if self.bona_fide is None else f' ({self.bona_fide:,} bona fide)'
+    )
+    return f'{self.total:,} trials{of_them}'
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+  """One split of a corpus.
+
+  Attributes:
+    lists: what must be there for it to be read, below the folder of the corpus:
+      a list of trials, or a folder of them ('real/'). Where it has been
+      published in several places, the first that is there counts.
+    counts: as published; None if not known.
+    page: where it is, if not with the rest.
+    labels: the attack that each label of its list means, '-' for bona fide.
+  """
+
+  lists: tuple[str, ...]
+  counts: Counts | None = None
+  page: str = ''
+  labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Download:
+  """One zip file that holds all of a corpus.
+
+  Attributes:
+    urls: where it is; each is tried.
+    size: bytes; None if not known.
+    sha256: checksum; None if not known.
+  """
+
+  urls: tuple[str, ...]
+  size: int | None = None
+  sha256: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Corpus:
+  """What is published of a corpus.
+
+  Attributes:
+    title: what it is, in one sentence.
+    citation: the paper to cite.
+    licence: of the audio.
+    homepage: where it is described or lies.
+    folder: what its archive is called: 'LA' is LA.zip, LA/ or LA/LA/.
+    splits: by name, in the order of building.
+    get: how to get it, after 'Get ': 'LA.zip (7.6 GB)'.
+    fields: text fields of a record besides the usual ones.
+    apart: splits are published apart: those that are not there are left out,
+      with a note. Else all must be.
+    rate: sample rate in Hz that every clip must have, with one channel; None
+      where clips are as they are.
+    broken: some published clips cannot be decoded: they are left out, counted
+      and listed in `undecodable.txt`. Else nothing is built from such clips.
+    download: the archive, if it is one zip that needs no login.
+  """
+
+  title: str
+  citation: str
+  licence: str
+  homepage: str
+  folder: str
+  splits: Mapping[str, Split]
+  get: str
+  fields: tuple[str, ...] = ()
+  apart: bool = False
+  rate: int | None = None
+  broken: bool = False
+  download: Download | None = None
+
+  @property
+  def roots(self) -> tuple[str, ...]:
+    """The lists of all splits, in every place they may have."""
+    lists = (path for split in self.splits.values() for path in split.lists)
+    return tuple(dict.fromkeys(lists))
+
+
+@dataclasses.dataclass
+class AudioConfig(tfds.core.BuilderConfig):
+  """How the audio is stored.
+
+  Attributes:
+    pcm: decoded, 16 bit, in a WAV file: twice the disk space, and several
+      times faster to read. Else the published FLAC files.
+  """
+
+  pcm: bool = False
+
+
+# Of corpora that are 16-bit FLAC files at one rate.
+FLAC_CONFIGS = [
+  AudioConfig(name='flac', description='The published FLAC files.'),
+  AudioConfig(name='int16', description='16-bit PCM (WAV).', pcm=True),
+]
+
+
+class CorpusBuilder(records.RecordBuilder):
+  """Base of the builders of published corpora.
+
+  A subclass has a `name`, a `CORPUS` and `trials`.
+  """
+
+  VERSION = tfds.core.Version('1.0.0')
+  RELEASE_NOTES = {'1.0.0': 'First version.'}
+  BUILD_OPTIONS = ('--manual_dir=DIR',)
+  CORPUS: Corpus
+
+  @abc.abstractmethod
+  def trials(
+    self, files: archive.Archive, lists: Mapping[str, str]
+  ) -> Mapping[str, Sequence[records.Trial]]:
+    """Reads the lists.
+
+    Args:
+      files: those of the corpus.
+      lists: for each split that is there, which of its `lists` is.
+
+    Returns:
+      Trials by split. `source` is the audio's path in `files`; its size is
+      looked up afterwards.
+
+    Raises:
+      BuildError: what is wrong with the lists, all of it.
+    """
+
+  def _info(self) -> tfds.core.DatasetInfo:
+    corpus = self.CORPUS
+    return self.dataset_info_from_configs(
+      description=corpus.title,
+      features=records.features(*corpus.fields),
+      homepage=corpus.homepage,
+      citation=corpus.citation,
+      license=corpus.licence,
+    )
+
+  def _download_and_prepare(self, dl_manager, download_config=None) -> None:
+    with contextlib.ExitStack() as self._opened:
+      super()._download_and_prepare(dl_manager, download_config)
+
+  def _shard_iterators_per_split(self, dl_manager):
+    path = self._path()
+    files = self._opened.enter_context(archive.opened(path, self.CORPUS.roots))
+    found = self.trials(files, self._lists(files))
+    splits = self._checked(found, files)
+    pcm = getattr(self.builder_config, 'pcm', False)
+    read = functools.partial(_read, files, self.CORPUS.rate, pcm)
+    return self.shards(splits, read, files.path)
+
+  def _path(self) -> pathlib.Path:
+    """Returns where the corpus is, and downloads it if that is asked for."""
+    folder = self.inputs.manual_dir or pathlib.Path(
+      self.data_dir_root, 'downloads', 'manual'
+    )
+    corpus = self.CORPUS
+    if self.inputs.download and corpus.download is None:
+      raise BuildError(
+        f'{self.name} must be got by hand: leave out --download. '
+        f'{self._how(folder)}'
+      )
+    if path := archive.find(folder, corpus.folder, corpus.roots):
+      return path
+    file = folder / f'{corpus.folder}.zip'
+    if not self.inputs.download:
+      expected = ' or '.join(
+        str(folder / name) for name in (file.name, *corpus.roots)
+      )
+      raise BuildError(
+        f'{self.name} is not in {folder}: there is no {expected}. '
+        f'{self._how(folder)}'
+      )
+    published = corpus.download
+    download.fetch(published.urls, file, published.size, published.sha256)
+    return file
+
+  def _how(self, folder: pathlib.Path) -> str:
+    """Says how to get what is expected."""
+    corpus = self.CORPUS
+    packed = sorted(folder.glob('*.tar*')) if folder.is_dir() else []
+    said = f'{packed[0].name} is still packed: unpack it. ' if packed else ''
+    pages = dict.fromkeys(split.page for split in corpus.splits.values())
+    pages = [page for page in pages if page] or [corpus.homepage]
+    also = ', or say --download' if corpus.download else ''
+    return (
+      f'{said}Get {corpus.get}, licence {corpus.licence}, from '
+      f'{", ".join(pages)} and say --manual_dir={folder}{also}'
+    )
+
+  def _lists(self, files: archive.Archive) -> dict[str, str]:
+    """Returns which list each split has."""
+    found = {}
+    for name, split in self.CORPUS.splits.items():
+      there = [path for path in split.lists if archive.has(files, path)]
+      if there:
+        found[name] = there[0]
+      elif not self.CORPUS.apart:
+        raise BuildError(f'{files.path}: expected {" or ".join(split.lists)}')
+      else:
+        self._say_left_out(name, f'{files.path} has no {split.lists[0]}')
+    return found
+
+  def _say_left_out(self, split: str, why: str) -> None:
+    page = self.CORPUS.splits[split].page
+    print(
+      f'note: no split {split}: {why}{f" ({page})" if page else ""}. To add it '
+      f'later, remove {pathlib.Path(self.data_dir_root, self.name)} and build '
+      'again'
+    )
+
+  def _checked(
+    self,
+    splits: Mapping[str, Sequence[records.Trial]],
+    files: archive.Archive,
+  ) -> dict[str, list[records.Trial]]:
+    """Compares with what was published, and adds the sizes of the audio."""
+    problems, checked = Problems(files.path), {}
+    for split, trials in splits.items():
+      expected = self.CORPUS.splits[split].counts
+      differs = expected and expected.differs(trials)
+      if differs and expected.certain:
+        problems.add(f'{split} lists {differs}')
+      elif differs:
+        print(f'note: {split} lists {differs} (a number reported elsewhere)')
+    problems.raise_if_any()
+    # FLAC takes about one byte for a sample.
+    factor = 1 + getattr(self.builder_config, 'pcm', False)
+    for split, trials in splits.items():
+      sizes = [files.size(trial.source) for trial in trials]
+      if self.CORPUS.apart and set(sizes) == {None}:
+        self._say_left_out(split, f'{files.path} has none of its audio')
+        continue
+      _check_each_once(split, trials, problems)
+      for trial, size in zip(trials, sizes, strict=True):
+        if size is None:
+          problems.add(
+            f'{split}: {trial.utterance} has no audio, expected {trial.source}',
+            trial.position,
+          )
+      checked[split] = [
+        dataclasses.replace(trial, size=factor * (size or 0))
+        for trial, size in zip(trials, sizes, strict=True)
+      ]
+    problems.raise_if_any()
+    if not any(checked.values()):
+      raise BuildError(f'{files.path}: expected the audio of any split')
+    return checked
+
+  def _finish(self, problems: Problems) -> None:
+    """Decides on what could not be decoded."""
+    if not self.CORPUS.broken:
+      problems.raise_if_any()
+    if not len(problems):
+      return
+    path = pathlib.Path(self.data_dir, UNDECODABLE)
+    path.write_text(''.join(f'{problem}\n' for problem in problems))
+    print(
+      f'warning: {len(problems)} clips cannot be decoded and are left out, all '
+      f'listed in {UNDECODABLE} beside the records:'
+    )
+    for problem in list(problems)[:SHOWN]:
+      print(f'  {problem}')
+
+
+def _check_each_once(
+  split: str, trials: Sequence[records.Trial], problems: Problems
+) -> None:
+  """Score files tell trials by their names."""
+  counts = collections.Counter(trial.utterance for trial in trials)
+  for utterance, count in counts.items():
+    if count > 1:
+      problems.add(f'{split}: {utterance} is there {count} times')
+
+
+def _read(
+  files: archive.Archive, rate: int | None, pcm: bool, trial: records.Trial
+) -> tuple[bytes, float]:
+  """Reads a clip and decodes it, so that training need not fail on it."""
+  data = files.read(trial.source)
+  samples, found = audio.decode(data, trial.source, verify=True)
+  channels = 1 if samples.ndim == 1 else samples.shape[1]
+  if rate is not None and (found, channels) != (rate, 1):
+    raise BuildError(
+      f'{trial.source}: {found} Hz, {channels} channels; expected {rate} Hz, '
+      'mono'
+    )
+  return _wav(samples, found) if pcm else data, len(samples) / found
+
+
+def _wav(samples: np.ndarray, rate: int) -> bytes:
+  """Returns 16-bit samples, float32 [n] here, in a WAV file."""
+  file = io.BytesIO()
+  with wave.open(file, 'wb') as writer:
+    writer.setparams((1, 2, rate, 0, 'NONE', ''))
+    writer.writeframes(np.rint(samples * 32768).astype('<i2').tobytes())
+  return file.getvalue()
