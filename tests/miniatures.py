@@ -182,10 +182,25 @@ def add2023(track: str) -> Miniature:
   return made
 
 
+def in_the_wild() -> Miniature:
+  """Speakers with blanks in their names."""
+  made, lines = Miniature(), ['file,speaker,label']
+  for i, (speaker, label) in enumerate(
+    (('Alec Guinness', 'spoof'), ('Alec Guinness', 'bona-fide'),
+     ('Bill Clinton', 'bona-fide'), ('Donald J. Trump', 'spoof'))
+  ):  # fmt: skip
+    attack = '-' if label == 'bona-fide' else 'unknown'
+    made.add('eval', f'{i}.wav', attack, f'{i}.wav', speaker.replace(' ', '_'))
+    lines.append(f'{i}.wav,{speaker},{label}')
+  made.write_lines('meta.csv', *lines)
+  return made
+
+
 # Corpus -> its miniature.
 MINIATURES: dict[str, Callable[[], Miniature]] = {
   'add2023_track1_2': functools.partial(add2023, 'Track1.2'),
   'add2023_track3': functools.partial(add2023, 'Track3'),
   'asvspoof2019_la': functools.partial(asvspoof2019, 'LA'),
   'asvspoof2019_pa': functools.partial(asvspoof2019, 'PA'),
+  'in_the_wild': in_the_wild,
 }

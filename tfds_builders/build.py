@@ -31,6 +31,7 @@ CORPORA = {
   'add2023_track3': 'tfds_builders.add2023.builder',
   'asvspoof2019_la': 'tfds_builders.asvspoof2019.builder',
   'asvspoof2019_pa': 'tfds_builders.asvspoof2019.builder',
+  'in_the_wild': 'tfds_builders.in_the_wild.builder',
   'quickstart': 'tfds_builders.quickstart.builder',
   'wav_folder': 'tfds_builders.wav_folder.builder',
 }

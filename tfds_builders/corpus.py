@@ -1,7 +1,7 @@
 """What a published corpus declares, and how it is built from that.
 
 A corpus is a `Corpus` (where it comes from, what it holds, which lists name
-its splits) and a method `trials` that reads the lists. All the rest is here:
+its splits) and a method `_trials` that reads the lists. All the rest is here:
 finding the files, packed or unpacked; looking whether every trial has its
 audio; the published counts; decoding; what is said of whatever is wrong.
 """
@@ -160,7 +160,7 @@ FLAC_CONFIGS = [
 class CorpusBuilder(records.RecordBuilder):
   """Base of the builders of published corpora.
 
-  A subclass has a `name`, a `CORPUS` and `trials`.
+  A subclass has a `name`, a `CORPUS` and `_trials`.
   """
 
   VERSION = tfds.core.Version('1.0.0')
@@ -169,7 +169,7 @@ class CorpusBuilder(records.RecordBuilder):
   CORPUS: Corpus
 
   @abc.abstractmethod
-  def trials(
+  def _trials(
     self, files: archive.Archive, lists: Mapping[str, str]
   ) -> Mapping[str, Sequence[records.Trial]]:
     """Reads the lists.
@@ -203,7 +203,7 @@ class CorpusBuilder(records.RecordBuilder):
   def _shard_iterators_per_split(self, dl_manager):
     path = self._path()
     files = self._opened.enter_context(archive.opened(path, self.CORPUS.roots))
-    found = self.trials(files, self._lists(files))
+    found = self._trials(files, self._lists(files))
     splits = self._checked(found, files)
     pcm = getattr(self.builder_config, 'pcm', False)
     read = functools.partial(_read, files, self.CORPUS.rate, pcm)

@@ -59,7 +59,7 @@ def _split(
 class _Add2023(corpus.CorpusBuilder):
   """What the tracks share."""
 
-  def trials(self, files, lists_of):
+  def _trials(self, files, lists_of):
     return {
       split: listed(files, path, self.CORPUS.splits[split].labels)
       for split, path in lists_of.items()

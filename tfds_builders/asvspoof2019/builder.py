@@ -85,7 +85,7 @@ class _Asvspoof2019(corpus.CorpusBuilder):
 
   BUILDER_CONFIGS = corpus.FLAC_CONFIGS
 
-  def trials(self, files, lists_of):
+  def _trials(self, files, lists_of):
     self._keep_asv_scores(files)
     return {split: rows(files, path) for split, path in lists_of.items()}
 

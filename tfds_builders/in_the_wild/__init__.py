@@ -1,0 +1,1 @@
+"""In-the-Wild: public figures and fakes of them; see README.md."""
