@@ -182,6 +182,67 @@ def add2023(track: str) -> Miniature:
   return made
 
 
+ASVSPOOF2021 = {  # lines of the organisers' files, where there are any
+  'LA': (
+    'LA_0009 LA_E_9332881 alaw ita_tx A07 spoof notrim eval',
+    'LA_0021 LA_E_5789339 gsm loc_tx bonafide bonafide only_speech hidden',
+    'LA_0021 LA_E_7310647 none - bonafide bonafide only_speech hidden',
+    'LA_0007 LA_E_1000001 none - A11 spoof notrim progress',
+    'LA_0007 LA_E_1000002 opus sin_tx bonafide bonafide notrim progress',
+    'LA_0007 LA_E_1000003 opus sin_tx bonafide bonafide notrim eval',
+  ),
+  'DF': (
+    'LA_0023 DF_E_2000011 nocodec asvspoof A14 spoof notrim progress '
+    'traditional_vocoder - - - -',
+    'TEF2 DF_E_2000013 low_m4a vcc2020 Task1-team20 spoof notrim eval '
+    'neural_vocoder_nonautoregressive Task1 team20 FF E',
+    'VCC2TM2 DF_E_4999945 oggm4a vcc2018 SPO-N16 spoof notrim eval '
+    'unknown SPO N16 - E',
+    'LA_0044 DF_E_4999962 oggm4a asvspoof A19 spoof trim hidden '
+    'traditional_vocoder - - - -',
+    'LA_0044 DF_E_4999963 high_ogg asvspoof - bonafide trim hidden '
+    'bonafide - - - -',
+    'LA_0044 DF_E_4999964 mp3m4a asvspoof bonafide bonafide notrim progress '
+    'bonafide - - - -',
+  ),
+  'PA': (
+    'PA_0010 PA_E_1000001 R3 M3 d4 r1 m1 s4 c4 spoof notrim eval',
+    'PA_0010 PA_E_1000002 R3 M3 D4 - - - - bonafide notrim eval',
+    'PA_0011 PA_E_1000003 R3 M3 d4 r1 m1 s2 c4 spoof trim hidden',
+    'PA_0011 PA_E_1000004 R1 M1 d1 r1 m1 s4 c3 spoof notrim progress',
+    'PA_0011 PA_E_1000005 R1 M1 D1 - - - - bonafide notrim progress',
+  ),
+}
+
+
+def asvspoof2021(track: str) -> Miniature:
+  """A few trials of each subset; the audio folder has no labels."""
+  names = {
+    'LA': 'speaker utterance codec trans attack label trim subset',
+    'DF': 'speaker utterance codec source attack label trim subset vocoder '
+    'task team gender_pair language',
+    'PA': 'speaker utterance asv_room asv_mic dis_to_asv att_room att_mic '
+    'att_d att_to_spk label trim subset',
+  }[track].split()
+  made, lines = Miniature(), ASVSPOOF2021[track]
+  for line in lines:
+    cells = dict(zip(names, line.split(), strict=True))
+    replay = cells.get('att_to_spk', '') + cells.get('att_d', '')
+    attack, label = cells.pop('attack', replay), cells.pop('label')
+    if label == 'bonafide':
+      attack = '-'
+    folder = f'ASVspoof2021_{track}_eval'
+    utterance = cells.pop('utterance')
+    path = f'{folder}/flac/{utterance}.flac'
+    made.add(cells.pop('subset'), utterance, attack, path, **cells)
+  made.write_lines(f'keys/{track}/CM/trial_metadata.txt', *lines)
+  made.write_lines(
+    f'{folder}/ASVspoof2021.{track}.cm.eval.trl.txt',
+    *(line.split()[1] for line in lines),
+  )
+  return made
+
+
 def in_the_wild() -> Miniature:
   """Speakers with blanks in their names."""
   made, lines = Miniature(), ['file,speaker,label']
@@ -202,5 +263,8 @@ MINIATURES: dict[str, Callable[[], Miniature]] = {
   'add2023_track3': functools.partial(add2023, 'Track3'),
   'asvspoof2019_la': functools.partial(asvspoof2019, 'LA'),
   'asvspoof2019_pa': functools.partial(asvspoof2019, 'PA'),
+  'asvspoof2021_df': functools.partial(asvspoof2021, 'DF'),
+  'asvspoof2021_la': functools.partial(asvspoof2021, 'LA'),
+  'asvspoof2021_pa': functools.partial(asvspoof2021, 'PA'),
   'in_the_wild': in_the_wild,
 }

@@ -1,0 +1,1 @@
+"""ASVspoof 2021: LA, DF and PA, for evaluation; see README.md."""
