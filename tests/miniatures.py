@@ -243,6 +243,68 @@ def asvspoof2021(track: str) -> Miniature:
   return made
 
 
+ASVSPOOF5 = {
+  'train': (
+    'T_4850 T_0000000000 F - - - AC3 A05 spoof -',
+    'T_4850 T_0000000007 F - - - - bonafide bonafide -',
+    'T_4851 T_0000000021 M - - - AC1 A01 spoof -',
+  ),
+  'dev': (
+    'D_4461 D_0000000169 F - - - AC1 A14 spoof -',
+    'D_0461 D_0000000190 M - - - - bonafide bonafide -',
+  ),
+  'eval': (
+    'E_4608 E_0000000024 M C11 4 E_0004890277 AC1 A24 spoof -',
+    'E_4608 E_0004890277 M - 0 - AC1 A24 spoof -',
+    'E_4609 E_0000000031 F C04 4 E_0004890279 - bonafide bonafide -',
+  ),
+}
+
+
+def asvspoof5() -> Miniature:
+  """Both tracks; one clip of eval twice, with and without a codec."""
+  made, fields = Miniature(), ('gender', 'codec', 'codec_q', 'group')
+  folders = {'train': 'flac_T', 'dev': 'flac_D', 'eval': 'flac_E_eval'}
+  for split, lines in ASVSPOOF5.items():
+    for line in lines:
+      speaker, name, *cells, tag, attack, key, _ = line.split()
+      named = dict(zip(fields, cells, strict=True)) | {'attack_tag': tag}
+      if named['group'] == '-':
+        named['group'] = name
+      attack = '-' if key == 'bonafide' else attack
+      path = f'{folders[split]}/{name}.flac'
+      made.add(split, name, attack, path, speaker, **named)
+    track = '' if split == 'train' else '.track_1'
+    made.write_lines(
+      f'ASVspoof5_protocols/ASVspoof5.{split}{track}.tsv', *lines
+    )
+    if split == 'train':
+      continue
+    letter, start = split[0].upper(), f'ASVspoof5_protocols/ASVspoof5.{split}'
+    enrolled = [f'{letter}_A000000056{i}' for i in range(2)]
+    for name in enrolled:
+      made.add(
+        f'{split}_enroll', name, '-', f'{folders[split]}/{name}.flac',
+        f'{letter}_0001', gender='-', codec='-', codec_q='-', group=name,
+        attack_tag='-',
+      )  # fmt: skip
+    made.write_lines(
+      f'{start}.track_2.enroll.tsv', f'{letter}_0001 {",".join(enrolled)}'
+    )
+    speaker, name, gender = lines[0].split()[:3]
+    made.write_lines(
+      f'{start}.track_2.trial.tsv',
+      f'{speaker} {name} {gender} A14 spoof',
+      f'{letter}_0001 {name} {gender} A14 spoof',
+    )
+  made.write_lines(
+    'ASVspoof5_protocols/ASVspoof5.codec.config.csv',
+    'ID,CODEC,CODEC_Q,Bitrate(kbps)',
+    'C1,opus_wb,1,6',
+  )
+  return made
+
+
 def in_the_wild() -> Miniature:
   """Speakers with blanks in their names."""
   made, lines = Miniature(), ['file,speaker,label']
@@ -266,5 +328,6 @@ MINIATURES: dict[str, Callable[[], Miniature]] = {
   'asvspoof2021_df': functools.partial(asvspoof2021, 'DF'),
   'asvspoof2021_la': functools.partial(asvspoof2021, 'LA'),
   'asvspoof2021_pa': functools.partial(asvspoof2021, 'PA'),
+  'asvspoof5': asvspoof5,
   'in_the_wild': in_the_wild,
 }

@@ -38,6 +38,9 @@ class Archive(Protocol):
   def size(self, name: str) -> int | None:
     """Returns the bytes of a file; None if there is no such file."""
 
+  def has(self, path: str) -> bool:
+    """Whether there is such a file or, where it ends in '/', such a folder."""
+
   def names(self, under: str) -> list[str]:
     """Returns the files below a folder ('' for all), sorted.
 
@@ -60,6 +63,10 @@ class _Folder:
   def size(self, name: str) -> int | None:
     file = self.path / name
     return file.stat().st_size if file.is_file() else None
+
+  def has(self, path: str) -> bool:
+    there = self.path / path
+    return there.is_dir() if path.endswith('/') else there.is_file()
 
   def names(self, under: str) -> list[str]:
     found = []
@@ -87,6 +94,12 @@ class _Zip:
     except KeyError:
       return None
 
+  def has(self, path: str) -> bool:
+    if not path.endswith('/'):
+      return self.size(path) is not None
+    start = self.prefix + path
+    return any(name.startswith(start) for name in self.packed.namelist())
+
   def names(self, under: str) -> list[str]:
     start = self.prefix + (under and f'{under.rstrip("/")}/')
     return sorted(
@@ -106,13 +119,6 @@ def _reported(name: str) -> Iterator[None]:
     yield
   except _UNREADABLE as error:
     raise BuildError(f'{name} cannot be read ({error})') from error
-
-
-def has(files: Archive, path: str) -> bool:
-  """Whether there is such a file or, where it ends in '/', such a folder."""
-  if path.endswith('/'):
-    return bool(files.names(path))
-  return files.size(path) is not None
 
 
 @contextlib.contextmanager
@@ -155,20 +161,13 @@ def find(
   if (folder / f'{name}.zip').is_file():
     return folder / f'{name}.zip'
   for path in (folder, folder / name, folder / name / name):
-    if _is_root(path, roots):
+    if any(map(_Folder(path).has, roots)):
       return path
   return None
 
 
-def _is_root(path: pathlib.Path, roots: Sequence[str]) -> bool:
-  return any(
-    (path / root).is_dir() if root.endswith('/') else (path / root).is_file()
-    for root in roots
-  )
-
-
 def _folder(path: pathlib.Path, roots: Sequence[str]) -> Archive:
-  if not _is_root(path, roots):
+  if not any(map(_Folder(path).has, roots)):
     raise BuildError(
       f'{path}: expected a folder that holds {" or ".join(roots)}'
     )

@@ -34,6 +34,7 @@ CORPORA = {
   'asvspoof2021_df': 'tfds_builders.asvspoof2021.builder',
   'asvspoof2021_la': 'tfds_builders.asvspoof2021.builder',
   'asvspoof2021_pa': 'tfds_builders.asvspoof2021.builder',
+  'asvspoof5': 'tfds_builders.asvspoof5.builder',
   'in_the_wild': 'tfds_builders.in_the_wild.builder',
   'quickstart': 'tfds_builders.quickstart.builder',
   'wav_folder': 'tfds_builders.wav_folder.builder',

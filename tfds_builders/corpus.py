@@ -252,7 +252,7 @@ class CorpusBuilder(records.RecordBuilder):
     """Returns which list each split has."""
     found = {}
     for name, split in self.CORPUS.splits.items():
-      there = [path for path in split.lists if archive.has(files, path)]
+      there = [path for path in split.lists if files.has(path)]
       if there:
         found[name] = there[0]
       elif not self.CORPUS.apart:
@@ -268,6 +268,12 @@ class CorpusBuilder(records.RecordBuilder):
       f'later, remove {pathlib.Path(self.data_dir_root, self.name)} and build '
       'again'
     )
+
+  def _keep(self, files: archive.Archive, path: str, name: str) -> None:
+    """Copies a file of the archive to the records, as it is."""
+    there = pathlib.Path(self.data_dir, name)
+    there.parent.mkdir(exist_ok=True)
+    there.write_bytes(files.read(path))
 
   def _checked(
     self,
@@ -305,6 +311,7 @@ class CorpusBuilder(records.RecordBuilder):
     problems.raise_if_any()
     if not any(checked.values()):
       raise BuildError(f'{files.path}: expected the audio of any split')
+    _warn_of_shared_groups(checked)
     return checked
 
   def _finish(self, problems: Problems) -> None:
@@ -331,6 +338,24 @@ def _check_each_once(
   for utterance, count in counts.items():
     if count > 1:
       problems.add(f'{split}: {utterance} is there {count} times')
+
+
+def _warn_of_shared_groups(
+  splits: Mapping[str, Sequence[records.Trial]],
+) -> None:
+  """Clips of a group, such as codings of one recording, are one another's."""
+  where = collections.defaultdict(set)
+  for split, trials in splits.items():
+    for trial in trials:
+      if 'group' in trial.extra:
+        where[trial.extra['group']].add(split)
+  shared = sorted(group for group, there in where.items() if len(there) > 1)
+  if shared:
+    print(
+      f'warning: {len(shared):,} groups of clips are in several splits '
+      f'({", ".join(shared[:3])}{", ..." * (len(shared) > 3)}): what is '
+      'measured on one of them is known from another'
+    )
 
 
 def _read(

@@ -17,7 +17,7 @@ def columns(
   files: Archive,
   path: str,
   patterns: Mapping[str, str],
-  key: str,
+  key: str | None = None,
   wrong: Callable[[Sequence[str]], str] = lambda fields: '',
 ) -> list[tuple[str, ...]]:
   """Reads a list of columns between blanks, with no header.
@@ -26,7 +26,7 @@ def columns(
     files: where the list is.
     path: of the list.
     patterns: name of each column -> regular expression of all of its content.
-    key: the column that is different in each line.
+    key: the column that is different in each line; None for all of them.
     wrong: says what else is wrong with the columns of a line, '' if nothing.
 
   Returns:
@@ -41,7 +41,7 @@ def columns(
     r'[ \t]*' + r'[ \t]+'.join(f'({p})' for p in patterns.values()) + r'\s*',
     re.ASCII,
   )
-  at = list(patterns).index(key)
+  at = None if key is None else list(patterns).index(key)
   text = files.read(path).decode('utf-8', errors='backslashreplace')
   for number, row in enumerate(text.splitlines(), 1):
     fields = row.split()
@@ -49,9 +49,10 @@ def columns(
     if found:
       problems.add(f'line {number}: {row[:80]!r}: {found}')
       continue
-    first = seen.setdefault(fields[at], number)
+    name = ' '.join(fields) if at is None else fields[at]
+    first = seen.setdefault(name, number)
     if first != number:
-      problems.add(f'line {number}: {fields[at]} is on line {first} already')
+      problems.add(f'line {number}: {name} is on line {first} already')
     # Interned: a name that returns on each line is kept once.
     rows.append(tuple(map(sys.intern, fields)))
   if not text.strip():

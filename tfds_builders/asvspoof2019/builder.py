@@ -13,7 +13,6 @@ key. The official README.LA.txt and README.PA.txt define them.
 """
 
 import functools
-import pathlib
 from collections.abc import Sequence
 
 from jaxspoof import audio
@@ -86,18 +85,13 @@ class _Asvspoof2019(corpus.CorpusBuilder):
   BUILDER_CONFIGS = corpus.FLAC_CONFIGS
 
   def _trials(self, files, lists_of):
-    self._keep_asv_scores(files)
-    return {split: rows(files, path) for split, path in lists_of.items()}
-
-  def _keep_asv_scores(self, files: archive.Archive) -> None:
-    """Copies the organisers' verification scores, which the t-DCF needs."""
-    folder = pathlib.Path(self.data_dir, 'asv_scores')
+    # The organisers' verification scores, which the t-DCF needs.
     for split, path in asv_paths(self.CORPUS.folder).items():
-      if files.size(path) is None:
+      if files.has(path):
+        self._keep(files, path, f'asv_scores/{split}.txt')
+      else:
         print(f'note: {files.path} has no {path}: no t-DCF of {split}')
-        continue
-      folder.mkdir(exist_ok=True)
-      (folder / f'{split}.txt').write_bytes(files.read(path))
+    return {split: rows(files, path) for split, path in lists_of.items()}
 
 
 class Asvspoof2019La(_Asvspoof2019):

@@ -1,0 +1,1 @@
+"""ASVspoof 5: crowdsourced speech, adversarial attacks; see README.md."""
