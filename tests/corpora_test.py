@@ -151,7 +151,7 @@ def test_splits_that_are_not_there(tmp_path, name, capsys):
 def test_audio_that_is_missing_or_damaged(tmp_path, name, capsys):
   made, published = MINIATURES[name](), declared(name)
   split, trials = next(iter(made.trials.items()))
-  gone, cut, *_ = trials.items()
+  *_, gone, cut = trials.items()
   (_, _, gone_path, _), (_, _, cut_path, _) = gone[1], cut[1]
   made.files[cut_path] = made.files[cut_path][:-200]
   write_tree(tmp_path / 'manual', made.files)
@@ -167,6 +167,8 @@ def test_audio_that_is_missing_or_damaged(tmp_path, name, capsys):
     build.build(name, tmp_path / 'data', tmp_path / 'manual')
   assert cut_path in str(caught.value)
   assert_nothing_left(tmp_path / 'data')
+  if not made.listed:
+    return
   (tmp_path / 'manual' / gone_path).unlink()
   expected = f'{split}: {gone[0]} has no audio, expected {gone_path}'
   with pytest.raises(build.BuildError, match=re.escape(expected)):
@@ -194,7 +196,7 @@ def test_readme_says_what_is_declared(repository, name):
 @pytest.mark.parametrize('name', NAMES)
 def test_other_rates(tmp_path, name):
   made, published = MINIATURES[name](), declared(name)
-  path = next(iter(next(iter(made.trials.values())).values()))[2]
+  path = list(next(iter(made.trials.values())).values())[-1][2]
   made.files[path] = clip(5, 2_400, 24_000, path.rpartition('.')[2].upper())
   write_tree(tmp_path / 'manual', made.files)
   if published.rate is None:

@@ -91,3 +91,96 @@ def test_splits_without_any_audio_are_left_out(tmp_path, capsys):
   said = capsys.readouterr().out
   assert 'note: no split eval: ' in said and 'has none of its audio' in said
   assert_holds('asvspoof5', tmp_path / 'data', made)
+
+
+# -------------------------------------------------------------- DeepfakeTIMIT
+
+
+def split_of(name, field, tmp_path) -> dict[str, set[str]]:
+  """The splits in which each value of a field is."""
+  found = {}
+  for split in pipeline.splits_of(name, tmp_path / 'data'):
+    source = pipeline.open_source(name, split, tmp_path / 'data')
+    for record in source.records:
+      found.setdefault(record[field].decode(), set()).add(split)
+  return found
+
+
+def test_nothing_is_in_two_splits_and_what_is_left_out_is_listed(
+  tmp_path, capsys
+):
+  made = miniatures.deepfaketimit()
+  # No person in its path: a voice, and a sentence, of the generator's own.
+  made.files['TIMIT-TTS/AUG/single/alpha/x_sx77.wav'] = miniatures.wav(70)
+  folder = built('deepfaketimit', made, tmp_path)
+  for field in ('speaker', 'sentence', 'attack', 'group'):
+    found = split_of('deepfaketimit', field, tmp_path)
+    found.pop('-', None)  # bona fide speech is everywhere
+    assert all(len(splits) == 1 for splits in found.values())
+  said = capsys.readouterr().out
+  assert '22 recordings of people hold 10 different ones' in said
+  left_out = (folder / 'left_out.txt').read_text().splitlines()
+  # 3 of the common sentence, 2 of 3 clips of each of the 5 people.
+  assert len(left_out) == 3 + 10
+  assert 'warning: 13 clips are left out, so that no speaker' in said
+  assert 'VidTIMIT/faks0/audio/sa1.wav' in left_out
+  voices = split_of('deepfaketimit', 'speaker', tmp_path)
+  assert voices['single/alpha'] == {'train'}
+
+
+def test_no_spoofs_are_made_of_genuine_speech(tmp_path, capsys):
+  made = miniatures.deepfaketimit()
+  made.files = {k: v for k, v in made.files.items() if 'TTS' not in k}
+  with pytest.raises(build.BuildError) as caught:
+    built('deepfaketimit', made, tmp_path)
+  said = str(caught.value)
+  assert 'has no TIMIT-TTS/' in said and 'faces are swapped in its vid' in said
+  assert 'zenodo.org/record/6560159' in said
+  assert 'deepfaketimit/genuine' in said
+  assert_nothing_left(tmp_path / 'data')
+  built('deepfaketimit/genuine', made, tmp_path)
+  for split in ('train', 'dev', 'eval'):
+    assert set(attacks('deepfaketimit/genuine', split, tmp_path)) == {'-'}
+  labels = split_of('deepfaketimit/genuine', 'video_label', tmp_path)
+  assert set(labels) == {'both', 'bonafide'}
+
+
+def test_deepfaketimit_alone_and_recordings_that_differ(tmp_path, capsys):
+  made = miniatures.deepfaketimit()
+  other = 'DeepfakeTIMIT/lower_quality/mdab0/si1-video-fram1.wav'
+  made.files[other] = miniatures.wav(99)  # coded again
+  built('deepfaketimit', made, tmp_path / 'a')
+  videos = split_of('deepfaketimit', 'videos', tmp_path / 'a')
+  assert 'DeepfakeTIMIT/lower_quality/mdab0/si1-video-fram1.avi' in videos
+  made.files = {k: v for k, v in made.files.items() if 'VidTIMIT' not in k}
+  made.files = {
+    k: v for k, v in made.files.items() if 'mbdg0' not in k and 'fcft0' not in k
+  }
+  capsys.readouterr()
+  built('deepfaketimit', made, tmp_path / 'b')
+  assert 'has no VidTIMIT/: no genuine videos' in capsys.readouterr().out
+  labels = split_of('deepfaketimit', 'video_label', tmp_path / 'b')
+  assert set(labels) == {'fake', '-'}
+
+
+@pytest.mark.parametrize('path, message', [
+  ('TIMIT-TTS/CLEAN/alpha/mdab0/hello.wav', 'GENERATOR/.../SENTENCE.wav'),
+  ('TIMIT-TTS/CLEAN/sa1.wav', 'expected TIMIT-TTS/CLEAN/GENERATOR'),
+])  # fmt: skip
+def test_synthetic_clips_must_name_sentence_and_generator(
+  tmp_path, path, message
+):
+  made = miniatures.deepfaketimit()
+  made.files[path] = miniatures.wav()
+  with pytest.raises(build.BuildError, match=message) as caught:
+    built('deepfaketimit', made, tmp_path)
+  assert path in str(caught.value)
+
+
+def test_too_few_generators_to_divide(tmp_path):
+  made = miniatures.deepfaketimit()
+  made.files = {k: v for k, v in made.files.items() if 'beta' not in k}
+  with pytest.raises(
+    build.BuildError, match=r'2 generators \(multi/gamma, sin'
+  ):
+    built('deepfaketimit', made, tmp_path)

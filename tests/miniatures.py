@@ -40,11 +40,12 @@ class Miniature:
     files: content by path.
     trials: by split and utterance: speaker, attack, path of the audio, further
       fields.
-    folders: what the folder may be called, besides its usual name.
+    listed: a list names the trials; else the files themselves do.
   """
 
   files: dict[str, bytes] = dataclasses.field(default_factory=dict)
   trials: dict[str, dict[str, tuple]] = dataclasses.field(default_factory=dict)
+  listed: bool = True
 
   def add(
     self,
@@ -305,6 +306,52 @@ def asvspoof5() -> Miniature:
   return made
 
 
+def deepfaketimit() -> Miniature:
+  """Five people, their common sentence and one of their own each.
+
+  The splits are those of the seed: mdab0, mbdg0 and alpha are dealt to train,
+  faks0 and beta to dev, fadg0, fcft0 and gamma to eval.
+  """
+  made, spoken = Miniature(listed=False), {}
+  people = {'mdab0': 'train', 'mbdg0': 'train', 'faks0': 'dev',
+            'fadg0': 'eval', 'fcft0': 'eval'}  # fmt: skip
+  for number, (person, split) in enumerate(people.items(), 1):
+    for sentence in ('sa1', f'si{number}'):
+      path = f'VidTIMIT/{person}/audio/{sentence}.wav'
+      videos = [f'VidTIMIT/{person}/video/{sentence}']
+      spoken[path] = wav(number + 10 * (sentence == 'sa1'), 900)
+      made.files[path] = spoken[path]
+      made.files[f'{videos[0]}/001'] = b'a picture'
+      if person not in ('mbdg0', 'fcft0'):  # only some of them in DeepfakeTIMIT
+        for quality in ('higher_quality', 'lower_quality'):
+          start = f'DeepfakeTIMIT/{quality}/{person}/{sentence}'
+          videos.append(f'{start}-video-fram1.avi')
+          made.files[videos[-1]] = b'a video'
+          # One README shows the longer name.
+          long = '-video-fram1' * (quality == 'lower_quality')
+          made.files[f'{start}{long}.wav'] = spoken[path]
+      # The common sentence goes where most of its people are.
+      if sentence != 'sa1' or split == 'train':
+        made.add(
+          split, path[:-4], '-', path, person, spoken[path],
+          audio_label='bonafide', sentence=sentence, group=sentence,
+          video_label='both' if len(videos) > 1 else 'bonafide',
+          videos=' '.join(videos), processing='-',
+        )  # fmt: skip
+    for generator, of in (
+      ('single/alpha', 'train'), ('single/beta', 'dev'), ('multi/gamma', 'eval')
+    ):  # fmt: skip
+      path = f'TIMIT-TTS/CLEAN/{generator}/{person}/si{number}.wav'
+      made.files[path] = wav(number)
+      if of == split:
+        made.add(
+          split, path[:-4], generator, path, person, audio_label='spoof',
+          sentence=f'si{number}', group=f'si{number}', video_label='-',
+          videos='-', processing='CLEAN',
+        )  # fmt: skip
+  return made
+
+
 def in_the_wild() -> Miniature:
   """Speakers with blanks in their names."""
   made, lines = Miniature(), ['file,speaker,label']
@@ -329,5 +376,6 @@ MINIATURES: dict[str, Callable[[], Miniature]] = {
   'asvspoof2021_la': functools.partial(asvspoof2021, 'LA'),
   'asvspoof2021_pa': functools.partial(asvspoof2021, 'PA'),
   'asvspoof5': asvspoof5,
+  'deepfaketimit': deepfaketimit,
   'in_the_wild': in_the_wild,
 }

@@ -35,6 +35,7 @@ CORPORA = {
   'asvspoof2021_la': 'tfds_builders.asvspoof2021.builder',
   'asvspoof2021_pa': 'tfds_builders.asvspoof2021.builder',
   'asvspoof5': 'tfds_builders.asvspoof5.builder',
+  'deepfaketimit': 'tfds_builders.deepfaketimit.builder',
   'in_the_wild': 'tfds_builders.in_the_wild.builder',
   'quickstart': 'tfds_builders.quickstart.builder',
   'wav_folder': 'tfds_builders.wav_folder.builder',

@@ -318,16 +318,20 @@ class CorpusBuilder(records.RecordBuilder):
     """Decides on what could not be decoded."""
     if not self.CORPUS.broken:
       problems.raise_if_any()
-    if not len(problems):
-      return
-    path = pathlib.Path(self.data_dir, UNDECODABLE)
-    path.write_text(''.join(f'{problem}\n' for problem in problems))
+    if len(problems):
+      why = 'clips cannot be decoded and are left out'
+      self._list(UNDECODABLE, list(problems), why)
+
+  def _list(self, name: str, lines: Sequence[str], why: str) -> None:
+    """Tells of clips that are left out, and lists all beside the records."""
+    text = ''.join(f'{line}\n' for line in lines)
+    pathlib.Path(self.data_dir, name).write_text(text)
     print(
-      f'warning: {len(problems)} clips cannot be decoded and are left out, all '
-      f'listed in {UNDECODABLE} beside the records:'
+      f'warning: {len(lines):,} {why}; all are listed in {name} beside the '
+      'records:'
     )
-    for problem in list(problems)[:SHOWN]:
-      print(f'  {problem}')
+    for line in lines[:SHOWN]:
+      print(f'  {line}')
 
 
 def _check_each_once(

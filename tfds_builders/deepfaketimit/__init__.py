@@ -1,0 +1,1 @@
+"""DeepfakeTIMIT, VidTIMIT and TIMIT-TTS as one corpus; see README.md."""
