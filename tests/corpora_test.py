@@ -14,7 +14,7 @@ from tests.miniatures import (
   write_tree,
   write_zip,
 )
-from tfds_builders import build, corpus
+from tfds_builders import build, records
 
 NAMES = sorted(MINIATURES)
 
@@ -160,7 +160,7 @@ def test_audio_that_is_missing_or_damaged(tmp_path, name, capsys):
     del trials[cut[0]]
     assert_holds(name, tmp_path / 'data', made)
     folder = pathlib.Path(build.builder(name, tmp_path / 'data').data_dir)
-    assert cut_path in (folder / corpus.UNDECODABLE).read_text()
+    assert cut_path in (folder / records.UNDECODABLE).read_text()
     assert 'warning: 1 clips cannot be decoded' in capsys.readouterr().out
     return
   with pytest.raises(build.BuildError, match='1 problem\n') as caught:

@@ -4,6 +4,7 @@ python -m tfds_builders.build quickstart
 python -m tfds_builders.build quickstart/tiny --data_dir=/tmp/corpora
 python -m tfds_builders.build asvspoof2019_la --manual_dir=~/Downloads
 python -m tfds_builders.build wav_folder --manifest=mine.csv --name=mine
+python -m tfds_builders.build parquet_folder --manual_dir=FOLDER --name=mine
 """
 
 import argparse
@@ -37,6 +38,7 @@ CORPORA = {
   'asvspoof5': 'tfds_builders.asvspoof5.builder',
   'deepfaketimit': 'tfds_builders.deepfaketimit.builder',
   'in_the_wild': 'tfds_builders.in_the_wild.builder',
+  'parquet_folder': 'tfds_builders.parquet_folder.builder',
   'quickstart': 'tfds_builders.quickstart.builder',
   'wav_folder': 'tfds_builders.wav_folder.builder',
 }
@@ -187,7 +189,7 @@ def _parser() -> argparse.ArgumentParser:
     '--manifest', type=path, help='wav_folder: CSV or TSV that lists the files'
   )
   parser.add_argument(
-    '--name', dest='own', help='wav_folder: name of your data (wav_folder/NAME)'
+    '--name', dest='own', help='name of your data (wav_folder/NAME)'
   )
   return parser
 
@@ -195,9 +197,14 @@ def _parser() -> argparse.ArgumentParser:
 def _full_name(args: argparse.Namespace) -> str:
   """Returns `corpus/config` from the ways to say it."""
   corpus = args.name.partition('/')[0]
-  for option, value in (('manifest', args.manifest), ('name', args.own)):
-    if value and corpus != 'wav_folder':
-      raise BuildError(f'{corpus} takes no --{option}; wav_folder does')
+  for option, value, own in (
+    ('manifest', args.manifest, ('wav_folder',)),
+    ('name', args.own, ('wav_folder', 'parquet_folder')),
+  ):
+    if value and corpus not in own:
+      raise BuildError(
+        f'{corpus} takes no --{option}; {" and ".join(own)} does'
+      )
   config = args.config or args.own
   if not config and args.name == 'wav_folder' and args.manifest:
     config = args.manifest.stem

@@ -22,9 +22,7 @@ import tensorflow_datasets as tfds
 from jaxspoof import audio
 from jaxspoof.classes import BONA_FIDE
 from tfds_builders import archive, download, records
-from tfds_builders.errors import SHOWN, BuildError, Problems
-
-UNDECODABLE = 'undecodable.txt'  # beside the records, where any were left out
+from tfds_builders.errors import BuildError, Problems
 
 
 @dataclasses.dataclass(frozen=True)
@@ -297,7 +295,7 @@ class CorpusBuilder(records.RecordBuilder):
       if self.CORPUS.apart and set(sizes) == {None}:
         self._say_left_out(split, f'{files.path} has none of its audio')
         continue
-      _check_each_once(split, trials, problems)
+      records.check_each_once(split, trials, problems)
       for trial, size in zip(trials, sizes, strict=True):
         if size is None:
           problems.add(
@@ -320,28 +318,7 @@ class CorpusBuilder(records.RecordBuilder):
       problems.raise_if_any()
     if len(problems):
       why = 'clips cannot be decoded and are left out'
-      self._list(UNDECODABLE, list(problems), why)
-
-  def _list(self, name: str, lines: Sequence[str], why: str) -> None:
-    """Tells of clips that are left out, and lists all beside the records."""
-    text = ''.join(f'{line}\n' for line in lines)
-    pathlib.Path(self.data_dir, name).write_text(text)
-    print(
-      f'warning: {len(lines):,} {why}; all are listed in {name} beside the '
-      'records:'
-    )
-    for line in lines[:SHOWN]:
-      print(f'  {line}')
-
-
-def _check_each_once(
-  split: str, trials: Sequence[records.Trial], problems: Problems
-) -> None:
-  """Score files tell trials by their names."""
-  counts = collections.Counter(trial.utterance for trial in trials)
-  for utterance, count in counts.items():
-    if count > 1:
-      problems.add(f'{split}: {utterance} is there {count} times')
+      self.list_left_out(records.UNDECODABLE, list(problems), why)
 
 
 def _warn_of_shared_groups(

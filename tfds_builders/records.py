@@ -20,9 +20,10 @@ import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 
-from tfds_builders.errors import BuildError, Problems
+from tfds_builders.errors import SHOWN, BuildError, Problems
 from tfds_builders.progress import Progress
 
+UNDECODABLE = 'undecodable.txt'  # beside the records, where any were left out
 SHARD_BYTES = 100_000_000
 _AHEAD = 64  # clips read and checked before they are written
 
@@ -105,6 +106,7 @@ class RecordBuilder(tfds.core.ShardBasedBuilder):
 
   # What `python -m tfds_builders.build` needs besides the name.
   BUILD_OPTIONS: tuple[str, ...] = ()
+  ORDERED = False  # rows keep the order in which they are given
 
   inputs = Inputs()
 
@@ -134,7 +136,7 @@ class RecordBuilder(tfds.core.ShardBasedBuilder):
     return {
       split: [
         functools.partial(self._examples, split, part, read, progress)
-        for part in _parts(split, trials)
+        for part in _parts(split, trials, self.ORDERED)
       ]
       for split, trials in splits.items()
     }
@@ -184,8 +186,40 @@ class RecordBuilder(tfds.core.ShardBasedBuilder):
     """Decides on the clips that could not be read."""
     problems.raise_if_any()
 
+  def list_left_out(self, name: str, lines: Sequence[str], why: str) -> None:
+    """Tells of clips that are left out, and lists all beside the records."""
+    text = ''.join(f'{line}\n' for line in lines)
+    pathlib.Path(self.data_dir, name).write_text(text)
+    print(
+      f'warning: {len(lines):,} {why}; all are listed in {name} beside the '
+      'records:'
+    )
+    for line in lines[:SHOWN]:
+      print(f'  {line}')
+
   def _example_writer(self):
     return _Writer(self.info.file_format)
+
+
+class OwnRecordBuilder(RecordBuilder):
+  """Base of builders of one's own data: each has a name, `corpus/NAME`."""
+
+  @classmethod
+  def config_named(cls, name: str) -> tfds.core.BuilderConfig:
+    """Returns the config of one's data; its name is all there is to it.
+
+    Raises:
+      BuildError: a name that is no folder's.
+    """
+    if not re.fullmatch(r'[A-Za-z0-9][\w.-]*', name, re.ASCII):
+      raise BuildError(
+        f'{cls.name}/{name}: expected {cls.name}/NAME (or --name=NAME), where '
+        'NAME has letters, digits, dots, _ and - only'
+      )
+    return tfds.core.BuilderConfig(name=name, description='Own recordings.')
+
+  def _create_builder_config(self, builder_config, version):
+    return builder_config  # TFDS would warn that it is not in a list
 
 
 class _Writer(tfds.core.writer.ExampleWriter):
@@ -212,6 +246,16 @@ def features(*extra: str) -> tfds.features.FeaturesDict:
   )
 
 
+def check_each_once(
+  split: str, trials: Sequence[Trial], problems: Problems
+) -> None:
+  """Notes names that several trials have: score files tell them by it."""
+  counts = collections.Counter(trial.utterance for trial in trials)
+  for utterance, count in counts.items():
+    if count > 1:
+      problems.add(f'{split}: {utterance} is there {count} times')
+
+
 def word(text: str) -> str:
   """Score files are separated by blanks: there are none in a name."""
   return re.sub(r'\s+', '_', text.strip())
@@ -223,11 +267,16 @@ def generator(*words: str) -> np.random.Generator:
   return np.random.default_rng(list(digest))
 
 
-def _parts(split: str, trials: Sequence[Trial]) -> list[list[Trial]]:
+def _parts(
+  split: str, trials: Sequence[Trial], ordered: bool
+) -> list[Sequence[Trial]]:
   """Permutes the trials and deals them out to shards of about one size."""
-  order = generator('order', split).permutation(len(trials))
   shards = -(-sum(trial.size for trial in trials) // SHARD_BYTES)
   shards = max(1, min(shards, len(trials)))
+  if ordered:
+    ends = [len(trials) * k // shards for k in range(shards + 1)]
+    return [trials[a:b] for a, b in itertools.pairwise(ends)]
+  order = generator('order', split).permutation(len(trials))
   return [[trials[i] for i in order[k::shards]] for k in range(shards)]
 
 

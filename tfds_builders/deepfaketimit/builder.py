@@ -116,7 +116,7 @@ class Deepfaketimit(corpus.CorpusBuilder):
       clips += self._synthetic(files)
     splits, left_out = divide(clips)
     if left_out:
-      self._list(
+      self.list_left_out(
         'left_out.txt',
         [clip.path for clip in left_out],
         'clips are left out, so that no speaker, sentence or generator is in '

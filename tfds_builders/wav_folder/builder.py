@@ -2,7 +2,6 @@
 
 import functools
 import pathlib
-import re
 
 import tensorflow_datasets as tfds
 
@@ -15,29 +14,12 @@ from tfds_builders.wav_folder import manifest, splits
 _COPY = 'manifest_copy'  # of the table, in the folder of the records
 
 
-class WavFolder(records.RecordBuilder):
+class WavFolder(records.OwnRecordBuilder):
   """Recordings listed in a CSV or TSV file; one config per table."""
 
   VERSION = tfds.core.Version('1.0.0')
   RELEASE_NOTES = {'1.0.0': 'First version.'}
   BUILD_OPTIONS = ('--manifest=FILE',)
-
-  @classmethod
-  def config_named(cls, name: str) -> tfds.core.BuilderConfig:
-    """Returns the config of one's data; its name is all there is to it.
-
-    Raises:
-      BuildError: a name that is no folder's.
-    """
-    if not re.fullmatch(r'[A-Za-z0-9][\w.-]*', name, re.ASCII):
-      raise BuildError(
-        f'wav_folder/{name}: expected wav_folder/NAME (or --name=NAME), where '
-        'NAME has letters, digits, dots, _ and - only'
-      )
-    return tfds.core.BuilderConfig(name=name, description='Own recordings.')
-
-  def _create_builder_config(self, builder_config, version):
-    return builder_config  # TFDS would warn that it is not in a list
 
   def _info(self) -> tfds.core.DatasetInfo:
     """Returns the features; audio is the file as it was."""

@@ -1,0 +1,1 @@
+"""Corpora in parquet files with the audio inside; see README.md."""
