@@ -61,8 +61,14 @@ def test_every_published_corpus_has_a_miniature():
   assert set(NAMES) == set(build.CORPORA) - own
 
 
-@pytest.mark.parametrize('layout', ['.', '{}', '{0}/{0}', 'zip', 'flat zip'])
-@pytest.mark.parametrize('name', NAMES)
+# Of one corpus all layouts, of each other one.
+LAYOUTS = ('.', '{}', '{0}/{0}', 'zip', 'flat zip')
+TRIED = [('asvspoof2019_la', layout) for layout in LAYOUTS] + [
+  (name, LAYOUTS[(1, 3)[number % 2]]) for number, name in enumerate(NAMES)
+]
+
+
+@pytest.mark.parametrize('name, layout', TRIED)
 def test_every_layout_gives_the_same_corpus(tmp_path, name, layout, capsys):
   manual, folder = tmp_path / 'manual', declared(name).folder
   made = MINIATURES[name]()
@@ -121,15 +127,19 @@ def test_archive_of_something_else_names_what_it_lacks(tmp_path, name):
   assert_nothing_left(tmp_path / 'data')
 
 
-@pytest.mark.parametrize('name', NAMES)
-def test_splits_that_are_not_there(tmp_path, name, capsys):
-  made, published = MINIATURES[name](), declared(name)
+def lists_of(name: str) -> dict[str, str]:
+  """The list of each split; none where one list or a folder is for all."""
+  files = MINIATURES[name]().files
   lists = {
-    split: next((p for p in of.lists if p in made.files), None)
-    for split, of in published.splits.items()
+    split: next((path for path in of.lists if path in files), '')
+    for split, of in declared(name).splits.items()
   }
-  if None in lists.values() or len(set(lists.values())) < 2:
-    pytest.skip('no list for each split')
+  return lists if len(set(lists.values()) - {''}) == len(lists) > 1 else {}
+
+
+@pytest.mark.parametrize('name', [name for name in NAMES if lists_of(name)])
+def test_splits_that_are_not_there(tmp_path, name, capsys):
+  made, published, lists = MINIATURES[name](), declared(name), lists_of(name)
   last = list(lists)[-1]
   del made.files[lists[last]]
   write_tree(tmp_path / published.folder, made.files)
@@ -153,7 +163,7 @@ def test_audio_that_is_missing_or_damaged(tmp_path, name, capsys):
   split, trials = next(iter(made.trials.items()))
   *_, gone, cut = trials.items()
   (_, _, gone_path, _), (_, _, cut_path, _) = gone[1], cut[1]
-  made.files[cut_path] = made.files[cut_path][:-200]
+  made.files[cut_path] = made.files[cut_path][:30]
   write_tree(tmp_path / 'manual', made.files)
   if published.broken:
     build.build(name, tmp_path / 'data', tmp_path / 'manual')
@@ -193,16 +203,12 @@ def test_readme_says_what_is_declared(repository, name):
       assert f'{split.counts.bona_fide:,}' in flat
 
 
-@pytest.mark.parametrize('name', NAMES)
+@pytest.mark.parametrize('name', [n for n in NAMES if declared(n).rate])
 def test_other_rates(tmp_path, name):
-  made, published = MINIATURES[name](), declared(name)
+  made = MINIATURES[name]()
   path = list(next(iter(made.trials.values())).values())[-1][2]
   made.files[path] = clip(5, 2_400, 24_000, path.rpartition('.')[2].upper())
   write_tree(tmp_path / 'manual', made.files)
-  if published.rate is None:
-    build.build(name, tmp_path / 'data', tmp_path / 'manual')
-    assert_holds(name, tmp_path / 'data', made)
-    return
   message = f'{path}: 24000 Hz, 1 channels; expected 16000 Hz'
   with pytest.raises(build.BuildError, match=message):
     build.build(name, tmp_path / 'data', tmp_path / 'manual')

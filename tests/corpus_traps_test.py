@@ -1,14 +1,17 @@
 """What is peculiar to single corpora: the traps that their READMEs name."""
 
+import io
 import pathlib
+import pickle
 
+import numpy as np
 import pytest
 
 from jaxspoof.data import pipeline
 from tests import miniatures
 from tests.corpora_test import assert_holds, assert_nothing_left
 from tests.miniatures import write_tree
-from tfds_builders import build
+from tfds_builders import build, records
 
 
 def built(name: str, made: miniatures.Miniature, tmp_path) -> pathlib.Path:
@@ -20,7 +23,7 @@ def built(name: str, made: miniatures.Miniature, tmp_path) -> pathlib.Path:
 
 def attacks(name: str, split: str, tmp_path) -> dict[str, int]:
   trials = pipeline.trials(pipeline.open_source(name, split, tmp_path / 'data'))
-  names, counts = miniatures.np.unique(trials.attack, return_counts=True)
+  names, counts = np.unique(trials.attack, return_counts=True)
   return dict(zip(names.tolist(), counts.tolist(), strict=True))
 
 
@@ -41,6 +44,26 @@ def test_key_files_of_2021_say_what_is_wrong(tmp_path):
   assert "line 2: 'TEF2" in text[1] and "codec 'flac', expected noc" in text[1]
   assert "subset 'test', expected progress|eval|hidden" in text[2]
   assert '2 columns, expected 13: speaker utterance codec' in text[3]
+
+
+def test_real_files_that_libsndfile_cannot_decode(tmp_path, reference):
+  made, lines = miniatures.Miniature(), []
+  for path in sorted((reference / 'audio').glob('DF_E_*.flac')):
+    name = f'ASVspoof2021_DF_eval/flac/{path.name}'
+    made.files[name] = path.read_bytes()
+    label = 'spoof' if path.stem[-1] == '7' else 'bonafide'
+    lines.append(
+      f'LA_0023 {path.stem} nocodec asvspoof A14 {label} notrim eval '
+      'traditional_vocoder - - - -'
+    )
+  for subset in ('progress', 'hidden'):
+    lines.append(lines[0].replace(' eval ', f' {subset} '))
+    lines[-1] = lines[-1].replace('2000027', f'90000{len(lines):02d}')
+    name = f'ASVspoof2021_DF_eval/flac/{lines[-1].split()[1]}.flac'
+    made.files[name] = miniatures.clip()
+  made.write_lines('keys/DF/CM/trial_metadata.txt', *lines)
+  built('asvspoof2021_df', made, tmp_path)
+  assert attacks('asvspoof2021_df', 'eval', tmp_path) == {'-': 3, 'A14': 1}
 
 
 # ----------------------------------------------------------------- ASVspoof 5
@@ -75,7 +98,9 @@ def test_codings_of_one_recording_in_two_splits(tmp_path, capsys):
   made.write_lines(path, line, *miniatures.ASVSPOOF5['train'][1:])
   built('asvspoof5', made, tmp_path / 'b')
   said = capsys.readouterr().out
-  assert 'warning: 1 groups of clips are in several splits (E_00048902' in said
+  assert (
+    'warning: 1 groups of clips are in train and elsewhere (E_00048' in said
+  )
 
 
 def test_splits_without_any_audio_are_left_out(tmp_path, capsys):
@@ -184,3 +209,109 @@ def test_too_few_generators_to_divide(tmp_path):
     build.BuildError, match=r'2 generators \(multi/gamma, sin'
   ):
     built('deepfaketimit', made, tmp_path)
+
+
+# ------------------------------------------- corpora that come without splits
+
+
+def test_splits_by_chance_never_change():
+  found = [records.split_of('wavefake 0', f'LJ001-{n:04d}') for n in range(8)]
+  assert found == [
+    'eval', 'train', 'train', 'train', 'train', 'dev', 'eval', 'eval',
+  ]  # fmt: skip
+  many = [records.split_of('x', str(n)) for n in range(2_000)]
+  shares = [many.count(split) / 2_000 for split in records.SHARES]
+  assert shares == pytest.approx([0.6, 0.2, 0.2], abs=0.03)
+
+
+@pytest.mark.parametrize('name', ['wavefake', 'mlaad'])
+def test_copies_of_a_recording_share_a_split(tmp_path, name, capsys):
+  made = miniatures.MINIATURES[name]()
+  folders = ('LJSpeech-1.1/', 'jsut_ver1.1/', 'M-AILABS/')
+  genuine = [path for path in made.files if path.startswith(folders)]
+  built(name, made, tmp_path)
+  groups = split_of(name, 'group', tmp_path)
+  assert all(len(splits) == 1 for splits in groups.values())
+  assert set().union(*groups.values()) == {'train', 'dev', 'eval'}
+  assert 'warning' not in capsys.readouterr().out
+  made.files = {k: v for k, v in made.files.items() if k not in genuine}
+  made.files['fake/en/suno_bark/not_listed.wav'] = miniatures.wav()
+  built(name, made, tmp_path / 'fake')
+  said = capsys.readouterr().out
+  assert 'warning: there are no bonafide clips' in said
+  if name == 'mlaad':
+    assert (
+      'note: 1 clips are in no meta.csv and left out, such as fake/' in said
+    )
+
+
+# ------------------------------------------------------- CodecFake, SpoofCeleb
+
+
+def test_codecs_and_labels_must_agree(tmp_path, capsys):
+  made = miniatures.codecfake()
+  lines = made.files['label/dev.txt'].decode().splitlines()
+  made.write_lines('label/dev.txt', lines[0].replace('0', '1'), *lines[1:])
+  with pytest.raises(build.BuildError, match='expected 0 for real'):
+    built('codecfake', made, tmp_path)
+  copy = 'SSB13650000.wav'  # of train
+  made.write_lines('label/dev.txt', *lines, f'{copy} real 0')
+  made.files[f'dev/{copy}'] = miniatures.wav()
+  built('codecfake', made, tmp_path)
+  said = capsys.readouterr().out
+  assert 'warning: 1 groups of clips are in train and elsewhere (SSB136' in said
+
+
+def test_tables_without_their_columns(tmp_path):
+  made = miniatures.spoofceleb()
+  made.write_lines('metadata/evaluation.csv', 'file,id,attack', 'a,b,a00')
+  message = 'evaluation.csv: no column speaker; expected a header with file,sp'
+  with pytest.raises(build.BuildError, match=message):
+    built('spoofceleb', made, tmp_path)
+
+
+# --------------------------------------------------------------- PartialSpoof
+
+
+class _Evil:
+  def __reduce__(self):
+    return print, ('called',)
+
+
+def npy(value) -> bytes:
+  file = io.BytesIO()
+  np.save(file, np.array(value, object), allow_pickle=True)
+  return file.getvalue()
+
+
+@pytest.mark.parametrize('value, message', [
+  ({'CON_D_0000001': _Evil()}, 'it names builtins.print'),
+  ({'CON_D_0000001': ['2']}, 'labels other than 0 and 1'),
+  ('text', 'expected a NumPy file of a dictionary'),
+  ({'CON_D_0000001': ['1']}, '2 problems\n  no labels of LA_D_0000000, which'),
+])  # fmt: skip
+def test_segment_labels_that_are_none(tmp_path, capsys, value, message):
+  made = miniatures.partialspoof()
+  made.files['segment_labels/dev_seglab_0.02.npy'] = npy(value)
+  with pytest.raises(build.BuildError, match=message):
+    built('partialspoof', made, tmp_path)
+  assert 'called' not in capsys.readouterr().out
+
+
+def test_segment_labels_that_are_missing_or_differ(tmp_path, capsys):
+  made = miniatures.partialspoof()
+  path = 'segment_labels/dev_seglab_0.02.npy'
+  # As NumPy 1 named what makes an array, and numbers for text.
+  labels = {'LA_D_0000000': ['1'], 'CON_D_0000001': np.array([1, 0]),
+            'CON_D_0000002': np.array(['1', '1'])}  # fmt: skip
+  value = np.array(labels, object)
+  head = npy(0)[: npy(0).index(b'\n') + 1]
+  made.files[path] = head + pickle.dumps(value, protocol=3).replace(
+    b'numpy._core.multiarray', b'numpy.core.multiarray'
+  )
+  built('partialspoof', made, tmp_path)
+  said = capsys.readouterr().out
+  assert 'note: 1 clips of dev have a key unlike their segments' in said
+  (tmp_path / 'manual' / path).unlink()
+  with pytest.raises(build.BuildError, match=f'expected a file {path}'):
+    build.build('partialspoof', tmp_path / 'other', tmp_path / 'manual')

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import soundfile
 
-from tfds_builders import build
+from tfds_builders import build, records
 
 
 @functools.cache
@@ -366,8 +366,165 @@ def in_the_wild() -> Miniature:
   return made
 
 
+def wavefake() -> Miniature:
+  """Three sentences, each genuine and by two vocoders, one in Japanese."""
+  made = Miniature(listed=False)
+  sentences = [f'LJ001-{n:04d}' for n in range(1, 9)] + ['BASIC5000_0001']
+  for sentence in sentences:
+    split = records.split_of('wavefake 0', sentence)
+    lj = sentence.startswith('LJ')
+    speaker = 'ljspeech' if lj else 'jsut'
+    genuine = 'LJSpeech-1.1/wavs' if lj else 'jsut_ver1.1/basic5000/wav'
+    paths = [('-', f'{genuine}/{sentence}.wav')]
+    if lj:
+      paths += [
+        ('ljspeech_melgan', f'ljspeech_melgan/{sentence}_gen.wav'),
+        ('ljspeech_hifiGAN', f'ljspeech_hifiGAN/{sentence}_generated.wav'),
+        ('ljspeech_waveglow', f'ljspeech_waveglow/wavs/{sentence}.wav'),
+      ]
+    else:
+      vocoder = 'jsut_parallel_wavegan'
+      paths += [(vocoder, f'{vocoder}/{sentence}_gen.wav')]
+    for attack, path in paths:
+      path = path if attack == '-' else f'generated_audio/{path}'
+      made.add(split, path[:-4], attack, path, speaker, group=sentence)
+  made.files['LJSpeech-1.1/wavs/README'] = b'no clip'
+  return made
+
+
+def fake_or_real(folder: str) -> Miniature:
+  """The same name in real/ and fake/; MP3 in the original."""
+  made = Miniature(listed=False)
+  parts = {'train': 'training', 'dev': 'validation', 'eval': 'testing'}
+  suffix = 'mp3' if folder == 'for-original' else 'wav'
+  for split, part in parts.items():
+    for label in ('real', 'fake'):
+      for name in ('file1.wav', f'file2.wav_16k.{suffix}'):
+        path = f'{part}/{label}/{name}'
+        made.add(split, path, '-' if label == 'real' else 'unknown', path)
+    made.files[f'{part}/real/notes.txt'] = b'no clip'
+  return made
+
+
+def mlaad() -> Miniature:
+  """Two models and languages; genuine speech for one of them."""
+  made = Miniature()
+  header = (
+    'path|original_file|language|is_original_language|duration|training_data|'
+    'model_name|architecture|transcript'
+  )
+  genuine = set()
+  for language, model, architecture in (
+    ('de', 'tts_models_de_thorsten_vits', 'VITS'),
+    ('en', 'suno_bark', 'bark'),
+    ('en', 'tts_models_en_vits', 'VITS'),
+  ):
+    lines, folder = [header], f'fake/{language}/{model}'
+    for number in range(5):
+      original = f'{language}/by_book/female/eva_k/book/wavs/x{number}.wav'
+      if language == 'en':
+        original = f'en_US/by_book/male/elliot/book/wavs/y{number}.wav'
+      split = records.split_of('mlaad 0', original)
+      fields = {'language': language, 'group': original}
+      path = f'{folder}/{number}.wav'
+      made.add(
+        split, path[:-4], model, path, architecture=architecture, **fields
+      )
+      lines.append(
+        f'./{path}|{original}|{language}|True|1.2|thorsten|{model}|'
+        f'{architecture}|He said: "No'
+      )
+      if language == 'en' and original not in genuine:
+        genuine.add(original)
+        path = f'M-AILABS/{original}'
+        made.add(
+          split, path[:-4], '-', path, 'elliot', architecture='-', **fields
+        )
+    made.write_lines(f'{folder}/meta.csv', *lines)
+  return made
+
+
+def add2022() -> Miniature:
+  """Three clips a split."""
+  made = Miniature()
+  for split in ('train', 'dev'):
+    lines = []
+    for number, label in enumerate(('genuine', 'fake', 'fake')):
+      name = f'ADD_{split[0].upper()}_{number:08d}'
+      attack = '-' if label == 'genuine' else 'unknown'
+      made.add(split, name, attack, f'{split}/{name}.wav')
+      lines.append(f'{name}.wav {label}')
+    made.write_lines(f'label/{split}_label.txt', *lines)
+  return made
+
+
+def codecfake() -> Miniature:
+  """Train, dev and two test sets, one of them below test/."""
+  made, number = Miniature(), 0
+  for split, folder in (
+    ('train', 'train'), ('dev', 'dev'), ('C1', 'test/C1'), ('C7', 'C7')
+  ):  # fmt: skip
+    lines = []
+    codec = split[1] if split[0] == 'C' else '2'
+    for name in (f'SSB1365{number:04d}', f'p225_{number:03d}'):
+      made.add(split, name, '-', f'{folder}/{name}.wav', group=name)
+      fake = f'F0{codec}_{name}'
+      path = f'{folder}/{fake}.wav'
+      made.add(split, fake, f'F0{codec}', path, group=name)
+      lines += [f'{name}.wav real 0', f'{fake}.wav fake {codec}']
+      number += 1
+    made.write_lines(f'label/{split}.txt', *lines)
+  return made
+
+
+def spoofceleb() -> Miniature:
+  """Two clips of two speakers a split."""
+  made = Miniature()
+  folders = {'train': 'train', 'dev': 'development', 'eval': 'evaluation'}
+  for split, folder in folders.items():
+    lines = ['file,speaker,attack']
+    for number, attack in enumerate(('a00', 'a00', 'a06')):
+      speaker = f'id1031{number % 2}'
+      name = f'{attack}/{speaker}/YYsxcZ5saac-0000{number}-006'
+      made.add(
+        split, name, '-' if attack == 'a00' else attack,
+        f'flac/{folder}/{name}.flac', speaker,
+      )  # fmt: skip
+      lines.append(f'{name}.flac,{speaker},{attack}')
+    made.write_lines(f'metadata/{folder}.csv', *lines)
+  return made
+
+
+def partialspoof() -> Miniature:
+  """Clips with and without spoofed segments, of 20 ms."""
+  made = Miniature()
+  for split in ('train', 'dev', 'eval'):
+    lines, labels = [], {}
+    for number, segments in enumerate(('11', '1001', '110')):
+      kind = 'CON' if '0' in segments else 'LA'
+      name = f'{kind}_{split[0].upper()}_{number:07d}'
+      system = 'CON' if '0' in segments else '-'
+      made.add(
+        split, name, system, f'{split}/con_wav/{name}.wav', 'LA_0079',
+        segments=segments,
+      )  # fmt: skip
+      key = 'spoof' if '0' in segments else 'bonafide'
+      lines.append(f'LA_0079 {name} - {system} {key}')
+      labels[name] = np.array(list(segments))
+    made.write_lines(
+      'protocols/PartialSpoof_LA_cm_protocols/'
+      f'PartialSpoof.LA.cm.{split}.trl.txt',
+      *lines,
+    )
+    file = io.BytesIO()
+    np.save(file, np.array(labels, object), allow_pickle=True)
+    made.files[f'segment_labels/{split}_seglab_0.02.npy'] = file.getvalue()
+  return made
+
+
 # Corpus -> its miniature.
 MINIATURES: dict[str, Callable[[], Miniature]] = {
+  'add2022': add2022,
   'add2023_track1_2': functools.partial(add2023, 'Track1.2'),
   'add2023_track3': functools.partial(add2023, 'Track3'),
   'asvspoof2019_la': functools.partial(asvspoof2019, 'LA'),
@@ -376,6 +533,15 @@ MINIATURES: dict[str, Callable[[], Miniature]] = {
   'asvspoof2021_la': functools.partial(asvspoof2021, 'LA'),
   'asvspoof2021_pa': functools.partial(asvspoof2021, 'PA'),
   'asvspoof5': asvspoof5,
+  'codecfake': codecfake,
   'deepfaketimit': deepfaketimit,
+  'fake_or_real_2sec': functools.partial(fake_or_real, 'for-2seconds'),
+  'fake_or_real_norm': functools.partial(fake_or_real, 'for-norm'),
+  'fake_or_real_original': functools.partial(fake_or_real, 'for-original'),
+  'fake_or_real_rerec': functools.partial(fake_or_real, 'for-rerecorded'),
   'in_the_wild': in_the_wild,
+  'mlaad': mlaad,
+  'partialspoof': partialspoof,
+  'spoofceleb': spoofceleb,
+  'wavefake': wavefake,
 }

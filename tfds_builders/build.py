@@ -28,6 +28,7 @@ __all__ = ['CORPORA', 'BuildError', 'build', 'builder', 'main', 'summary']
 
 # Corpus name -> module that registers its builder when imported.
 CORPORA = {
+  'add2022': 'tfds_builders.add2022.builder',
   'add2023_track1_2': 'tfds_builders.add2023.builder',
   'add2023_track3': 'tfds_builders.add2023.builder',
   'asvspoof2019_la': 'tfds_builders.asvspoof2019.builder',
@@ -36,11 +37,20 @@ CORPORA = {
   'asvspoof2021_la': 'tfds_builders.asvspoof2021.builder',
   'asvspoof2021_pa': 'tfds_builders.asvspoof2021.builder',
   'asvspoof5': 'tfds_builders.asvspoof5.builder',
+  'codecfake': 'tfds_builders.codecfake.builder',
   'deepfaketimit': 'tfds_builders.deepfaketimit.builder',
+  'fake_or_real_2sec': 'tfds_builders.fake_or_real.builder',
+  'fake_or_real_norm': 'tfds_builders.fake_or_real.builder',
+  'fake_or_real_original': 'tfds_builders.fake_or_real.builder',
+  'fake_or_real_rerec': 'tfds_builders.fake_or_real.builder',
   'in_the_wild': 'tfds_builders.in_the_wild.builder',
+  'mlaad': 'tfds_builders.mlaad.builder',
   'parquet_folder': 'tfds_builders.parquet_folder.builder',
+  'partialspoof': 'tfds_builders.partialspoof.builder',
   'quickstart': 'tfds_builders.quickstart.builder',
+  'spoofceleb': 'tfds_builders.spoofceleb.builder',
   'wav_folder': 'tfds_builders.wav_folder.builder',
+  'wavefake': 'tfds_builders.wavefake.builder',
 }
 
 

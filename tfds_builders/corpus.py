@@ -309,7 +309,7 @@ class CorpusBuilder(records.RecordBuilder):
     problems.raise_if_any()
     if not any(checked.values()):
       raise BuildError(f'{files.path}: expected the audio of any split')
-    _warn_of_shared_groups(checked)
+    _warn(checked)
     return checked
 
   def _finish(self, problems: Problems) -> None:
@@ -321,21 +321,25 @@ class CorpusBuilder(records.RecordBuilder):
       self.list_left_out(records.UNDECODABLE, list(problems), why)
 
 
-def _warn_of_shared_groups(
-  splits: Mapping[str, Sequence[records.Trial]],
-) -> None:
-  """Clips of a group, such as codings of one recording, are one another's."""
-  where = collections.defaultdict(set)
-  for split, trials in splits.items():
-    for trial in trials:
-      if 'group' in trial.extra:
-        where[trial.extra['group']].add(split)
-  shared = sorted(group for group, there in where.items() if len(there) > 1)
+def _warn(splits: Mapping[str, Sequence[records.Trial]]) -> None:
+  """Says what makes results on these splits doubtful."""
+  labels = {trial.label for trials in splits.values() for trial in trials}
+  for missing in {'bonafide', 'spoof'} - labels:
+    print(
+      f'warning: there are no {missing} clips: no EER without another corpus'
+    )
+  # Clips of a group, such as codings of one recording, tell of one another.
+  groups = {
+    split: {trial.extra.get('group') for trial in trials} - {None}
+    for split, trials in splits.items()
+  }
+  train = groups.pop('train', set())
+  shared = sorted(train & set().union(*groups.values()))
   if shared:
     print(
-      f'warning: {len(shared):,} groups of clips are in several splits '
-      f'({", ".join(shared[:3])}{", ..." * (len(shared) > 3)}): what is '
-      'measured on one of them is known from another'
+      f'warning: {len(shared):,} groups of clips are in train and elsewhere '
+      f'({", ".join(shared[:3])}{", ..." * (len(shared) > 3)}): results are '
+      'better than the detector is'
     )
 
 

@@ -95,7 +95,11 @@ def table(
     text = files.read(path).decode('utf-8-sig')
   except UnicodeDecodeError as error:
     raise BuildError(f'{name}: expected UTF-8 text ({error})') from error
-  reader = csv.DictReader(io.StringIO(text, newline=''), delimiter=delimiter)
+  # Where a bar is between columns, quotes are those of the text.
+  quoting = csv.QUOTE_NONE if delimiter == '|' else csv.QUOTE_MINIMAL
+  reader = csv.DictReader(
+    io.StringIO(text, newline=''), delimiter=delimiter, quoting=quoting
+  )
   header = reader.fieldnames or []
   if missing := [column for column in patterns if column not in header]:
     raise BuildError(

@@ -24,6 +24,8 @@ from tfds_builders.errors import SHOWN, BuildError, Problems
 from tfds_builders.progress import Progress
 
 UNDECODABLE = 'undecodable.txt'  # beside the records, where any were left out
+# Of the splits of corpora that come without.
+SHARES = {'train': 0.6, 'dev': 0.2, 'eval': 0.2}
 SHARD_BYTES = 100_000_000
 _AHEAD = 64  # clips read and checked before they are written
 
@@ -259,6 +261,19 @@ def check_each_once(
 def word(text: str) -> str:
   """Score files are separated by blanks: there are none in a name."""
   return re.sub(r'\s+', '_', text.strip())
+
+
+def split_of(seed: str, name: str) -> str:
+  """Returns a split by chance, the same for the same seed and name.
+
+  For corpora without splits: what shares a name is not divided.
+  """
+  number, total = generator(seed, name).random(), 0.0
+  for split, share in SHARES.items():
+    total += share
+    if number < total:
+      return split
+  return split  # rounding
 
 
 def generator(*words: str) -> np.random.Generator:

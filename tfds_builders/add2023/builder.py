@@ -61,7 +61,12 @@ class _Add2023(corpus.CorpusBuilder):
 
   def _trials(self, files, lists_of):
     return {
-      split: listed(files, path, self.CORPUS.splits[split].labels)
+      split: listed(
+        files,
+        path,
+        self.CORPUS.splits[split].labels,
+        path.replace('label.txt', 'wav'),
+      )
       for split, path in lists_of.items()
     }
 
@@ -106,26 +111,26 @@ class Add2023Track3(_Add2023):
 
 
 def listed(
-  files: archive.Archive, path: str, labels: Mapping[str, str]
+  files: archive.Archive, path: str, labels: Mapping[str, str], folder: str
 ) -> list[records.Trial]:
-  """Reads a list of two columns, with its clips in a folder `wav` beside it.
+  """Reads a list of two columns.
 
   Args:
     files: where the list is.
     path: of the list.
     labels: the attack that each label means.
+    folder: where its clips are.
 
   Raises:
     BuildError: lines that are no clip, all of them, by number.
   """
   patterns = {'FILE': r'[\w.-]+\.wav', 'LABEL': '|'.join(labels)}
-  folder = path.rpartition('/')[0]
   return [
     records.Trial(
       file.removesuffix('.wav'),
       '-',
       labels[label],
-      f'{folder}/wav/{file}',
+      f'{folder}/{file}',
       position=position,
     )
     for position, (file, label) in enumerate(

@@ -18,8 +18,8 @@ from jaxspoof import audio
 from jaxspoof.classes import BONA_FIDE
 from tfds_builders import archive, corpus, records
 from tfds_builders.errors import BuildError, Problems
+from tfds_builders.records import SHARES
 
-SHARES = {'train': 0.6, 'dev': 0.2, 'eval': 0.2}
 SEED = 'deepfaketimit 0'
 _DEEPFAKE, _VID, _TTS = 'DeepfakeTIMIT', 'VidTIMIT', 'TIMIT-TTS'
 _QUALITIES = ('higher_quality', 'lower_quality')

@@ -1,0 +1,1 @@
+"""ADD 2022: train and dev; see README.md."""

@@ -1,0 +1,1 @@
+"""Codecfake: speech through seven neural codecs; see README.md."""

@@ -1,0 +1,1 @@
+"""FoR, Fake or Real, in its four versions; see README.md."""

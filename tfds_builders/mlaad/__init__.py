@@ -1,0 +1,1 @@
+"""MLAAD: synthetic speech in many languages; see README.md."""

@@ -1,0 +1,1 @@
+"""PartialSpoof: spoofed segments in genuine speech; see README.md."""

@@ -1,0 +1,1 @@
+"""SpoofCeleb: VoxCeleb1 and 23 attacks; see README.md."""

@@ -1,0 +1,1 @@
+"""WaveFake: LJSpeech and JSUT through ten vocoders; see README.md."""
