@@ -1,0 +1,1 @@
+"""Self-supervised encoders of speech: wav2vec 2.0, HuBERT and WavLM."""

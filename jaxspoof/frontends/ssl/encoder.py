@@ -1,0 +1,162 @@
+"""wav2vec 2.0, HuBERT and WavLM: waves in, the states of all layers out.
+
+References: Baevski et al. 2020 (arXiv 2006.11477), Hsu et al. 2021
+(2106.07447), Chen et al. 2022 (2110.13900).
+
+Letters in names: B batch, T samples, N frames, D width, L layers, H heads.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxspoof.frontends.ssl import parts
+from jaxspoof.frontends.ssl.architecture import Architecture
+from jaxspoof.models import layers
+
+
+class States(NamedTuple):
+  """What an encoder makes of a batch.
+
+  Attributes:
+    last: `[B, N, D]`, what the last layer made, behind the final norm where
+      there is one.
+    hidden: `[L + 1, B, N, D]`: what enters the first layer, and what each
+      layer made, before the final norm; None unless asked for.
+    frames: int32 `[B]`, valid frames of each clip; None: all.
+  """
+
+  last: jax.Array
+  hidden: jax.Array | None
+  frames: jax.Array | None
+
+
+class Encoder(nnx.Module):
+  """A self-supervised encoder.
+
+  A clip in a padded batch has on its frames the states that it has alone.
+  Nothing in it is random, in training either: no dropout, no dropped layers,
+  no masks. It has no layer for masked frames and none for pretraining.
+  """
+
+  def __init__(
+    self,
+    config: Architecture,
+    rngs: nnx.Rngs,
+    *,
+    dtype: str = 'float32',
+    param_dtype: str = 'float32',
+    remat: bool = False,
+  ):
+    """Draws weights.
+
+    Args:
+      config: sizes and switches.
+      rngs: stream `params`.
+      dtype: of products and convolutions; norms, GELU and states are float32
+        at least.
+      param_dtype: of the weights.
+      remat: in training, compute the inside of each layer again for the
+        gradient instead of keeping it.
+    """
+    self.config, self.dtype, self.remat = config, dtype, remat
+    options = dict(param_dtype=param_dtype, rngs=rngs)
+    inputs = (1, *config.conv_channels)
+    for i, (taps, stride) in enumerate(
+      zip(config.conv_kernels, config.conv_strides, strict=True)
+    ):
+      everywhere = config.conv_norm == 'layer'
+      block = parts.ConvBlock(
+        inputs[i],
+        inputs[i + 1],
+        taps,
+        stride,
+        bias=config.conv_bias,
+        norm=config.conv_norm if everywhere or i == 0 else None,
+        **options,
+      )
+      # Named attributes: integer keys of nnx.List do not survive checkpoints.
+      setattr(self, f'conv{i}', block)
+    if config.projection_norm:
+      self.projection_norm = parts.Norm(inputs[-1], param_dtype=param_dtype)
+    else:
+      self.projection_norm = None
+    self.projection = parts.Dense(inputs[-1], config.width, **options)
+    self.position = parts.Position(config, **options)
+    self.norm = parts.Norm(config.width, param_dtype=param_dtype)
+    self.layers = parts.Layers(config, **options)
+    if config.buckets:
+      draw, shape = layers.normal(1.0), (config.buckets, config.heads)
+      self.distances = nnx.Param(
+        draw(rngs.params(), shape, jnp.dtype(param_dtype))
+      )
+    else:
+      self.distances = None
+
+  def __call__(
+    self,
+    wave_BxT: jax.Array,
+    samples_B: jax.Array | None = None,
+    *,
+    hidden: bool = False,
+  ) -> States:
+    """Encodes waves.
+
+    Args:
+      wave_BxT: floating-point waves at 16 kHz, normalised or not as the
+        weights expect them.
+      samples_B: int32, valid samples of each padded clip; None: all.
+      hidden: also return the states of all layers.
+    """
+    c, dtype = self.config, jnp.dtype(self.dtype)
+    features_BxNxC, frames_B = self.convolve(wave_BxT, samples_B)
+    x = self.project(features_BxNxC)
+    valid_BxNx1 = mask_Bx1x1xN = bias_HxNxN = None
+    if frames_B is not None:
+      valid_BxNx1 = parts.valid(frames_B, x.shape[1])
+      mask_Bx1x1xN = valid_BxNx1[:, None, None, :, 0]
+      x = parts.zeroed(x, valid_BxNx1)
+    with jax.named_scope('position'):
+      x = x + self.position(x, valid_BxNx1, dtype).astype(x.dtype)
+    if not c.pre_norm:
+      x = self.norm(x, c.norm_epsilon)
+    if self.distances is not None:
+      bias_HxNxN = parts.bucket_bias(
+        self.distances[...], x.shape[1], c.max_distance
+      )
+
+    def step(x, weights):
+      made = parts.layer(c, weights, x, mask_Bx1x1xN, bias_HxNxN, dtype)
+      return made, x if hidden else None
+
+    if self.remat:
+      step = jax.checkpoint(step, prevent_cse=False)
+    # One program for all layers: compiling takes as long for 48 as for 2.
+    weights = nnx.to_pure_dict(nnx.state(self.layers))
+    with jax.named_scope('layers'):
+      x, entered = jax.lax.scan(step, x, weights)
+    states = jnp.concatenate([entered, x[None]]) if hidden else None
+    if c.pre_norm:
+      x = self.norm(x, c.norm_epsilon)
+    return States(x, states, frames_B)
+
+  def convolve(
+    self, wave_BxT: jax.Array, samples_B: jax.Array | None = None
+  ) -> tuple[jax.Array, jax.Array | None]:
+    """Features of the convolutions, `[B, N, C]`, and valid frames."""
+    h, frames_B = wave_BxT.astype(self.dtype)[..., None], samples_B
+    for i in range(len(self.config.conv_kernels)):
+      h, frames_B = getattr(self, f'conv{i}')(h, frames_B)
+    if frames_B is not None:
+      frames_B = jnp.maximum(frames_B, 0)
+    return h, frames_B
+
+  def project(self, features_BxNxC: jax.Array) -> jax.Array:
+    """Features in the width of the transformer, `[B, N, D]`."""
+    h = features_BxNxC
+    if self.projection_norm is not None:
+      h = self.projection_norm(h, self.config.norm_epsilon)
+    h = self.projection(h.astype(self.dtype))
+    return h.astype(layers.wide(h.dtype))

@@ -1,0 +1,114 @@
+"""Tensors of weight files of all kinds, read without the toolkits.
+
+Directories as Hugging Face has them, `.safetensors` files, and what
+`torch.save` wrote.
+"""
+
+import json
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from jaxspoof.weights import torch_pickle
+from jaxspoof.weights.torch_pickle import CheckpointError
+
+# In a directory the first of these is read; an index names shards.
+CANDIDATES = (
+  'model.safetensors.index.json',
+  'model.safetensors',
+  'pytorch_model.bin.index.json',
+  'pytorch_model.bin',
+)
+
+
+def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
+  """Reads all tensors of a file or of a directory.
+
+  Args:
+    path: a directory with one of `CANDIDATES`, a `.safetensors` file, the
+      index of several, or a file that `torch.save` wrote.
+
+  Returns:
+    Name to array, as the file names them, but for what `torch_pickle.load`
+    leaves out of names.
+
+  Raises:
+    CheckpointError: not such a place, or one that is damaged, incomplete or
+      not harmless; it says which file.
+    OSError: a file that cannot be opened.
+  """
+  path = pathlib.Path(path)
+  if path.is_dir():
+    path = weights_of(path)
+  if path.name.endswith('.index.json'):
+    return _shards(path)
+  if path.suffix == '.safetensors':
+    return _safetensors(path)
+  return torch_pickle.load(path)
+
+
+def weights_of(directory: pathlib.Path) -> pathlib.Path:
+  """The file of a directory that holds its weights.
+
+  Raises:
+    CheckpointError: there is none.
+  """
+  for name in CANDIDATES:
+    if (directory / name).is_file():
+      return directory / name
+  raise CheckpointError(
+    f'{directory}: no weights there; expected {" or ".join(CANDIDATES)}'
+  )
+
+
+def read_json(path: pathlib.Path) -> dict[str, Any]:
+  """A file that holds one JSON object; {} where there is no such file.
+
+  Raises:
+    CheckpointError: it holds something else.
+  """
+  try:
+    found = json.loads(path.read_text(encoding='utf-8'))
+  except FileNotFoundError:
+    return {}
+  except ValueError as error:
+    raise CheckpointError(f'{path}: not JSON ({error})') from error
+  if not isinstance(found, dict):
+    raise CheckpointError(
+      f'{path}: expected a JSON object, found a {type(found).__name__}'
+    )
+  return found
+
+
+def _safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
+  try:
+    return safetensors.numpy.load_file(path)
+  # AttributeError: of a dtype that numpy does not have.
+  except (safetensors.SafetensorError, AttributeError) as error:
+    raise CheckpointError(
+      f'{path}: damaged, cut or of unknown values ({error})'
+    ) from error
+
+
+def _shards(path: pathlib.Path) -> dict[str, np.ndarray]:
+  """All tensors that an index says are in files beside it."""
+  places = read_json(path).get('weight_map')
+  if not isinstance(places, dict) or not places:
+    raise CheckpointError(f'{path}: expected a weight_map of tensors to files')
+  found = {}
+  for name in dict.fromkeys(places.values()):
+    # A name with a folder in it could lead anywhere.
+    if not isinstance(name, str) or pathlib.PurePath(name).name != name:
+      raise CheckpointError(f'{path}: {name!r} is not the name of a file')
+    if not (path.parent / name).is_file():
+      raise CheckpointError(f'{path}: its shard {name} is missing')
+    found |= read(path.parent / name)
+  if missing := [name for name in places if name not in found]:
+    raise CheckpointError(
+      f'{path}: {len(missing)} tensors are in no shard, such as {missing[0]!r}'
+    )
+  return found
