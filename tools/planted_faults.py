@@ -399,24 +399,13 @@ FAULTS = (
     'genotype_test.py',
   ),
   # -------------------------------------- files of others, what is said ---
-  several(
+  fault(
     'unpickler that lets os.system through',
-    [
-      Edit(
-        'jaxspoof/weights/pickle_machine.py',
-        '  return name in _CALLS\n',
-        "  return name in _CALLS or name.name == 'system'\n",
-      ),
-      Edit(
-        'jaxspoof/weights/pickle_machine.py',
-        'self.stack.append(getattr(self, _CALLS[called])(*args))',
-        'self.stack.append(\n'
-        '      getattr(self, _CALLS[called])(*args)\n'
-        '      if called in _CALLS\n'
-        '      else getattr(__import__(called.module), called.name)(*args)\n'
-        '    )',
-      ),
-    ],
+    'jaxspoof/weights/unpickler.py',
+    '    call = _CALLS.get(called)\n',
+    '    call = _CALLS.get(called)\n'
+    "    if called.name == 'system':\n"
+    '      __import__(called.module).system(*arguments)\n',
     'importer_test.py',
   ),
   fault(

@@ -14,7 +14,8 @@ import safetensors
 import safetensors.numpy
 
 from jaxspoof.weights import torch_pickle
-from jaxspoof.weights.torch_pickle import CheckpointError
+from jaxspoof.weights.torch_pickle import Checkpoint
+from jaxspoof.weights.unpickler import CheckpointError
 
 # In a directory the first of these is read; an index names shards.
 CANDIDATES = (
@@ -25,7 +26,7 @@ CANDIDATES = (
 )
 
 
-def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
+def open_weights(path: str | os.PathLike) -> Checkpoint:
   """Reads all tensors of a file or of a directory.
 
   Args:
@@ -33,8 +34,8 @@ def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
       index of several, or a file that `torch.save` wrote.
 
   Returns:
-    Name to array, as the file names them, but for what `torch_pickle.load`
-    leaves out of names.
+    The tensors as the file names them, but for what `torch_pickle.load` leaves
+    out of names, and what lies beside them in the file.
 
   Raises:
     CheckpointError: not such a place, or one that is damaged, incomplete or
@@ -45,10 +46,10 @@ def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
   if path.is_dir():
     path = weights_of(path)
   if path.name.endswith('.index.json'):
-    return _shards(path)
+    return Checkpoint(_shards(path), {})
   if path.suffix == '.safetensors':
-    return _safetensors(path)
-  return torch_pickle.load(path)
+    return Checkpoint(_safetensors(path), {})
+  return torch_pickle.read(path)
 
 
 def weights_of(directory: pathlib.Path) -> pathlib.Path:
@@ -106,7 +107,7 @@ def _shards(path: pathlib.Path) -> dict[str, np.ndarray]:
       raise CheckpointError(f'{path}: {name!r} is not the name of a file')
     if not (path.parent / name).is_file():
       raise CheckpointError(f'{path}: its shard {name} is missing')
-    found |= read(path.parent / name)
+    found |= open_weights(path.parent / name).tensors
   if missing := [name for name in places if name not in found]:
     raise CheckpointError(
       f'{path}: {len(missing)} tensors are in no shard, such as {missing[0]!r}'

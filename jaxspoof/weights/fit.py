@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxspoof.weights.torch_pickle import CheckpointError
+from jaxspoof.weights.unpickler import CheckpointError
 
 LISTED = 10  # differences shown of weights that do not fit
 

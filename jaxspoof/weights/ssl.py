@@ -10,9 +10,12 @@ from flax import nnx
 
 from jaxspoof.frontends.ssl.architecture import Architecture
 from jaxspoof.frontends.ssl.encoder import Encoder
-from jaxspoof.weights import files, fit, ssl_names
-from jaxspoof.weights.torch_pickle import CheckpointError
+from jaxspoof.weights import files, fit, ssl_names, unpickler
+from jaxspoof.weights.unpickler import CheckpointError
 
+_CONV = 'feature_extractor.conv_layers.'
+_POSITION = 'encoder.pos_conv_embed.'
+_DISTANCES = 'encoder.layers.0.attention.rel_attn_embed.weight'
 FAMILIES = ('wav2vec2', 'hubert', 'wavlm')
 # Fields of an `Architecture` by their names in a config.json.
 _FIELDS = {
@@ -43,6 +46,22 @@ _FIXED = {
 }
 
 
+# The same by their names in the settings of fairseq and of Microsoft's WavLM.
+_FAIRSEQ = {
+  'conv_bias': 'conv_bias',
+  'width': 'encoder_embed_dim',
+  'layers': 'encoder_layers',
+  'heads': 'encoder_attention_heads',
+  'inner': 'encoder_ffn_embed_dim',
+  'pre_norm': 'layer_norm_first',
+  'position_taps': 'conv_pos',
+  'position_groups': 'conv_pos_groups',
+  'position_batch_norm': 'conv_pos_batch_norm',
+}
+# Heads that shapes do not tell, by the width; others have 64 values each.
+_HEADS = {1280: 16, 1920: 16}
+
+
 class Source(NamedTuple):
   """What weights say of themselves.
 
@@ -51,28 +70,131 @@ class Source(NamedTuple):
     normalise: what the encoder expects: waves of zero mean and unit variance
       (True) or waves as they are (False); None: not said.
     config: of a directory, its config.json.
+    guessed: what of the architecture the weights do not say; '' if nothing.
   """
 
   architecture: Architecture
   normalise: bool | None
   config: Mapping[str, Any]
+  guessed: str = ''
 
 
 def describe(path: str | os.PathLike) -> Source:
-  """What weights say of themselves, without reading more than is needed.
+  """What weights say of themselves.
+
+  A directory with a config.json is not read further than that.
 
   Raises:
     CheckpointError: nothing there, or no encoder of the three families.
   """
   place = pathlib.Path(path)
-  if not place.is_dir():
-    raise CheckpointError(f'{place}: expected a directory')
-  config = files.read_json(place / 'config.json')
-  if not config:
-    raise CheckpointError(f'{place}: no config.json there')
-  processor = files.read_json(place / 'preprocessor_config.json')
-  architecture = of_config(config, str(place / 'config.json'))
-  return Source(architecture, processor.get('do_normalize'), config)
+  if place.is_dir():
+    config = files.read_json(place / 'config.json')
+    if config.get('model_type'):
+      processor = files.read_json(place / 'preprocessor_config.json')
+      architecture = of_config(config, str(place / 'config.json'))
+      return Source(architecture, processor.get('do_normalize'), config)
+  elif not place.is_file():
+    raise CheckpointError(
+      f'{place}: nothing there; expected a directory as Hugging Face has them, '
+      'or a file of fairseq, torchaudio or WavLM'
+    )
+  found = files.open_weights(place)
+  encoder, _ = ssl_names.encoder_part(found.tensors)
+  return of_settings(encoder, found.around, str(place))
+
+
+def of_settings(
+  tensors: Mapping[str, np.ndarray], around: Mapping[str, Any], where: str
+) -> Source:
+  """What tensors without a config.json say, and settings beside them.
+
+  Args:
+    tensors: of the encoder, by Hugging Face's names.
+    around: what lies beside them in their file.
+    where: they come from.
+
+  Raises:
+    CheckpointError: not an encoder, or settings that cannot be.
+  """
+  shapes = {name: array.shape for name, array in tensors.items()}
+  fields, guessed = _of_shapes(shapes, where), ''
+  args = unpickler.settings(around.get('args'))
+  cfg = unpickler.settings(around.get('cfg'))
+  said = unpickler.settings(cfg.get('model')) or cfg or args
+  task = unpickler.settings(cfg.get('task')) or cfg or args
+  if 'encoder_attention_heads' in said:
+    fields |= {
+      ours: said[theirs]
+      for ours, theirs in _FAIRSEQ.items()
+      if said.get(theirs) is not None
+    }
+    fields['max_distance'] = said.get('max_distance', 1280)
+  else:
+    width = fields['width']
+    fields.setdefault('heads', _HEADS.get(width, width // 64))
+    guessed = f'{fields["heads"]} heads'
+    if fields['buckets']:
+      guessed = f'distances up to {Architecture.max_distance}'
+  try:
+    architecture = Architecture(**fields)
+  except (TypeError, ValueError) as error:
+    raise CheckpointError(f'{where}: {error}') from error
+  normalise = task.get('normalize')
+  normalise = normalise if isinstance(normalise, bool) else None
+  return Source(architecture, normalise, {}, guessed)
+
+
+def _of_shapes(shapes: Mapping[str, tuple], where: str) -> dict[str, Any]:
+  """Fields of an `Architecture` that shapes of tensors tell."""
+
+  def shape(name: str, axes: int) -> tuple[int, ...]:
+    if len(shapes.get(name, ())) != axes:
+      raise CheckpointError(
+        f'{where}: no encoder of {", ".join(FAMILIES)}: it has no {name} of '
+        f'{axes} axes'
+      )
+    return shapes[name]
+
+  count = 0
+  while f'{_CONV}{count}.conv.weight' in shapes:
+    count += 1
+  convs = [shape(f'{_CONV}{i}.conv.weight', 3) for i in range(max(count, 1))]
+  kernels = tuple(conv[2] for conv in convs)
+  usual = Architecture()
+  if kernels != usual.conv_kernels:
+    raise CheckpointError(
+      f'{where}: convolutions of sizes {kernels}, whose strides tensors do not '
+      'tell; a config.json would'
+    )
+  batch_norm = f'{_POSITION}batch_norm.weight' in shapes
+  names = ('conv.parametrizations.weight.original1', 'conv.weight_v')
+  held = [n for n in names if _POSITION + n in shapes]
+  name = 'conv.weight' if batch_norm or not held else held[0]
+  width, of_group, taps = shape(_POSITION + name, 3)
+  in_layer = 'encoder.layers.{}.feed_forward.intermediate_dense.weight'
+  layers = 0
+  while in_layer.format(layers) in shapes:
+    layers += 1
+  inner, _ = shape(in_layer.format(0), 2)
+  found = dict(
+    conv_channels=tuple(conv[0] for conv in convs),
+    conv_bias=f'{_CONV}0.conv.bias' in shapes,
+    conv_norm='layer' if f'{_CONV}1.layer_norm.weight' in shapes else 'group',
+    projection_norm='feature_projection.layer_norm.weight' in shapes,
+    width=width,
+    layers=layers,
+    inner=inner,
+    position_taps=taps,
+    position_groups=width // max(of_group, 1),
+    position_batch_norm=batch_norm,
+    buckets=0,
+  )
+  # So it is of all that were published.
+  found['pre_norm'] = found['conv_norm'] == 'layer'
+  if _DISTANCES in shapes:
+    found['buckets'], found['heads'] = shape(_DISTANCES, 2)
+  return found
 
 
 def of_config(config: Mapping[str, Any], where: str) -> Architecture:
@@ -110,7 +232,7 @@ def load(
   """Reads an encoder.
 
   Args:
-    path: weights, see `files.read`.
+    path: weights, see `files.open_weights`.
     architecture: as a config says; None: as the weights say. One with fewer
       layers takes the first ones.
     **options: of `Encoder`: dtype, param_dtype, remat.
@@ -120,7 +242,7 @@ def load(
   """
   if architecture is None:
     architecture = describe(path).architecture
-  encoder, _ = ssl_names.encoder_part(files.read(path))
+  encoder, _ = ssl_names.encoder_part(files.open_weights(path).tensors)
   return of_tensors(encoder, architecture, str(path), **options)
 
 

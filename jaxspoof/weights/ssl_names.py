@@ -9,25 +9,12 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-# Wrappers of detectors and tasks around an encoder; what stands before each.
-PREFIXES = (
-  'module.',
-  '_orig_mod.',
-  'ssl_model.model.',
-  'm_ssl.model.',
-  'frontend.upstream.upstream.model.',
-  'frontend.model.',
-  'w2v_encoder.w2v_model.',
-  'wav2vec2.',
-  'hubert.',
-  'wavlm.',
-)
-# Of pretraining and of other tasks than ours: left out, and named.
+# Of pretraining and of other tasks than ours.
 _UNUSED = re.compile(
-  r'(quantizer|input_quantizer|project_q|project_hid|project_inp|final_proj'
-  r'|target_glu|lm_head|w2v_encoder\.proj|proj)\..*'
+  r'(^|\.)((quantizer|input_quantizer|project_q|project_hid|project_inp'
+  r'|final_proj|target_glu|lm_head|w2v_encoder\.proj|aux)\..*'
   r'|mask_emb|masked_spec_embed|label_embs_concat|_float_tensor|_inftensor'
-  r'|.*\.num_batches_tracked|aux\..*'
+  r'|num_batches_tracked)$'
 )
 _LAYER = r'encoder\.layers\.(\d+)\.'
 _LAST = r'(weight|bias)'
@@ -131,9 +118,7 @@ def encoder_part(
 
 def unused(name: str) -> bool:
   """Whether a tensor is of pretraining or a task, and no part of a detector."""
-  for prefix in PREFIXES:
-    name = name.removeprefix(prefix)
-  return bool(_UNUSED.fullmatch(name))
+  return bool(_UNUSED.search(name))
 
 
 def translate(
