@@ -1,7 +1,9 @@
 """Losses: pure functions of a model's outputs and the labels.
 
-A loss also says what its outputs are (`head`, see `models.heads`) and what the
-score of a clip is, which never contains a margin. The last class is bona fide.
+A loss also says which kind of outputs it expects from the model's last layer
+(`head`, a key of `HEADS`), and how the score of a clip is computed from these
+outputs. Margins make training harder on purpose and are not part of a score.
+The last class is always bona fide speech; in detection class 0 is spoof.
 
 Letters in names: B batch, K classes.
 """
@@ -20,8 +22,9 @@ class Loss(Protocol):
   """What a training job needs to know of a loss.
 
   Attributes:
-    head: key of `models.heads.HEADS`: the kind of outputs it takes.
-    meaning: what a score is, in words.
+    head: the kind of outputs that the loss takes, a key of `HEADS`: 'linear'
+      for logits, 'cosine' for cosines, 'one_class' for a single cosine.
+    meaning: what the score of a clip is, in words for a person.
   """
 
   head: ClassVar[str]
@@ -38,16 +41,17 @@ class Loss(Protocol):
 class CrossEntropy:
   """Class-weighted cross-entropy.
 
-  The weighted mean `sum_i w[y_i] nll_i / sum_i w[y_i]`, as
-  `torch.nn.CrossEntropyLoss(weight=w)` defines it: the sum of the weights that
-  occur is the divisor, not the batch size.
+  The loss is the weighted mean `sum_i w[y_i] nll_i / sum_i w[y_i]`, as
+  `torch.nn.CrossEntropyLoss(weight=w)` defines it: it is divided by the sum of
+  the weights of the clips in the batch, not by their number.
 
-  The score is the log-odds of bona fide: its logit minus the log of the sum of
-  the exponentials of the others; of two classes their difference.
+  The score is the log-odds of bona fide: its logit minus the logarithm of the
+  summed exponentials of all other logits. With two classes that is the logit of
+  bona fide minus the logit of spoof.
 
   Attributes:
-    weights: one positive number per class, () for equal ones; AASIST uses
-      (0.1, 0.9) for (spoof, bona fide).
+    weights: one positive number per class; () weighs all classes alike. AASIST
+      uses (0.1, 0.9) for (spoof, bona fide).
   """
 
   head: ClassVar[str] = 'linear'
@@ -67,13 +71,14 @@ class CrossEntropy:
 class Focal:
   """Focal loss (Lin et al. 2017, arXiv 1708.02002, equation 5).
 
-  `(1 - p)^gamma * nll`, p the probability of the true class, as a weighted
-  mean like that of `CrossEntropy`; the score is the same too.
+  A clip whose true class has the probability p costs `-(1 - p)^gamma * log(p)`.
+  The loss is the weighted mean of these, as in `CrossEntropy`, and so is the
+  score: the log-odds of bona fide.
 
   Attributes:
-    gamma: how strongly clips that are right already are left aside; 0 is
-      cross-entropy.
-    weights: as for `CrossEntropy`.
+    gamma: how strongly clips that are classified well already are neglected;
+      0 makes the loss a cross-entropy.
+    weights: one positive number per class; () weighs all classes alike.
   """
 
   head: ClassVar[str] = 'linear'
@@ -87,7 +92,8 @@ class Focal:
   def __call__(self, outputs: jax.Array, labels: jax.Array) -> jax.Array:
     """Scalar; outputs are logits [B, K]."""
     value = nll(outputs, labels)
-    # 1 - p without cancellation, and a slope at p = 1 for any gamma.
+    # 1 - p is computed without cancellation, and kept above 0: at 0 the slope
+    # of x**gamma would be infinite for gamma < 1.
     rest = jnp.maximum(-jnp.expm1(-value), jnp.finfo(value.dtype).tiny)
     return weighted_mean(rest**self.gamma * value, labels, self.weights)
 
@@ -100,17 +106,18 @@ class Focal:
 class AamSoftmax:
   """Additive angular margin (ArcFace, Deng et al. 2019, arXiv 1801.07698).
 
-  The true class's cosine becomes cos(angle + margin), all are multiplied by
-  `scale`, then cross-entropy. Where the angle is beyond pi - margin, the cosine
-  is lowered by `margin * sin(margin)` instead, so that it stays monotonic.
+  The cosine of the true class is replaced by cos(angle + margin), then all
+  cosines are multiplied by `scale` and go into a cross-entropy. Where the angle
+  is beyond pi - margin, cos(angle + margin) would rise again; there the cosine
+  is lowered by `margin * sin(margin)` instead, so that it keeps falling.
 
-  The score is the log-odds of bona fide of the scaled cosines, no margin.
+  The score is the log-odds of bona fide of the scaled cosines, without margin.
 
   Attributes:
-    margin: radians, 0 to pi / 2.
-    scale: inverse temperature, above 0.
-    easy_margin: apply the margin only to angles below 90 degrees.
-    weights: as for `CrossEntropy`.
+    margin: in radians, 0 to pi / 2.
+    scale: factor on all cosines (an inverse temperature), above 0.
+    easy_margin: if True, only angles below 90 degrees get the margin.
+    weights: one positive number per class; () weighs all classes alike.
   """
 
   head: ClassVar[str] = 'cosine'
@@ -148,13 +155,14 @@ class AamSoftmax:
 class AmSoftmax:
   """Additive margin (AM-softmax, Wang et al. 2018, arXiv 1801.05599).
 
-  The true class's cosine is lowered by `margin`, all are multiplied by `scale`,
-  then cross-entropy. The score is that of `AamSoftmax`.
+  The cosine of the true class is lowered by `margin`, then all cosines are
+  multiplied by `scale` and go into a cross-entropy. The score is the log-odds
+  of bona fide of the scaled cosines, without margin.
 
   Attributes:
-    margin: of the cosine, 0 to 2.
-    scale: inverse temperature, above 0.
-    weights: as for `CrossEntropy`.
+    margin: by which the cosine is lowered, 0 to 2.
+    scale: factor on all cosines (an inverse temperature), above 0.
+    weights: one positive number per class; () weighs all classes alike.
   """
 
   head: ClassVar[str] = 'cosine'
@@ -184,16 +192,18 @@ class AmSoftmax:
 class OcSoftmax:
   """One-class softmax (Zhang et al. 2021, arXiv 2010.13995, equation 4).
 
-  One vector stands for bona fide speech. Mean of
-  `log(1 + exp(scale * (m - cos)))` over bona fide clips, m `margin_bona_fide`,
-  and of `log(1 + exp(scale * (cos - m)))` over spoofs, m `margin_spoof`.
+  One vector stands for bona fide speech, and `cos` is the cosine between it and
+  the embedding of a clip. A bona fide clip costs
+  `log(1 + exp(scale * (margin_bona_fide - cos)))`, a spoof
+  `log(1 + exp(scale * (cos - margin_spoof)))`; the loss is the mean over clips.
 
-  The score is the cosine, in [-1, 1]: the loss defines no log-odds.
+  The score is the cosine itself, in [-1, 1], because the loss defines no
+  log-odds.
 
   Attributes:
     margin_bona_fide: cosine that bona fide clips are to reach.
     margin_spoof: cosine that spoofs are to stay below.
-    scale: above 0.
+    scale: how sharply the loss bends at the margins, above 0.
   """
 
   head: ClassVar[str] = 'one_class'
@@ -227,11 +237,11 @@ class OcSoftmax:
 class P2SGrad:
   """Probability-to-similarity loss (Wang & Yamagishi 2021, arXiv 2103.11326).
 
-  Mean over clips and classes of the squared difference between the cosine and
-  1 for the true class, 0 for the others.
+  The cosine of the true class should be 1, that of the other classes 0; the
+  loss is the mean squared error over clips and classes.
 
   The score is the cosine to the vector of bona fide speech, in [-1, 1], as in
-  the paper: the loss defines no log-odds.
+  the paper, because the loss defines no log-odds.
   """
 
   head: ClassVar[str] = 'cosine'
@@ -259,17 +269,20 @@ LOSSES: dict[str, type] = {
 
 @dataclasses.dataclass(frozen=True)
 class LossConfig:
-  """Loss by name, and those of its fields that differ from its defaults.
+  """The section `loss` of a config: a loss by name, and changes to its fields.
+
+  A field that is None keeps the default of the loss. A field that the named
+  loss does not have must be None.
 
   Attributes:
-    name: key of `LOSSES`.
-    weights: of the classes (spoof, bona fide); () for equal ones.
-    margin: of the margin losses; None for their default, as below.
-    scale: of the losses of cosines.
-    easy_margin: of 'aam_softmax'.
-    margin_bona_fide: of 'oc_softmax'.
-    margin_spoof: of 'oc_softmax'.
-    gamma: of 'focal'.
+    name: a key of `LOSSES`.
+    weights: weights of the classes (spoof, bona fide); () weighs them alike.
+    margin: margin of 'aam_softmax' (radians) or 'am_softmax' (of the cosine).
+    scale: factor on the cosines of 'aam_softmax', 'am_softmax', 'oc_softmax'.
+    easy_margin: see `AamSoftmax`.
+    margin_bona_fide: see `OcSoftmax`.
+    margin_spoof: see `OcSoftmax`.
+    gamma: see `Focal`.
   """
 
   name: str = 'weighted_cross_entropy'
@@ -297,17 +310,21 @@ class LossConfig:
 
   @property
   def given(self) -> dict:
-    """The fields that are set."""
+    """The fields that are set, without the name: arguments of the loss."""
     fields = {k: v for k, v in vars(self).items() if k != 'name'}
     return {k: v for k, v in fields.items() if v is not None and v != ()}
 
 
 def make(config: LossConfig, classes: int = 2) -> Loss:
-  """The loss that a config describes.
+  """Makes the loss that a config describes.
+
+  Args:
+    config: the section `loss` of a run's config.
+    classes: number of classes that the model tells apart.
 
   Raises:
-    ValueError: weights that are not one per class, or a loss of two classes for
-      more.
+    ValueError: there is not one weight per class, or the loss is defined for
+      two classes only and there are more.
   """
   kind, given = LOSSES[config.name], config.given
   weights = given.get('weights', ())
@@ -322,13 +339,13 @@ def make(config: LossConfig, classes: int = 2) -> Loss:
 
 # ------------------------------------------------------------------- parts ---
 def nll(logits: jax.Array, labels: jax.Array) -> jax.Array:
-  """Negative log-likelihood of the true class, [B]."""
+  """Negative log-likelihood of each clip's true class, [B], in nats."""
   log_p = jax.nn.log_softmax(logits, axis=-1)
   return -jnp.take_along_axis(log_p, labels[:, None], axis=-1)[:, 0]
 
 
 def log_odds(logits: jax.Array) -> jax.Array:
-  """Log-odds of the last class, [B]."""
+  """Log-odds of the last class against all others, [B], in nats."""
   *others, last = jnp.moveaxis(logits, -1, 0)
   if len(others) == 1:
     return last - others[0]
@@ -338,7 +355,7 @@ def log_odds(logits: jax.Array) -> jax.Array:
 def weighted_mean(
   values: jax.Array, labels: jax.Array, weights: tuple[float, ...]
 ) -> jax.Array:
-  """Mean of values [B], each with the weight of its class."""
+  """Mean of one value per clip, [B], each with the weight of its class."""
   if not weights:
     return jnp.mean(values)
   weight = jnp.asarray(weights, values.dtype)[labels]
@@ -346,12 +363,19 @@ def weighted_mean(
 
 
 def one_hot(labels: jax.Array, outputs: jax.Array) -> jax.Array:
-  """Bool [B, K], true at the label."""
+  """Bool [B, K], True in the column of each clip's label."""
   classes = jnp.arange(outputs.shape[-1], dtype=labels.dtype)
   return labels[:, None] == classes[None]
 
 
 def need(name: str, value, fulfilled: bool, wanted: str) -> None:
-  """Raises ValueError for a field of a loss that cannot be."""
+  """Raises a ValueError that names a field of a loss unless it is valid.
+
+  Args:
+    name: of the field.
+    value: of the field.
+    fulfilled: whether the value is valid.
+    wanted: which values are, in words.
+  """
   if not fulfilled:
     raise ValueError(f'loss.{name}={value}: needs {wanted}')

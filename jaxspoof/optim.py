@@ -1,7 +1,8 @@
 """Optimisers: an optax chain made from the `optim` section of a config.
 
-Parameters that match a pattern of `optim.groups` are a group with settings of
-its own. The path of a parameter is what `weights.npz` calls it, such as
+`optim.groups` gives some parameters settings of their own, such as another
+learning rate, or none at all. A group is chosen by a regular expression on the
+path of a parameter: the name that it has in `weights.npz`, such as
 `tdnn/block0/conv/kernel`.
 """
 
@@ -20,11 +21,12 @@ class Group:
   """Parameters with settings of their own.
 
   Attributes:
-    pattern: regular expression of which the whole path is a match.
-    learning_rate_factor: by which the learning rate is multiplied.
-    weight_decay: instead of that of the run; None: the same.
-    frozen: leave them as they are: no gradient is computed and no optimiser
-      state kept. Statistics of normalisation are no parameters and move on.
+    pattern: regular expression that has to match the whole path of a parameter.
+    learning_rate_factor: factor on the learning rate of the run, above 0.
+    weight_decay: L2 coefficient in place of that of the run; None keeps it.
+    frozen: if True the parameters stay as they are: no gradient of them is
+      computed and no optimiser state is kept. Running statistics of
+      normalisation are no parameters and are still updated.
   """
 
   pattern: str
@@ -35,20 +37,23 @@ class Group:
 
 @dataclasses.dataclass(frozen=True)
 class OptimConfig:
-  """Adam with coupled weight decay on a cosine schedule, as AASIST's.
+  """Adam with L2 regularisation on a cosine schedule, as AASIST is trained.
 
   Attributes:
-    learning_rate: at step 0, or after the warm-up.
-    learning_rate_min: at the last step.
-    b1: decay of the first moment.
-    b2: decay of the second moment.
+    learning_rate: the largest learning rate, at step 0 or after the warm-up.
+    learning_rate_min: the learning rate that the last step approaches.
+    b1: decay of Adam's first moment.
+    b2: decay of Adam's second moment.
     eps: added to the root of the second moment.
-    weight_decay: L2 coefficient, added to the gradient before Adam sees it
-      (torch's `Adam(weight_decay=...)`, not AdamW).
-    warmup_steps: steps of a linear rise from 0; the original has none.
-    clip_norm: largest global norm of the gradient, 0 for no clipping.
-    groups: pairs of a pattern and a dictionary of the other fields of a
-      `Group`; a parameter is of the first whose pattern it matches.
+    weight_decay: L2 coefficient: that many times the parameter is added to its
+      gradient before Adam sees it, as torch's `Adam(weight_decay=...)` does.
+      AdamW, which does not scale this term, is something else.
+    warmup_steps: number of steps in which the learning rate rises linearly from
+      0; the authors of AASIST have none.
+    clip_norm: largest norm of the whole gradient; longer ones are scaled down.
+      0 switches clipping off.
+    groups: pairs of a pattern and a dictionary with the other fields of a
+      `Group`. A parameter belongs to the first group whose pattern it matches.
   """
 
   learning_rate: float = 1e-4
@@ -62,12 +67,17 @@ class OptimConfig:
   groups: tuple = ()
 
   def __post_init__(self):
-    """Refuses groups that cannot be."""
+    """Raises ValueError if a group cannot be read."""
     for i, _ in enumerate(self.groups):
       self.group(i)
 
   def group(self, index: int) -> Group:
-    """One of the groups; raises ValueError for one that cannot be."""
+    """Reads one of `groups`.
+
+    Raises:
+      ValueError: it is no pair of a regular expression and fields of `Group`,
+        or its learning-rate factor is not above 0.
+    """
     where, pair = f'optim.groups[{index}]', self.groups[index]
     try:
       pattern, settings = pair
@@ -87,22 +97,27 @@ class OptimConfig:
     return found
 
   def group_of(self, path: str) -> int | None:
-    """Index of the group that a parameter is of; None for no group."""
+    """Index of the group that a parameter belongs to; None if it is in none."""
     for i, (pattern, _) in enumerate(self.groups):
       if re.fullmatch(pattern, path):
         return i
     return None
 
   def frozen(self, path: str) -> bool:
-    """Whether the parameter of this path is not trained."""
+    """Whether the parameter with this path is left untrained."""
     found = self.group_of(path)
     return found is not None and self.group(found).frozen
 
 
 def schedule(config: OptimConfig, steps: int) -> optax.Schedule:
-  """Learning rate for each of `steps` steps, changed every step.
+  """The learning rate as a function of the step, for a run of `steps` steps.
 
-  Without warm-up: min + (max - min) * (1 + cos(pi * step / steps)) / 2.
+  Without warm-up it is
+  `min + (max - min) * (1 + cos(pi * step / steps)) / 2`, which changes every
+  step and not once per epoch.
+
+  Raises:
+    ValueError: the warm-up is as long as the run, or longer.
   """
   if not 0 <= config.warmup_steps < steps:
     raise ValueError(
@@ -121,7 +136,7 @@ def schedule(config: OptimConfig, steps: int) -> optax.Schedule:
 
 
 def make(config: OptimConfig, steps: int) -> optax.GradientTransformation:
-  """The update rule for a run of `steps` steps."""
+  """Makes the optimiser for a run of `steps` steps."""
   parts = _adam(config, steps, Group(''))
   if config.groups:
     groups = [config.group(i) for i, _ in enumerate(config.groups)]
@@ -136,11 +151,14 @@ def make(config: OptimConfig, steps: int) -> optax.GradientTransformation:
 
 
 def check_groups(config: OptimConfig, params: Tree) -> None:
-  """Raises ValueError for a group without parameters, or nothing to train.
+  """Raises ValueError for a group without parameters, or if all are frozen.
+
+  A pattern that matches nothing is mostly a misspelt one; going on would train
+  something else than what was asked for.
 
   Args:
-    config: with the groups.
-    params: all parameters of the model.
+    config: whose `groups` are checked.
+    params: all parameters of the model, as a pure dictionary.
   """
   paths = [path for path, _ in _flat(params)]
   met = {config.group_of(path) for path in paths}
@@ -172,7 +190,7 @@ def _adam(config: OptimConfig, steps: int, group: Group) -> list:
 
 
 def _labels(config: OptimConfig, params: Tree) -> Tree:
-  """The group of each parameter; one more than the last for no group."""
+  """The index of each parameter's group; `len(groups)` if it is in none."""
   found = [config.group_of(path) for path, _ in _flat(params)]
   labels = [len(config.groups) if i is None else i for i in found]
   return jax.tree.unflatten(jax.tree.structure(params), labels)

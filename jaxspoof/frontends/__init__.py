@@ -43,10 +43,10 @@ KINDS = {type(FRONTENDS[name]): name for name in ('wave', 'sinc', 'spectral')}
 
 
 def make(config: Config | str = 'ecapa_mfcc', **changes):
-  """A front end that computes features.
+  """Makes a front end.
 
   Args:
-    config: what to compute, or a key of `FRONTENDS`.
+    config: a config that says what to compute, or a key of `FRONTENDS`.
     **changes: fields of the config to replace.
 
   Raises:
@@ -61,10 +61,12 @@ def resolve(section: Mapping[str, Any] | str, own: Config) -> Config:
   """The front end that the `frontend` section of a run's config describes.
 
   Args:
-    section: `name`, a key of `FRONTENDS` or '' for the model's own, and fields
-      to change. A field that is None is that of the named front end, but for
-      'spectral', where it is None. A name alone will do.
-    own: of the model.
+    section: a dictionary with `name`, a key of `FRONTENDS` or '' for the front
+      end that the model has by default, and fields to change. A field that is
+      None keeps the value of the named front end. The name 'spectral' is the
+      exception: it stands for no published front end, and None is a value like
+      others there. A text is taken for the name.
+    own: config of the front end that the model has by default.
 
   Raises:
     ValueError: the name is not known, the front end has no such field, or a
@@ -90,7 +92,11 @@ def resolve(section: Mapping[str, Any] | str, own: Config) -> Config:
 
 
 def said(section: Mapping[str, Any] | str) -> dict[str, Any]:
-  """What a section says: the fields that are not as the front end has them."""
+  """The fields that a section sets; those left at None or '' are dropped.
+
+  Args:
+    section: as for `resolve`.
+  """
   if isinstance(section, str):
     section = {'name': section}
   whole = section.get('name') == _WHOLE
@@ -103,7 +109,7 @@ def said(section: Mapping[str, Any] | str) -> dict[str, Any]:
 
 
 def as_section(config: Config) -> dict[str, Any]:
-  """The section of a config that `resolve` makes `config` of: its inverse."""
+  """Turns a front end into the section that `resolve` reads it from."""
   return {'name': KINDS[type(config)], **dataclasses.asdict(config)}
 
 

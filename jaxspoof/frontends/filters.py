@@ -26,7 +26,7 @@ _SLANEY_STEP = math.log(6.4) / 27
 
 
 def window(name: str, length: int) -> np.ndarray:
-  """A periodic window, as spectral analysis wants it.
+  """Samples of a periodic window, as spectral analysis wants it.
 
   Args:
     name: one of `WINDOWS`.
@@ -60,13 +60,16 @@ def mel_to_hz(mel, htk: bool = False) -> np.ndarray:
 
 
 def mel_edges(filters: int, fmin: float, fmax: float, htk: bool) -> np.ndarray:
-  """Feet and peaks of mel triangles: `[filters + 2]`, in Hz."""
+  """Corners of mel triangles in Hz, `[filters + 2]`, rising.
+
+  Triangle i begins at corner i, has its peak at i + 1 and ends at i + 2.
+  """
   low, high = hz_to_mel([fmin, fmax], htk)
   return mel_to_hz(np.linspace(low, high, filters + 2), htk)
 
 
 def linear_edges(filters: int, fmin: float, fmax: float) -> np.ndarray:
-  """Feet and peaks of equally spaced triangles: `[filters + 2]`, in Hz."""
+  """Corners of equally spaced triangles in Hz, `[filters + 2]`; see above."""
   return np.linspace(fmin, fmax, filters + 2)
 
 
@@ -90,7 +93,8 @@ def triangles(
     symmetric: let a filter fall as steeply as it rises instead.
 
   Returns:
-    `[n_fft // 2 + 1, filters]`.
+    Weight of each bin in each filter, `[n_fft // 2 + 1, filters]`: power
+    spectra times this are the energies of the bands.
   """
   bins_Wx1 = (np.arange(n_fft // 2 + 1) * rate / n_fft)[:, None]
   low_F, peak_F = edges_F[None, :-2], edges_F[None, 1:-1]

@@ -1,7 +1,11 @@
 """Logarithms, deltas and normalisation that leave out a batch's padding.
 
+A clip in a padded batch has to get the features that it gets alone, so nothing
+here may look at frames behind its end.
+
 Letters in names: B batch, N frames, F features. A mask `valid_BxNx1` is True
-on the frames of a clip; it may be `[1, 1, 1]` where all frames are.
+on the frames that belong to a clip and False on padding; where no clip is
+padded it may be a single True, `[1, 1, 1]`.
 """
 
 import math
@@ -14,7 +18,7 @@ _SMALL = 1e-10  # keeps the deviation of a constant feature from being 0
 
 
 def valid_frames(frames_B: jax.Array, frames: int) -> jax.Array:
-  """The mask of clips of `frames_B` frames in a batch: `[B, frames, 1]`."""
+  """True on the first `frames_B[i]` frames of clip i: `[B, frames, 1]`."""
   index_1xN = jnp.arange(frames, dtype=frames_B.dtype)[None]
   return (index_1xN < frames_B[:, None])[:, :, None]
 
@@ -26,9 +30,10 @@ def logarithm(
 
   Args:
     h_BxNxF: energies, not below 0.
-    kind: 'ln', 'log10' or 'db' (10 log10).
-    floor: smallest energy told from silence.
-    added: add the floor to the energies instead of raising them to it.
+    kind: 'ln' (natural), 'log10', or 'db' (10 times log10).
+    floor: a small energy that keeps the logarithm of silence finite.
+    added: if True the floor is added to all energies; otherwise energies below
+      it are replaced by it.
   """
   h_BxNxF = h_BxNxF + floor if added else jnp.maximum(h_BxNxF, floor)
   return jnp.log(h_BxNxF) * (LOGS[kind] / math.log(10))
@@ -37,13 +42,14 @@ def logarithm(
 def limit_range(
   h_BxNxF: jax.Array, valid_BxNx1: jax.Array, kind: str, top_db: float
 ) -> jax.Array:
-  """Raises logarithms to `top_db` decibels below the clip's largest.
+  """Lifts values more than `top_db` decibels below the clip's largest to there.
 
   Args:
     h_BxNxF: logarithms of energies.
-    valid_BxNx1: frames that count.
-    kind: of the logarithms.
-    top_db: range in dB, whatever `kind`.
+    valid_BxNx1: the mask of frames that belong to a clip; others are not
+      searched for the largest value.
+    kind: which logarithm it is: 'ln', 'log10' or 'db'.
+    top_db: range that is kept, in decibels for any `kind`.
   """
   kept = jnp.where(valid_BxNx1, h_BxNxF, -jnp.inf)
   peak_Bx1x1 = kept.max((1, 2), keepdims=True)
@@ -51,7 +57,7 @@ def limit_range(
 
 
 def hold_last(h_BxNxF: jax.Array, frames_B: jax.Array) -> jax.Array:
-  """Repeats each clip's last frame to the end of the batch."""
+  """Overwrites the padding behind each clip with its last frame."""
   last_Bx1 = jnp.maximum(frames_B, 1)[:, None] - 1
   index_1xN = jnp.arange(h_BxNxF.shape[1], dtype=frames_B.dtype)[None]
   source_BxN = jnp.minimum(index_1xN, last_Bx1)
@@ -86,8 +92,8 @@ def with_deltas(
 
   Args:
     h_BxNxF: features.
-    frames_B: frames of each clip; None where each fills its row.
-    order: 0, 1 or 2.
+    frames_B: number of frames of each clip; None if no clip is padded.
+    order: 0 appends nothing, 1 deltas, 2 also the deltas of the deltas.
     width: see `delta`.
   """
   parts = [h_BxNxF]
@@ -104,11 +110,13 @@ def normalise(
 
   Args:
     h_BxNxF: features.
-    valid_BxNx1: frames that count.
-    variance: divide by the deviation (of the clip as a population).
+    valid_BxNx1: the mask of frames that belong to a clip; means and deviations
+      are taken over these.
+    variance: if True features are also divided by their standard deviation
+      (with the number of frames as divisor, not one less).
 
   Returns:
-    The same shape; frames that do not count have no meaning.
+    Features of the same shape; values on padding are meaningless.
   """
   ones = jnp.where(valid_BxNx1, jnp.ones_like(h_BxNxF[:, :, :1]), 0)
   count_Bx1x1 = jnp.maximum(ones.sum(1, keepdims=True), 1)

@@ -1,4 +1,4 @@
-"""Front ends that keep to the wave: none at all, and a fixed filter bank.
+"""Front ends without spectra: the wave itself, and a fixed sinc filter bank.
 
 Letters in names: B batch, T samples, N frames, F features.
 """
@@ -25,15 +25,15 @@ class WaveConfig:
 
   @property
   def hop_length(self) -> int:
-    """Samples from one frame to the next: frames are samples here."""
+    """Samples from one frame to the next: 1, because frames are samples."""
     return 1
 
   def samples_needed(self, frames: int) -> int:
-    """Shortest wave of so many frames."""
+    """Length in samples of the shortest wave with so many frames."""
     return frames
 
   def frames(self, samples: int) -> int:
-    """Frames of a clip: its samples."""
+    """Number of frames of a clip: that of its samples."""
     return samples
 
 
@@ -42,11 +42,11 @@ class SincConfig:
   """What defines a `SincBank`. Defaults are those of Raw PC-DARTS.
 
   Attributes:
-    filters: features of a frame.
-    taps: filter length in samples, made odd.
-    pool: samples from one frame to the next.
-    zeros: added at each end of a wave.
-    sample_rate: Hz.
+    filters: number of filters, and so of features in a frame.
+    taps: length of a filter in samples; an even one becomes the next odd one.
+    pool: samples that are pooled into one frame: also the hop.
+    zeros: number of zeros added at each end of a wave.
+    sample_rate: sampling rate of the waves in Hz.
   """
 
   filters: int = 64
@@ -56,14 +56,14 @@ class SincConfig:
   sample_rate: int = 16_000
 
   def __post_init__(self):
-    """Refuses what cannot work."""
+    """Raises ValueError for values below 1."""
     for name in ('filters', 'taps', 'pool'):
       if getattr(self, name) < 1:
         raise ValueError(f'{name}={getattr(self, name)}: needs at least 1')
 
   @property
   def features(self) -> int:
-    """Features of a frame."""
+    """Number of features in a frame."""
     return self.filters
 
   @property
@@ -72,11 +72,11 @@ class SincConfig:
     return self.pool
 
   def samples_needed(self, frames: int) -> int:
-    """Shortest wave from which so many frames are made."""
+    """Length in samples of the shortest wave that gives so many frames."""
     return sinc.samples_needed(self.taps, self.pool, frames) - 2 * self.zeros
 
   def frames(self, samples: int) -> int:
-    """Frames of a clip."""
+    """Number of frames that a clip of so many samples gives."""
     return sinc.frames_made(samples + 2 * self.zeros, self.taps, self.pool)
 
 
@@ -84,8 +84,8 @@ class SincConfig:
 class SincBank:
   """Fixed mel-spaced sinc filters and max-pooling over time.
 
-  As in Raw PC-DARTS (arXiv 2107.12212) four more filters than used are
-  spread over the scale and the highest four are dropped.
+  As in Raw PC-DARTS (arXiv 2107.12212) the mel scale is divided into four more
+  bands than there are filters, and the highest four are not used.
   """
 
   config: SincConfig
@@ -93,7 +93,7 @@ class SincBank:
   def __call__(
     self, wave_BxT: jax.Array, samples_B: jax.Array | None = None
   ) -> tuple[jax.Array, jax.Array]:
-    """Computes the features; the contract is `system.Frontend`."""
+    """Computes features `[B, N, F]`; `system.Frontend` is the contract."""
     c = self.config
     bank = sinc.mel_bank(c.filters + _ABOVE, c.taps, c.sample_rate)
     if samples_B is not None:
