@@ -79,7 +79,7 @@ class EncoderConfig(Protocol):
   Attributes:
     own_frontend: used where a run does not ask for another.
     min_frames: of the shortest sequence; of a model of waves, samples.
-    param_dtype: of parameters and statistics.
+    param_dtype: dtype of parameters and running statistics.
   """
 
   own_frontend: FrontendConfig
@@ -290,7 +290,7 @@ class System(nnx.Module):
     Args:
       features: `[B, W, D]`, float32 or wider; of a model of waves `[B, T]`.
       frames_B: int32, valid frames (samples) of each clip; None: all.
-      rngs: as in a call.
+      rngs: random streams, as for `__call__`.
     """
     raise NotImplementedError(f'{type(self).__name__} does not define encode')
 
@@ -347,7 +347,7 @@ class SystemConfig:
     kind: the model, a subclass of `System`.
     model: its config.
     frontend: config of the front end; None: the model's own.
-    head: what the last layer is.
+    head: kind of the last layer, and how many classes it knows.
   """
 
   kind: type[System]

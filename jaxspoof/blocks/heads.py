@@ -71,7 +71,7 @@ class Head:
   classes: int = 2
 
   def __post_init__(self):
-    """Refuses what cannot work."""
+    """Raises ValueError for values that cannot work."""
     check(self.kind, self.classes)
 
   def make(
@@ -99,7 +99,7 @@ def make(
     features: size of the embedding.
     classes: bona fide is the last one; two for detection: spoof, bona fide.
     param_dtype: of the weights.
-    rngs: stream `params`.
+    rngs: random streams; weights are drawn from `params`.
 
   Raises:
     ValueError: `check` refuses kind or classes.

@@ -164,7 +164,7 @@ class Dropout(nnx.Module):
     self.rate, self.deterministic = rate, False
 
   def set_view(self, deterministic: bool | None = None):
-    """Class method used by `nnx.view`.
+    """Sets the mode; `nnx.view` calls it on every layer of a model.
 
     Args:
       deterministic: if True, return the input as it is.
@@ -214,7 +214,7 @@ class BatchNorm(nnx.Module):
     use_running_average: bool | None = None,
     momentum: float | None = None,
   ):
-    """Class method used by `nnx.view`.
+    """Sets the mode; `nnx.view` calls it on every layer of a model.
 
     Args:
       use_running_average: if True, normalise with the stored statistics.

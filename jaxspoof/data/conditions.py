@@ -52,7 +52,7 @@ class Condition:
   Attributes:
     name: as it was spelt, such as 'noise:10'.
     steps: (entry of `CONDITIONS`, value), in order; empty for 'clean'.
-    seed: of all that is drawn.
+    seed: seed of everything that is drawn at random.
   """
 
   name: str
@@ -81,7 +81,7 @@ def make(spelt: str, seed: int = 0) -> Condition:
   Args:
     spelt: 'clean'; 'NAME:VALUE' of `CONDITIONS`, such as 'noise:10' or
       'gain:-20', both in dB; or several that follow each other, joined by '+'.
-    seed: of all that is drawn.
+    seed: seed of everything that is drawn at random.
 
   Raises:
     ValueError: it is spelt otherwise, or its value means nothing.

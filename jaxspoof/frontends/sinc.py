@@ -197,7 +197,7 @@ class SincFrontend(nnx.Module):
       )
 
   def set_view(self, deterministic: bool | None = None):
-    """Class method used by `nnx.view`.
+    """Sets the mode; `nnx.view` calls it on every layer of a model.
 
     Args:
       deterministic: if True, no frequency band is masked.

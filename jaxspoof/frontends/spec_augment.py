@@ -39,7 +39,7 @@ class SpecAugmentConfig:
   fill: str = 'zero'
 
   def __post_init__(self):
-    """Refuses what cannot work."""
+    """Raises ValueError for values that cannot work."""
     for name in ('time_masks', 'time_width', 'freq_masks', 'freq_width'):
       value = getattr(self, name)
       whole = isinstance(value, int) and value >= 0

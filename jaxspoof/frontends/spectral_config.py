@@ -86,7 +86,7 @@ class SpectralConfig:
   normalise: str = 'mean'
 
   def __post_init__(self):
-    """Refuses what cannot work."""
+    """Raises ValueError for values that cannot work."""
     self._check_choices()
     for name in ('sample_rate', 'n_fft', 'win_length', 'hop_length', 'filters'):
       whole = isinstance(getattr(self, name), int) and getattr(self, name) > 0

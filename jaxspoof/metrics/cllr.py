@@ -25,7 +25,7 @@ def cllr(scores, labels) -> float:
     ones.
 
   Raises:
-    ValueError: as for `eer`.
+    ValueError: scores or labels are invalid, see `eer.eer`.
   """
   scores, labels, _ = select_trials(scores, labels, None, 'Cllr')
   bits = penalties(scores, labels)

@@ -107,7 +107,7 @@ def min_dcf(scores, labels, costs: DcfCosts = OFFICIAL) -> Minimum:
     `Minimum`, its cost in [0, 1]; scores that are all equal cost 1.
 
   Raises:
-    ValueError: as for `eer`.
+    ValueError: scores or labels are invalid, see `eer.eer`.
   """
   return minimum(det_curve(scores, labels, 'minDCF'), costs.linear)
 
@@ -124,7 +124,7 @@ def act_dcf(scores, labels, costs: DcfCosts = OFFICIAL) -> float:
     costs: costs and prior.
 
   Raises:
-    ValueError: as for `eer`.
+    ValueError: scores or labels are invalid, see `eer.eer`.
   """
   rates = error_rates(scores, labels, costs.threshold, 'actDCF')
   return costs.linear(*rates)

@@ -53,7 +53,7 @@ def det_curve(scores, labels, metric='eer') -> DetCurve:
     metric: what the curve is for; errors begin with it.
 
   Raises:
-    ValueError: as for `eer`.
+    ValueError: scores or labels are invalid, see `eer.eer`.
   """
   trials = sort_trials(scores, labels, metric=metric)
   misses = np.cumsum(trials.bonafide)
@@ -77,7 +77,7 @@ def equal_error(scores, labels) -> Eer:
     labels: int or bool [N], spoof 0, bona fide 1.
 
   Raises:
-    ValueError: as for `eer`.
+    ValueError: scores or labels are invalid, see `eer.eer`.
   """
   trials = sort_trials(scores, labels)
   misses = np.cumsum(trials.bonafide, dtype=np.float64)

@@ -39,7 +39,7 @@ def error_rates(scores, labels, threshold, metric='error rates') -> Rates:
     metric: what the rates are for; errors begin with it.
 
   Raises:
-    ValueError: as for `eer`.
+    ValueError: scores or labels are invalid, see `eer.eer`.
   """
   scores, labels, _ = select_trials(scores, labels, None, metric)
   accepted = scores.astype(np.float64) >= threshold
@@ -68,7 +68,7 @@ def auc(scores, labels, mask=None) -> float:
     A fraction in [0, 1].
 
   Raises:
-    ValueError: as for `eer`.
+    ValueError: scores or labels are invalid, see `eer.eer`.
   """
   scores, labels, _ = select_trials(scores, labels, mask, 'auc')
   bonafide, spoof = scores[labels == 1], np.sort(scores[labels == 0])

@@ -30,9 +30,9 @@ def make(
     attack: str [N]; None = unknown.
     asv: scores of the verification system, or its errors where no more is
       known, or None; see what metrics of `table.METRICS` need.
-    resamples: of the bootstrap.
+    resamples: number of bootstrap resamples.
     confidence: share of the resampled values inside an interval.
-    seed: of the bootstrap.
+    seed: seed of the random draws of the bootstrap.
 
   Returns:
     Of each system, error rates being fractions: the names of `METRICS` (None

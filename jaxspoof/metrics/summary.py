@@ -36,8 +36,8 @@ def summarise(
     asv: scores of the verification system of the corpus, or its errors where
       no more is known; None = no metric that needs them, as of scores that are
       all but equal.
-    seed: of the bootstrap.
-    resamples: of the bootstrap.
+    seed: seed of the random draws of the bootstrap.
+    resamples: number of bootstrap resamples.
 
   Returns:
     What JSON can hold. All error rates are fractions, as `unit` says: what

@@ -38,7 +38,7 @@ def sort_trials(scores, labels, mask=None, metric='eer') -> SortedTrials:
     The trials that the mask keeps, ascending, bona fide first among equals.
 
   Raises:
-    ValueError: see `eer`.
+    ValueError: scores or labels are invalid, see `eer.eer`.
   """
   scores, labels, index = select_trials(scores, labels, mask, metric)
   # Bona fide first, then a stable sort: that is the official order.
@@ -60,7 +60,7 @@ def select_trials(scores, labels, mask, metric):
     (scores, labels, where each trial was), numpy arrays of one length.
 
   Raises:
-    ValueError: see `eer`.
+    ValueError: scores or labels are invalid, see `eer.eer`.
   """
   scores, labels = np.asarray(scores), np.asarray(labels)
   kept = np.ones(scores.shape, bool) if mask is None else np.asarray(mask, bool)

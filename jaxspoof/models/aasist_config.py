@@ -34,7 +34,7 @@ class AasistConfig:
     freq_mask_limit: widest such band plus one, in filters.
     dtype: of the residual encoder, where the time and the memory go; front
       end, graphs and statistics are at least float32.
-    param_dtype: of parameters and statistics.
+    param_dtype: dtype of parameters and running statistics.
     remat: recompute the residual blocks in the backward pass, to save memory.
   """
 
@@ -57,7 +57,7 @@ class AasistConfig:
   remat: bool = False
 
   def __post_init__(self):
-    """Makes tuples of lists and refuses what cannot work."""
+    """Turns lists into tuples; raises ValueError for invalid values."""
     for name in ('channels', 'gat_dims', 'pool_ratios', 'temperatures'):
       object.__setattr__(self, name, tuple(getattr(self, name)))
     self._need('frontend', self.frontend in FRONTENDS, f'one of {FRONTENDS}')

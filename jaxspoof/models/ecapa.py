@@ -69,7 +69,7 @@ class SpecAugment(nnx.Module):
     self.config, self.deterministic = config, False
 
   def set_view(self, deterministic: bool | None = None):
-    """Class method used by `nnx.view`.
+    """Sets the mode; `nnx.view` calls it on every layer of a model.
 
     Args:
       deterministic: if True, return the input as it is.

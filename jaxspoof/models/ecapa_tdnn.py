@@ -78,7 +78,7 @@ class TdnnSettings:
     padding: 'clip' (each clip as if it were alone) or 'batch' (the original:
       convolutions and normalisation take padding for sound).
     dtype: of the layers before the pooling; sums are at least float32.
-    param_dtype: of parameters and statistics.
+    param_dtype: dtype of parameters and running statistics.
   """
 
   lin_neurons: int = 192
@@ -97,7 +97,7 @@ class TdnnSettings:
   param_dtype: str = 'float32'
 
   def __post_init__(self):
-    """Makes tuples of lists and refuses what cannot work."""
+    """Turns lists into tuples; raises ValueError for invalid values."""
     lists = ('channels', 'kernel_sizes', 'dilations', 'groups')
     for name in lists:
       object.__setattr__(self, name, tuple(getattr(self, name)))

@@ -53,7 +53,7 @@ class LcnnConfig:
   Attributes:
     width: by which the channels of all convolutions are multiplied.
     dropout: rate after the convolutions.
-    param_dtype: of parameters and statistics.
+    param_dtype: dtype of parameters and running statistics.
   """
 
   width: float = 1.0
@@ -61,7 +61,7 @@ class LcnnConfig:
   param_dtype: str = 'float32'
 
   def __post_init__(self):
-    """Refuses what cannot work."""
+    """Raises ValueError for values that cannot work."""
     if not min(round(self.width * layer.channels) for layer in LAYERS) > 0:
       raise ValueError(f'width={self.width}: leaves a layer without channels')
     if not 0 <= self.dropout < 1:

@@ -36,7 +36,7 @@ class RawNet2Config:
     gru_layers: how many of them.
     embedding: size of the layer behind the GRU.
     sample_rate: Hz.
-    param_dtype: of parameters and statistics.
+    param_dtype: dtype of parameters and running statistics.
   """
 
   sinc_filters: int = 20

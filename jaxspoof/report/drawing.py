@@ -60,7 +60,7 @@ def picture(
   """Draw on one pair of axes; the same input gives the same bytes.
 
   Args:
-    name: of the picture, different for each on a page.
+    name: a name that no other picture of the page has.
     words: the picture in words, for those who do not see it.
     draw: function that draws on a matplotlib `Axes`.
     height: inches.

@@ -103,7 +103,7 @@ def embeddings(
   """A map of embeddings: two principal axes of the clips of one split.
 
   Args:
-    name: of the picture, different for each on a page.
+    name: a name that no other picture of the page has.
     vectors_NxD: float [N, D].
     attack: str [N], '-' for bona fide; gives the colour.
     split: str [N]; gives the shape.

@@ -95,8 +95,8 @@ def evaluate(
     trials: what is known of each of them.
     data_dir: where built corpora lie; None for the TFDS default.
     selected_on: what the weights were selected by, in words.
-    seed: of the bootstrap.
-    resamples: of the bootstrap.
+    seed: seed of the random draws of the bootstrap.
+    resamples: number of bootstrap resamples.
     workdir: folder that gets the score file, the protocol and the
       verification scores; None on the hosts that write nothing.
     name: of these files; that of the split by default.

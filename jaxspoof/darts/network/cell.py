@@ -121,8 +121,8 @@ class Cell(nnx.Module):
       partial: edges work on 1 / partial of the channels.
       affine: normalisation after convolutions has a trained scale and bias.
       pool_norm: normalise after pooling.
-      param_dtype: of parameters and statistics.
-      rngs: stream `params`.
+      param_dtype: dtype of parameters and running statistics.
+      rngs: random streams; weights are drawn from `params`.
     """
     self.space, self.concat, self.partial = space, concat, partial
     self.reduction, self.pool_norm = spec.reduction, pool_norm

@@ -75,7 +75,7 @@ class LightDartsConfig(trunk.TrunkConfig):
     dropout: rate before the last layer.
     pool_norm: normalise after pooling; None for the space's convention.
     dtype: of the cells; features and statistics are at least float32.
-    param_dtype: of parameters and statistics.
+    param_dtype: dtype of parameters and running statistics.
   """
 
   genotype: Genotype | Mapping | str | None = None

@@ -48,7 +48,7 @@ class SupernetConfig(trunk.TrunkConfig):
       which partial connections turn on.
     dropout: rate before the last layer.
     dtype: of the cells; features and statistics are at least float32.
-    param_dtype: of parameters and statistics.
+    param_dtype: dtype of parameters and running statistics.
   """
 
   space: str = 'light'
@@ -140,7 +140,7 @@ class Supernet(System):
       features: `[B, N, F]`.
       frames_B: must be None: clips are not padded here.
       rngs: streams `dropout` and `gumbel`, where they are used.
-      temperature: of the softmax over operations.
+      temperature: temperature of the softmax over operations.
       gumbel: sample the operations, in training mode, instead of averaging.
     """
     del frames_B

@@ -82,7 +82,7 @@ class Kernels(nnx.Module):
         call.
       dims: 1 or 2.
       param_dtype: of the kernels.
-      rngs: stream `params`.
+      rngs: random streams; weights are drawn from `params`.
     """
     self.rows, self.inputs, self.outputs = rows, inputs, outputs
     self.dims, self.depthwise, self.mfm = dims, unit.depthwise, unit.mfm
