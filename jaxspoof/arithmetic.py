@@ -69,7 +69,7 @@ def count(function: Callable, *args: Any) -> dict[str, int]:
   """MACs of one call.
 
   Args:
-    function: of arrays; it is traced, not run.
+    function: a function of arrays; it is traced, not run.
     *args: arrays, `jax.ShapeDtypeStruct`s, or trees of them.
 
   Returns:
@@ -197,8 +197,9 @@ def _of_dot(equation: core.JaxprEqn) -> int:
 def _of_convolution(equation: core.JaxprEqn) -> float:
   """Positions times taps times channels in of a group.
 
-  Zeros between the values of an image (the gradient of a stride) are no
-  values: of so many taps one meets a value.
+  The gradient of a strided convolution spreads values with zeros between them.
+  These zeros are not counted: with a stride of s only one tap in s meets a
+  value.
   """
   params = equation.params
   _, inputs, *taps = params['dimension_numbers'].rhs_spec
@@ -213,7 +214,7 @@ def _of_multiplication(equation: core.JaxprEqn) -> int:
 
 
 def _of_transform(equation: core.JaxprEqn) -> int:
-  """Transforms times n log2 n; real ones as many as complex ones."""
+  """Number of transforms times n log2 n, for real and complex input alike."""
   lengths = equation.params['fft_lengths']
   batch = equation.invars[0].aval.shape[: -len(lengths)]
   return math.prod(batch) * _of_points(math.prod(lengths))

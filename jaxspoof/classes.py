@@ -64,7 +64,7 @@ def known(attacks: Sequence[str], of: str) -> Classes:
   """The classes that a train split teaches.
 
   Args:
-    attacks: of each clip of the split, '-' for bona fide.
+    attacks: attack of each clip of the split, '-' for bona fide.
     of: the split, as messages call it.
 
   Raises:

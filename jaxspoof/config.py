@@ -33,18 +33,21 @@ class DataConfig:
     eval: splits scored once, after training; the first gives the headline.
     samples: samples of a training crop, at 16 kHz.
     eval_samples: first samples of a clip that evaluation scores.
-    padded: clips that are too short are followed by zeros, which a model of
-      clips of any length leaves aside, instead of repeated.
-    bucket: padded clips are evaluated in batches of clips of about one length:
-      a multiple of so many samples.
-    batch: clips in a training batch, over all devices and hosts.
-    eval_batch: the same for evaluation.
-    workers: processes that decode and crop; 0 for threads of this one.
-    balanced: as many clips of each class in a batch: for detection half bona
-      fide, half spoof.
+    padded: if True, clips shorter than a crop are filled up with zeros, and the
+      model is told how many samples are valid; it must take clips of any
+      length. If False they are repeated until they are long enough.
+    bucket: in evaluation, padded clips of similar length share a batch: each
+      length is rounded up to a multiple of this many samples.
+    batch: number of clips in a training batch, over all devices and hosts.
+    eval_batch: number of clips in an evaluation batch, likewise over all.
+    workers: number of processes that decode and crop; 0 uses threads of the
+      training process.
+    balanced: if True, each batch holds equally many clips of every class; in
+      detection, half are bona fide and half are spoof.
     augment: what is done to training clips before they are cropped: 'none', a
-      name in `data.augment`, or several in order, 'a+b'.
-    rawboost: of augmentation 'rawboost'.
+      key of `data.augment.AUGMENTATIONS`, or several one after the other,
+      'a+b'.
+    rawboost: settings of the augmentation 'rawboost'.
   """
 
   name: str
@@ -79,7 +82,12 @@ class DataConfig:
 
 @dataclasses.dataclass(frozen=True)
 class MeshConfig:
-  """Number of devices the batch is divided over; 0 for all."""
+  """The devices of a run.
+
+  Attributes:
+    devices: number of devices that the batch is divided over; 0 takes all that
+      are visible.
+  """
 
   devices: int = 0
 
@@ -89,24 +97,26 @@ class RunConfig:
   """A training run.
 
   Attributes:
-    seed: of weights, order, crops and dropout.
-    epochs: passes over the train split.
-    model: `name` of the model, and fields of its config.
+    seed: seed of the initial weights, the order of clips, crops and dropout.
+    epochs: number of passes over the train split.
+    model: `name` of the model, a key of `models.VARIANTS`, and fields of its
+      config that differ.
     data: corpus, splits and batches.
     optim: optimiser and schedule.
-    loss: training loss; the model's head follows from it.
-    frontend: what the model is given of a wave: a name, see
-      `frontends.FRONTENDS`, and fields to change; '' for the model's own.
+    loss: training loss; the last layer of the model follows from it.
+    frontend: the front end between wave and model: `name`, a key of
+      `frontends.FRONTENDS`, and fields that differ; '' is the front end that
+      the model has by default.
     init: weights to start from instead of random ones: the workdir of a run of
-      the same model, or released ones, see `weights.start`.
+      the same model, or a released file, see `weights.start`; None for none.
     task: 'detection' (bona fide or spoof), or 'source_tracing' (which attack).
-    mesh: devices.
-    average: 'none', or 'swa': average the weights of the epochs that were
-      best on dev when they ended, and take the average where it is better
-      on dev.
-    checkpoint_every: steps between checkpoints; each epoch ends with one too.
-    log_every: steps between lines of the log.
-    resamples: bootstrap resamples of the intervals.
+    mesh: the devices that the batch is divided over.
+    average: 'none', or 'swa': average the weights of every epoch that set a new
+      best on dev, and use the average if it is better on dev than they are.
+    checkpoint_every: number of steps between checkpoints; the end of each epoch
+      is one too.
+    log_every: number of steps between lines of the log.
+    resamples: number of bootstrap resamples for the intervals of the result.
   """
 
   seed: int
@@ -146,7 +156,7 @@ def modern(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def near(name: str, known: Iterable[str]) -> str:
-  """A hint for a misspelt name: the closest known ones, or all."""
+  """A hint for a misspelt name: the most similar known ones, or all."""
   known = sorted(known)
   close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
   if close:

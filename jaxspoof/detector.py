@@ -36,13 +36,15 @@ class Detection:
 
   Attributes:
     path: the file, as it was named.
-    logits: what the loss takes: for (spoof, bona fide) logits, or cosines
-      where it is a loss of cosines.
-    score: higher = bona fide; of logits their difference, else see the loss.
-    scored: seconds of the file that the score is of.
-    duration: seconds of the whole file.
+    logits: outputs of the model, one for each entry of `Detector.classes`:
+      logits of (spoof, bona fide), or cosines if it was trained with a loss of
+      cosines.
+    score: higher means more like bona fide speech. For cross-entropy it is the
+      logit of bona fide minus that of spoof; other losses define their own.
+    scored: how many seconds of the file were scored.
+    duration: length of the whole file in seconds.
     model: name of the model.
-    warnings: why the score may mean little; mostly there are none.
+    warnings: reasons to doubt the score, as sentences; mostly there are none.
   """
 
   path: str
@@ -67,15 +69,17 @@ class Detector:
 
   Attributes:
     model: name of the model.
-    sample_rate: Hz of the waves it takes.
-    samples: samples that are scored of each wave: the first ones, repeated
-      where there are fewer, as in the evaluation of training.
-    batch: waves scored at once.
-    loss: that the model was trained with: it says what a score is.
-    bucket: for models of clips of any length: short waves are not repeated,
-      but padded to a multiple of so many samples; None for the others.
-    shortest: for these, shorter waves are repeated to as many samples.
-    classes: what the outputs stand for, bona fide last.
+    sample_rate: sampling rate of the waves that it takes, in Hz.
+    samples: how many samples of each wave are scored, from its start. A shorter
+      wave is repeated, as in the evaluation at the end of training.
+    batch: how many waves are scored at once.
+    loss: the loss that the model was trained with; it defines the score.
+    bucket: if the model takes clips of any length, a short wave is padded with
+      zeros to a multiple of this many samples instead of repeated. None if it
+      takes clips of one length.
+    shortest: with `bucket`, waves shorter than this many samples are repeated
+      to this length first, because the model needs as much.
+    classes: name of the class that each output stands for, bona fide last.
   """
 
   def __init__(
@@ -129,15 +133,16 @@ class Detector:
 
     Args:
       checkpoint: workdir of a run, or a `.pth` of the original AASIST.
-      model: name the checkpoint must have; None takes what it is.
-      seconds: how much of each wave is scored; None takes what the evaluation
-        of the run took, 64,600 samples for released weights.
-      batch: waves scored at once; None takes 1 on a CPU, where more are no
-        faster and few files would wait for a batch to be filled up, else 16.
+      model: name of the model that the checkpoint must be of, such as 'aasist';
+        None accepts any.
+      seconds: how much of each wave is scored; None takes as much as the
+        evaluation of the run did, 64,600 samples for released weights.
+      batch: how many waves are scored at once; None takes 16, but 1 on a CPU,
+        where larger batches are no faster and the first results would wait.
 
     Raises:
-      ValueError: No checkpoint there, one of another model, or too few
-        seconds for it.
+      ValueError: there is no checkpoint, it is of another model, or the model
+        needs more seconds.
     """
     name, module, options = open_checkpoint(checkpoint, model, seconds)
     if batch is None:
@@ -145,14 +150,14 @@ class Detector:
     return cls(name, *state_lib.split(module), batch=batch, **options)
 
   def logits(self, waves: Sequence[np.ndarray]) -> np.ndarray:
-    """Scores waves.
+    """Computes the outputs of the model for waves.
 
     Args:
       waves: each float32 [n] at `sample_rate`, full scale 1.0, any n > 0.
 
     Returns:
-      float32 [len(waves), K]: for cross-entropy logits of spoof and of bona
-      fide, else what the loss takes.
+      float32 [len(waves), K], in the order of `classes`: logits of spoof and
+      bona fide, or cosines if the model was trained with a loss of cosines.
     """
     found = list(self._in_batches(self._logits, waves))
     return np.concatenate(found) if found else np.zeros((0, 2), np.float32)
@@ -164,8 +169,8 @@ class Detector:
       waves: at least one, each as for `logits`.
 
     Returns:
-      (embeddings float32 [len(waves), D], what comes before the last layer;
-      `logits` of the same waves).
+      The embeddings, float32 [len(waves), D], which are the input of the last
+      layer; and the outputs, as `logits` gives them.
     """
     embeddings, outputs = zip(
       *self._in_batches(self._embed, waves), strict=True
@@ -173,9 +178,11 @@ class Detector:
     return np.concatenate(embeddings), np.concatenate(outputs)
 
   def score(self, waves: Sequence[np.ndarray]) -> np.ndarray:
-    """As `logits`, but one score a wave: float32 [len(waves)].
+    """Computes one score per wave, float32 [len(waves)].
 
-    Higher = bona fide; the loss defines it, see `jaxspoof.losses`.
+    Higher means more like bona fide speech. The loss that the model was trained
+    with defines the score, see `jaxspoof.losses`. Arguments are those of
+    `logits`.
     """
     return np.asarray(self.loss.score(self.logits(waves)))
 
@@ -184,8 +191,8 @@ class Detector:
   ) -> Iterator[Detection | Failure]:
     """Scores files in their order; reads the next ones meanwhile.
 
-    A file that cannot be read or scored becomes a `Failure` and does not
-    stop the others. Of each no more is decoded than is scored.
+    A file that cannot be read or scored becomes a `Failure` and does not stop
+    the others. No more of a file is decoded than is scored.
     """
     paths = [os.fspath(path) for path in paths]
     chunks = [
@@ -236,7 +243,10 @@ class Detector:
       yield jax.tree.map(operator.itemgetter(first), found)
 
   def _batch(self, waves: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-    """The batch is filled up with silence: few sizes, few programs."""
+    """Puts waves into a batch of full size; missing rows are silence.
+
+    Every shape is compiled anew, so there should be few of them.
+    """
     samples = self.samples
     if self.bucket is not None:
       longest = max(map(len, waves))
@@ -260,17 +270,19 @@ def open_checkpoint(
   """Reads the best weights of a run, or released ones.
 
   Args:
-    checkpoint: as for `Detector.load`.
-    model: as for `Detector.load`.
-    seconds: as for `Detector.load`.
+    checkpoint: workdir of a run, or a `.pth` of the original AASIST.
+    model: name of the model that the checkpoint must be of; None accepts any.
+    seconds: how much of each wave is to be scored; None takes as much as the
+      evaluation of the run did.
 
   Returns:
-    Name of the model, the model with its weights, and how it is used: of the
-    attributes of `Detector` `samples` and `loss`, of a run also `bucket`,
-    `shortest` and `classes`.
+    The name of the model, the model with its weights, and keyword arguments for
+    `Detector`: `samples` and `loss`, and for a run also `bucket`, `shortest`
+    and `classes`.
 
   Raises:
-    ValueError: as for `Detector.load`.
+    ValueError: there is no checkpoint, it is of another model, or the model
+      needs more seconds.
   """
   path = pathlib.Path(checkpoint)
   if model is not None:
@@ -305,13 +317,16 @@ def read(
   name: str | None = None,
   verify: bool = True,
 ) -> audio.Clip | str:
-  """What is scored of a file, or what is wrong with it.
+  """Reads the part of a file that is scored.
 
   Args:
     source: a path, or the encoded file itself.
-    samples: how many are scored.
-    name: what messages call it; the path by default.
-    verify: see `audio.decode`.
+    samples: how many samples are scored, at 16 kHz.
+    name: what messages call the file; its path by default.
+    verify: also compare a FLAC with the MD5 that it carries.
+
+  Returns:
+    The clip, or a sentence that says why the file cannot be scored.
   """
   name = name or str(source)
   try:
@@ -336,7 +351,7 @@ def _load_original(
 def _load_run(
   path: pathlib.Path, model: str | None
 ) -> tuple[str, nnx.Module, dict]:
-  """The same of the best checkpoint of a run."""
+  """Name and module of a run's best weights, and options of `Detector`."""
   config, params, batch_stats = weights_file.load(path)
   if not {'model', 'data', 'loss'} <= config.keys():
     raise ValueError(
@@ -375,7 +390,7 @@ def _load_run(
 
 
 def _check_weights(path: pathlib.Path, expected: Any, found: Any) -> None:
-  """Compares names and shapes of two trees of weights."""
+  """Raises ValueError unless all weights have the expected shapes."""
   expected, found = (
     {
       jax.tree_util.keystr(keys[1:]): leaf.shape

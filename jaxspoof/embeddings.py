@@ -27,13 +27,13 @@ _CHUNK = 16  # clips decoded ahead, at least
 
 
 class Clip(NamedTuple):
-  """What is known of a clip; '' and -1 where nothing is.
+  """What is known of a clip; unknown fields are '', an unknown label is -1.
 
   Attributes:
-    utterance: its name in the corpus, or its path.
-    split: of the corpus.
+    utterance: name of the clip in its corpus, or path of the file.
+    split: split of the corpus that it belongs to.
     speaker: who speaks.
-    attack: how it was made, '-' for bona fide.
+    attack: the attack that made it, '-' for bona fide.
     label: 0 spoof, 1 bona fide.
   """
 
@@ -45,7 +45,7 @@ class Clip(NamedTuple):
 
 
 class Doubt(NamedTuple):
-  """What makes the embedding of a clip mean little."""
+  """A reason why the embedding of a clip may mean little."""
 
   utterance: str
   warning: str
@@ -57,9 +57,10 @@ Load = Callable[[int], tuple[Clip, audio.Clip | str]]
 
 
 def loads_of_split(source: Source) -> list[Load]:
-  """One function per record of a split, in its order.
+  """Functions that read the records of a split, one each, in its order.
 
-  As in the evaluation of training, no trial is refused for what it holds.
+  Records with silence or little sound are read like others, because an
+  evaluation has to score every trial; they get a warning.
   """
 
   def load(index: int, samples: int) -> tuple[Clip, audio.Clip | str]:
@@ -83,7 +84,7 @@ def loads_of_split(source: Source) -> list[Load]:
 
 
 def loads_of_files(paths: Iterable[str]) -> list[Load]:
-  """One function per file."""
+  """Functions that read files, one each, in their order."""
   return [
     lambda n, p=p: (Clip(p), read_file(p, n)) for p in map(os.fspath, paths)
   ]

@@ -88,7 +88,7 @@ def decode(
 def _decode(
   data: bytes, name: str, verify: bool, seconds: float | None
 ) -> decoders.Decoded:
-  """As `decode`, but of the first seconds, all channels, with warnings."""
+  """Decodes the first seconds of a file as `decode` does, with warnings."""
   if not len(data):
     raise AudioError(f'{name}: the file is empty (0 bytes)')
   found = decoders.read(data, name, verify, seconds)
@@ -264,7 +264,13 @@ def crop_or_repeat(
 def fill(
   out: np.ndarray, wave: np.ndarray, rng: np.random.Generator | None = None
 ) -> None:
-  """As `crop_or_repeat`, into a float32 [samples] that is there already."""
+  """Crops or repeats a clip into an existing array, see `crop_or_repeat`.
+
+  Args:
+    out: float32 [samples], which is overwritten.
+    wave: float32 [n], n >= 1.
+    rng: draws the start of the crop; None takes the first samples.
+  """
   if not len(wave):
     raise ValueError('a clip of no samples cannot be repeated')
   extra = len(wave) - len(out)
@@ -286,12 +292,17 @@ def pad(
   shortest: int,
   rng: np.random.Generator | None = None,
 ) -> int:
-  """As `fill`, but a short clip is followed by zeros.
+  """Crops a clip into an existing array, or follows a short one by zeros.
 
-  Clips of fewer than `shortest` samples are repeated to as many first.
+  Args:
+    out: float32 [samples], which is overwritten.
+    wave: float32 [n], n >= 1.
+    shortest: a clip of fewer samples than the model needs, which is this many,
+      is repeated until it has them.
+    rng: draws the start of the crop; None takes the first samples.
 
   Returns:
-    How many samples of `out` are the clip's.
+    The number of samples at the start of `out` that are not padding.
   """
   count = min(max(len(wave), shortest), len(out))
   fill(out[:count], wave, rng)

@@ -38,8 +38,8 @@ def read(
   Args:
     source: a path, or the encoded file itself.
     name: what messages call it; the path by default.
-    samples: how many are scored, at `audio.SAMPLE_RATE`.
-    verify: see `audio.decode`.
+    samples: how many samples are scored, at `audio.SAMPLE_RATE`.
+    verify: also compare a FLAC with its MD5, as `audio.decode` does.
 
   Returns:
     The clip: at most `samples` of the wave, with all warnings.

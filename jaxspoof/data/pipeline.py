@@ -235,7 +235,7 @@ def _deal(records: np.ndarray, batch: int, samples: int) -> list:
 
 
 def _bucketed(source, batch: int, samples: int, bucket: int) -> list:
-  """The same for clips of several lengths, the shortest first."""
+  """Batches of clips of similar length, the shortest first: see `_deal`."""
   lengths = np.array([_length(source, i) for i in range(len(source))])
   sizes = np.minimum(-(-lengths // bucket) * bucket, samples)
   return [
@@ -343,10 +343,10 @@ class _Batches(grain.IterDataset):
 
 
 class _BatchIterator(grain.DatasetIterator):
-  """Its state is the number of the next batch, whatever computes it.
+  """Iterates over batches; its state is just the number of the next batch.
 
-  grain's own state also holds the positions of all workers, and fits only the
-  same number of them.
+  grain's own state also holds the position of each worker process, so that a
+  run could only go on with the same number of workers.
   """
 
   def __init__(self, batches: grain.MapDataset, workers: int):

@@ -59,9 +59,10 @@ class RawBoostConfig:
     gain: gain of the linear part, in dB.
     drop: by how much the nonlinear parts lie below it, in dB.
     impulses: largest share of the samples that impulsive noise changes.
-    impulse_gain: its largest size, relative to the sample.
-    snr: of stationary noise over the clip, in dB.
-    reference: keep two faults of the released code, see the module.
+    impulse_gain: largest impulse, relative to the sample that it changes.
+    snr: signal-to-noise ratio of stationary noise over the clip, in dB.
+    reference: keep two faults of the released code, which the text at the top
+      of this file describes.
   """
 
   algo: int = 5

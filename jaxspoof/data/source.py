@@ -110,12 +110,13 @@ def asv_scores(
   """Scores of a verification system that came with a corpus, for the t-DCF.
 
   Args:
-    name: as for `open_source`.
-    split: likewise; only whole splits have scores.
-    data_dir: likewise.
+    name: the corpus, as `open_source` takes it.
+    split: name of a whole split; parts of splits have no such scores.
+    data_dir: where built corpora lie; None for the TFDS default.
 
   Returns:
-    A file for `score_files.asv_scores`; None where the corpus has none.
+    Path of a file that `score_files.asv_scores` reads; None if the corpus came
+    without such scores.
   """
   from tfds_builders import build  # TFDS is slow to import
 
@@ -125,7 +126,7 @@ def asv_scores(
 
 
 def trials(source: Sequence[Mapping[str, Any]]) -> Trials:
-  """Reads everything but the audio; about 4,000 records a second."""
+  """Reads what records say of their clips, at about 4,000 records a second."""
   columns = {'utterance': [], 'speaker': [], 'attack': [], 'label': []}
   for index in range(len(source)):
     record = source[index]
@@ -136,5 +137,5 @@ def trials(source: Sequence[Mapping[str, Any]]) -> Trials:
 
 
 def text(value: Any) -> Any:
-  """TFDS gives text as bytes; labels stay what they are."""
+  """Turns a text field of a record, which TFDS gives as bytes, into a str."""
   return value.decode() if isinstance(value, bytes) else value

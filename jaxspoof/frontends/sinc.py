@@ -200,7 +200,7 @@ class SincFrontend(nnx.Module):
     """Sets the mode; `nnx.view` calls it on every layer of a model.
 
     Args:
-      deterministic: if True, no frequency band is masked.
+      deterministic: True for evaluation: no frequency band is masked.
     """
     if deterministic is not None:
       self.deterministic = deterministic

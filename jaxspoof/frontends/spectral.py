@@ -178,7 +178,7 @@ def _features(spectral: Spectral, wave_BxT, samples_B):
 
 
 def _frames(c: SpectralConfig, samples_B: jax.Array) -> jax.Array:
-  """The same as `SpectralConfig.frames`, of lengths on the device."""
+  """Number of frames of each clip: `SpectralConfig.frames` on the device."""
   made_B = 1 + (samples_B + 2 * c.pad - c.n_fft) // c.hop_length
   return jnp.where(samples_B < c.min_samples, 0, made_B)
 

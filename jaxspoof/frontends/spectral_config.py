@@ -21,35 +21,37 @@ class SpectralConfig:
   Attributes:
     kind: 'spectrogram', 'log_spectrogram', 'mel', 'log_mel', 'mfcc' or 'lfcc'
       (cepstra of linearly spaced filters).
-    sample_rate: Hz.
+    sample_rate: sampling rate of the waves in Hz.
     n_fft: points of the Fourier transform.
-    win_length: samples of the window, in the middle of n_fft.
+    win_length: length of the window in samples; zeros around it fill n_fft.
     hop_length: samples from one frame to the next.
     window: 'hann', 'hamming', 'blackman' or 'rectangular', all periodic.
     center: pad n_fft // 2 samples at each end, so that frame i is centred at
       sample i hop_length; otherwise it starts there.
-    pad_mode: of these samples: 'constant' (zeros) or 'reflect'.
-    pre_emphasis: a in x[t] - a x[t - 1]; 0 for none.
-    power: of the magnitudes: 1 or 2 (energies), any above 0.
-    filters: triangular filters of the bank.
+    pad_mode: what these samples are: 'constant' (zeros) or 'reflect'.
+    pre_emphasis: the factor a in x[t] - a x[t - 1]; 0 for no pre-emphasis.
+    power: exponent of the magnitudes, above 0; 2 gives energies.
+    filters: number of triangular filters in the bank.
     fmin: lowest edge of the bank in Hz.
     fmax: highest edge in Hz; None for half the rate.
-    htk: mel scale of HTK, otherwise of Slaney's Auditory Toolbox.
+    htk: if True the mel scale is HTK's, otherwise Slaney's Auditory Toolbox's.
     norm: 'slaney' for filters of area 1, None for peaks of 1.
-    symmetric: filters fall as steeply as they rise, as SpeechBrain's do;
-      otherwise they end at the next one's peak.
-    log: 'ln', 'log10' or 'db'.
-    floor: smallest energy told from silence.
-    floor_added: add the floor instead of raising energies to it.
+    symmetric: if True filters fall as steeply as they rise, as SpeechBrain's
+      do; otherwise each ends at the peak of the next one.
+    log: which logarithm: 'ln', 'log10' or 'db' (10 times log10).
+    floor: a small energy that keeps the logarithm of silence finite.
+    floor_added: if True the floor is added to all energies; otherwise smaller
+      energies are replaced by it.
     top_db: dynamic range of a clip in dB below its largest value; None for
       no limit.
-    ceps: cepstral coefficients, at most `filters`.
-    dct_type: 2 or 3.
-    dct_norm: 'ortho' or None, as in scipy.
-    lifter: of the cepstra, see `filters.lifter_weights`; 0 for none.
-    energy: put the logarithm of the frame's energy / n_fft between fmin and
-      fmax in the place of the first coefficient.
-    deltas: 0, 1 (with deltas) or 2 (and deltas of deltas).
+    ceps: number of cepstral coefficients, at most `filters`.
+    dct_type: type of the cosine transform, 2 or 3.
+    dct_norm: its normalisation, 'ortho' or None, as in scipy.
+    lifter: strength of the liftering of cepstra, see `filters.lifter_weights`;
+      0 for none.
+    energy: if True the first coefficient is replaced by the logarithm of the
+      frame's energy between fmin and fmax, divided by n_fft.
+    deltas: 0 for none, 1 for deltas, 2 for deltas and their deltas.
     delta_width: 0 for plain differences or an odd number of frames for
       regression, see `masked.delta`.
     normalise: 'none', 'mean' or 'mean_variance' of each feature over a clip,
@@ -139,19 +141,19 @@ class SpectralConfig:
 
   @property
   def min_samples(self) -> int:
-    """Shortest clip: one frame, and enough samples to reflect."""
+    """Samples of the shortest clip: one frame, and what is reflected."""
     if not self.center:
       return self.n_fft
     return self.pad + 1 if self.pad_mode == 'reflect' else self.n_fft % 2 + 1
 
   def samples_needed(self, frames: int) -> int:
-    """Shortest clip that so many frames are made of."""
+    """Length in samples of the shortest clip with so many frames."""
     reached = (frames - 1) * self.hop_length + self.n_fft - 2 * self.pad
     return max(self.min_samples, reached)
 
   @property
   def features(self) -> int:
-    """Features of a frame, deltas included."""
+    """Number of features in a frame, deltas included."""
     if self.kind in CEPSTRA:
       static = self.ceps
     elif self.kind.endswith('spectrogram'):
@@ -161,7 +163,7 @@ class SpectralConfig:
     return static * (1 + self.deltas)
 
   def frames(self, samples: int) -> int:
-    """Frames of a clip; 0 for one shorter than `min_samples`."""
+    """Number of frames of a clip; 0 for one shorter than `min_samples`."""
     if samples < self.min_samples:
       return 0
     return stft.frames_made(samples, self.n_fft, self.hop_length, self.pad)

@@ -121,7 +121,7 @@ def power_by_fft(h_BxNxK: jax.Array, n_fft: int) -> jax.Array:
 
 
 def power_by_product(h_BxNxK: jax.Array, n_fft: int) -> jax.Array:
-  """The same by a product with cosines and sines."""
+  """Squared magnitudes of the transform, by products with cosines and sines."""
   bins = n_fft // 2 + 1
   # Whole turns are taken off while numbers are whole.
   turns_KxW = np.outer(np.arange(h_BxNxK.shape[2]), np.arange(bins)) % n_fft

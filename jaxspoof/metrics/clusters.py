@@ -38,8 +38,9 @@ def make_cells(labels, speaker=None, attack=None) -> Cells:
 
   Args:
     labels: int or bool [N], spoof 0, bona fide 1.
-    speaker: [N] or None, as for `clustered.resampled_metrics`.
-    attack: [N] or None, likewise.
+    speaker: [N] of any sortable type; None makes each trial a speaker.
+    attack: [N] of any sortable type, not read for bona fide trials; None takes
+      all spoofs for one attack.
 
   Raises:
     ValueError: a column of another length.
@@ -113,7 +114,7 @@ def weights(cells: Cells, seed: int, index_B) -> np.ndarray:
 
   Args:
     cells: from `make_cells`.
-    seed: as for `draw`.
+    seed: at least 0; the same seed and number draw the same resample.
     index_B: int, numbers of the resamples.
 
   Returns:

@@ -115,8 +115,9 @@ def min_dcf(scores, labels, costs: DcfCosts = OFFICIAL) -> Minimum:
 def act_dcf(scores, labels, costs: DcfCosts = OFFICIAL) -> float:
   """Normalised detection cost at the Bayes threshold, -ln(0.95 / 0.5).
 
-  It is what the scores cost as they are: it exceeds `min_dcf` by what is lost
-  to calibration, and can exceed 1. Meaningful for log-likelihood ratios.
+  This is what decisions cost if the scores are taken for log-likelihood ratios.
+  It exceeds `min_dcf` by what is lost to bad calibration, and can exceed 1. For
+  scores that are no log-likelihood ratios it means nothing.
 
   Args:
     scores: float [N], natural-log likelihood ratios, bona fide over spoof.

@@ -94,12 +94,13 @@ def runs_eer(misses, rejected, bonafide_G) -> tuple[np.ndarray, np.ndarray]:
   Rejecting the sorted trials one after the other raises the miss rate or lowers
   the false-alarm rate: their difference grows from -1 to 1, and is smallest
   beside its change of sign. A run of trials of one class is passed in one step;
-  of its trials so many are rejected as leave the miss rate behind.
+  where the sign changes within a run, only a part of its trials is rejected.
 
   Args:
     misses: float64 [B, G] without fractions, bona fide trials rejected after
       each run.
-    rejected: likewise, spoof trials rejected.
+    rejected: float64 [B, G] without fractions, spoof trials rejected after each
+      run.
     bonafide_G: bool [G], the class of each run.
 
   Returns:

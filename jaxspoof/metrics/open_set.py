@@ -76,7 +76,7 @@ def figures(truth, answers, classes: int) -> Figures:
 
   Args:
     truth: int [N], 0 .. classes - 1.
-    answers: int [N], likewise.
+    answers: int [N], 0 .. classes - 1.
     classes: their number, with `unknown` if that is one.
 
   Raises:

@@ -35,7 +35,7 @@ def error_rates(scores, labels, threshold, metric='error rates') -> Rates:
   Args:
     scores: float [N], higher = more bona fide.
     labels: int or bool [N], spoof 0, bona fide 1.
-    threshold: of the score.
+    threshold: lowest score that is accepted as bona fide.
     metric: what the rates are for; errors begin with it.
 
   Raises:

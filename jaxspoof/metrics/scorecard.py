@@ -35,18 +35,24 @@ def make(
     seed: seed of the random draws of the bootstrap.
 
   Returns:
-    Of each system, error rates being fractions: the names of `METRICS` (None
-    for what needs more of `asv`), of those that are resampled
-    `..._interval` [low, high] too; `undefined`, where there is any: why a
-    metric has no value, by name; `eer_threshold`; `asv`, the errors of the
-    verification system or None; `per_attack` by name (`eer`, `interval`,
-    `threshold`, `trials` = its spoof trials; against all bona fide trials,
-    speakers resampled). From the second system on `difference`, what the first
-    has more, by metric (`value`, `interval`, `share` of the resamples with that
-    sign).
+    A dictionary for each system. Error rates are fractions.
+
+    - each name in `METRICS`: its value, or None if it needs scores of a
+      verification system that are not known;
+    - `NAME_interval`, of each metric that is resampled: [low, high];
+    - `undefined`, only if there are any: why a metric has no value, by name;
+    - `eer_threshold`: the score at which misses and false alarms are closest;
+    - `asv`: the error rates of the verification system, or None;
+    - `per_attack`, by the name of the attack: `eer`, `interval`, `threshold`
+      and `trials`, of its spoof trials against all bona fide ones. Here only
+      speakers are resampled.
+    - `difference`, not of the first system: the first system's metrics minus
+      this one's, by name: `value`, `interval`, and `share`, the share of the
+      resamples in which the difference has this sign.
 
   Raises:
-    ValueError: as for `eer` and `min_tdcf_legacy`.
+    ValueError: scores or labels are invalid, see `eer.eer`, or the verification
+      system errs too much for a t-DCF, see `tdcf.legacy_cost`.
   """
   options = dict(speaker=speaker, resamples=resamples, seed=seed)
   systems = [table.scored(scores, label, asv) for scores in scores_KxN]

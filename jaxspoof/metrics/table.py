@@ -33,10 +33,11 @@ class Scored(NamedTuple):
   """What a metric is computed from.
 
   Attributes:
-    scores: float [N] of the countermeasure, higher = more bona fide.
+    scores: float [N], scores of the countermeasure, higher = more bona fide.
     label: int [N], spoof 0, bona fide 1.
-    asv_rates: errors of the verification system behind it; None = unknown.
-    asv_scores: its scores; None = unknown.
+    asv_rates: error rates of the speaker verification system (ASV) that the
+      countermeasure protects; None if they are not known.
+    asv_scores: scores of that system; None if they are not known.
   """
 
   scores: np.ndarray
@@ -50,16 +51,17 @@ class Metric:
   """A line of the table.
 
   Attributes:
-    name: in metrics.json.
-    title: where a person reads it.
-    unit: '%' (values are fractions), 'bits', or '' of normalised costs.
-    function: its value of `Scored`, a float.
-    needs: field of `Scored` that may be unknown, and without which there is no
-      value; '' = none.
-    resampled: what the bootstrap computes for its interval, given the errors
-      of the verification system; None = it has no interval.
-    better: which values are better.
-    note: a sentence for readers who do not know it.
+    name: its name in `metrics.json`.
+    title: its name for a person, on the console and in pages.
+    unit: '%' (values are fractions and shown times 100), 'bits', or '' for
+      normalised costs.
+    function: computes the value, a float, from a `Scored`.
+    needs: the field of `Scored` that must not be None for the metric to have a
+      value; '' if it needs none.
+    resampled: makes what the bootstrap computes for the interval, from the
+      error rates of the verification system; None if it has no interval.
+    better: whether 'lower' or 'higher' values are better.
+    note: a sentence for readers who do not know the metric.
   """
 
   name: str
@@ -79,20 +81,20 @@ class Metric:
 
   @property
   def scale(self) -> float:
-    """By which a value is multiplied where a person reads it."""
+    """The factor by which values are multiplied before a person reads them."""
     return 100.0 if self.unit == '%' else 1.0
 
   def value(self, scored: Scored) -> float | None:
-    """Its value; None where what it needs is unknown.
+    """Computes the metric; None if something that it needs is not known.
 
     Raises:
-      ValueError: as its function, among them `trials.Undefined` for scores of
-        which it has no value.
+      ValueError: scores or labels are invalid. `trials.Undefined`, a kind of
+        ValueError: they are valid, but the metric has no value for them.
     """
     return self.function(scored) if self.can_measure(scored) else None
 
   def can_measure(self, scored: Scored) -> bool:
-    """Whether what it needs is known."""
+    """Whether everything that the metric needs is known."""
     return not self.needs or getattr(scored, self.needs) is not None
 
 
@@ -156,13 +158,13 @@ METRICS = {
 
 
 def scored(scores, label, asv: AsvScores | AsvRates | None = None) -> Scored:
-  """Scores beside what is known of the verification system.
+  """Puts scores together with what is known of the verification system.
 
   Args:
     scores: float [N], higher = more bona fide.
     label: int [N], spoof 0, bona fide 1.
-    asv: scores of the verification system, or its errors where no more is
-      known, or None.
+    asv: scores of the verification system; or its error rates, if no more is
+      known; or None.
 
   Raises:
     ValueError: verification scores without a value, see `tdcf.asv_rates`.
@@ -173,11 +175,11 @@ def scored(scores, label, asv: AsvScores | AsvRates | None = None) -> Scored:
 
 
 def forms(rates: AsvRates | None) -> dict[str, Form]:
-  """What the bootstrap computes, by the names of the metrics.
+  """What the bootstrap has to compute, by the names of the metrics.
 
   Args:
-    rates: errors of the verification system; None = metrics that need them are
-      left out.
+    rates: error rates of the verification system; None leaves out the metrics
+      that need them.
   """
   return {
     name: metric.resampled(rates)

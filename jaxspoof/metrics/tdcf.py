@@ -180,7 +180,8 @@ def revised_cost(asv: AsvRates, costs: RevisedCosts = REVISED) -> LinearCost:
     costs: costs and priors.
 
   Raises:
-    ValueError: as for `legacy_cost`.
+    ValueError: a weight of an error rate is negative, or none is above 0: the
+      verification system errs too much for this cost.
   """
   priors = costs.priors
   constant = priors.target * costs.miss * asv.miss
@@ -202,9 +203,10 @@ def min_tdcf_legacy(
     costs: costs and priors.
 
   Raises:
-    ValueError: as for `eer`, and for `legacy_cost`.
-    Undefined: a ValueError: fewer than three different scores, which are
-      decisions.
+    ValueError: scores or labels are invalid, see `eer.eer`, or the verification
+      system errs too much for this cost, see `legacy_cost`.
+    Undefined: a kind of ValueError: there are fewer than three different
+      scores, so that these are decisions, of which there is no lowest cost.
   """
   return _min_tdcf(scores, labels, legacy_cost(asv, costs))
 
@@ -224,7 +226,7 @@ def min_tdcf_revised(
     `Minimum`; its cost cannot fall below constant / default.
 
   Raises:
-    ValueError: as for `min_tdcf_legacy`.
+    ValueError: for the reasons that `min_tdcf_legacy` gives.
   """
   return _min_tdcf(scores, labels, revised_cost(asv, costs))
 

@@ -8,7 +8,7 @@ SMALLEST_BUCKET = 4096  # so that small corpora share one compiled program
 
 
 class Undefined(ValueError):
-  """Scores that are in order, but of which a metric has no value."""
+  """Valid scores for which a metric is not defined."""
 
 
 class SortedTrials(NamedTuple):
@@ -31,8 +31,8 @@ def sort_trials(scores, labels, mask=None, metric='eer') -> SortedTrials:
   Args:
     scores: float [N].
     labels: int or bool [N], spoof 0, bona fide 1.
-    mask: bool [N] or None.
-    metric: what the trials are for; errors begin with it.
+    mask: bool [N], True for the trials to keep; None keeps all.
+    metric: what the trials are for; error messages begin with it.
 
   Returns:
     The trials that the mask keeps, ascending, bona fide first among equals.
@@ -51,10 +51,10 @@ def select_trials(scores, labels, mask, metric):
   """Check concrete trials and keep what the mask keeps, in its order.
 
   Args:
-    scores: as for `sort_trials`, like all arguments.
-    labels: likewise.
-    mask: likewise.
-    metric: likewise.
+    scores: float [N].
+    labels: int or bool [N], spoof 0, bona fide 1.
+    mask: bool [N], True for the trials to keep; None keeps all.
+    metric: what the trials are for; error messages begin with it.
 
   Returns:
     (scores, labels, where each trial was), numpy arrays of one length.
@@ -76,14 +76,17 @@ def select_trials(scores, labels, mask, metric):
 
 
 class Ties(NamedTuple):
-  """Scores that trials of both classes have: their order is not known.
+  """Equal scores of bona fide and spoof trials, whose order is arbitrary.
+
+  The official convention rejects the bona fide trial of equal ones first, which
+  gives the highest EER; the other order gives the lowest.
 
   Attributes:
-    trials: how many have such a score.
-    score: the one that most have.
-    most: how many have it.
-    optimistic: float [N], scores in the other order than the official one:
-      of equal ones spoof is rejected first.
+    trials: number of trials with a score that trials of both classes have.
+    score: the most frequent of these scores.
+    most: number of trials that have it.
+    optimistic: float [N], scores that sort the other way: of equal ones the
+      spoof trial is rejected first.
   """
 
   trials: int
@@ -93,7 +96,7 @@ class Ties(NamedTuple):
 
 
 def ties(scores, labels) -> Ties | None:
-  """Ties between bona fide and spoof trials; None where there are none.
+  """Finds ties between bona fide and spoof trials; None if there are none.
 
   Args:
     scores: float [N].

@@ -25,12 +25,13 @@ MODELS: dict[str, tuple[type, type[System]]] = {
 
 
 class Variant(NamedTuple):
-  """A model with sizes of its own.
+  """A model under a name, with the sizes that belong to that name.
 
   Attributes:
     model: a key of `MODELS`.
-    config: its config.
-    frontend: a key of `frontends.FRONTENDS`; '' for the model's own.
+    config: config of the model, with these sizes.
+    frontend: a key of `frontends.FRONTENDS`; '' is the front end that the model
+      has by default.
   """
 
   model: str
@@ -94,7 +95,7 @@ VARIANTS = {
 
 
 def variant(name: str, **changes) -> tuple[Any, type[System]]:
-  """The (config, model class) of a named variant, front end and head aside.
+  """The config and the class of a named variant, without front end and head.
 
   Args:
     name: a key of `VARIANTS`.
@@ -119,14 +120,15 @@ def system(
   head: str = 'linear',
   classes: int = 2,
 ) -> SystemConfig:
-  """The system that the sections of a run's config describe.
+  """Makes a `SystemConfig` from the sections of a run's config.
 
   Args:
-    model: `name` of a variant, and fields of its config to replace; without a
-      name, fields of a `SupernetConfig`.
-    frontend: see `frontends.resolve`; '' for that of the variant.
-    head: of the run's loss.
-    classes: of the run's task.
+    model: `name` of a variant, and fields of its config to replace. A section
+      without a name is that of a search: fields of a `SupernetConfig`.
+    frontend: a name or a section, see `frontends.resolve`; '' is the front end
+      that the variant has by default.
+    head: kind of the last layer, which the run's loss asks for.
+    classes: number of classes, which follows from the run's task.
 
   Raises:
     ValueError: an unknown name or value, a front end that the model cannot
@@ -152,14 +154,14 @@ def system(
 
 
 def settled(values: Mapping[str, Any]) -> dict[str, Any]:
-  """The config of a run with its front end in full.
+  """Replaces the name of a front end in a run's config by all of its fields.
 
-  So it is kept in the folder of the run: it is read again whatever a name will
-  stand for then.
+  The config is kept like this in the folder of the run, so that the run can
+  still be read when a later version changes what the name stands for.
 
   Args:
-    values: the config as a dictionary; of a job of several runs these are
-      sections of it. Anything else is left as it is.
+    values: the config as a dictionary. A job with several runs has their
+      configs as sections, which are treated alike. Everything else stays.
   """
   values = dict(values)
   for part in ('train', 'search'):
@@ -182,10 +184,10 @@ def settled(values: Mapping[str, Any]) -> dict[str, Any]:
 def _moved(
   model: Mapping[str, Any], frontend: Mapping[str, Any] | str
 ) -> tuple[Mapping[str, Any], Mapping[str, Any] | str]:
-  """Model and front end, whatever version wrote them.
+  """Sections of model and front end, also from configs of earlier versions.
 
-  Before front ends had a section they were `model.features`: a name, or fields
-  of a `SpectralConfig`, all of them or those that a 'preset' has not.
+  In these the front end was `model.features`: a name, all fields of a
+  `SpectralConfig`, or the name of a preset and fields that differ from it.
   """
   if 'features' not in model:
     return model, frontend
