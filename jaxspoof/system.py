@@ -34,9 +34,9 @@ class FrontendConfig(Protocol):
   """What is known of a front end before it is made.
 
   Attributes:
-    sample_rate: Hz of the waves that it takes.
+    sample_rate: sampling rate of the waves that it takes, in Hz.
     hop_length: samples from one frame to the next.
-    features: D, of a frame; 'wave' has none.
+    features: D, the number of features in a frame; 'wave' has no such field.
   """
 
   sample_rate: int
@@ -44,10 +44,10 @@ class FrontendConfig(Protocol):
   features: int
 
   def frames(self, samples: int) -> int:
-    """Frames that are made of a clip."""
+    """Number of frames that a clip of this length gives."""
 
   def samples_needed(self, frames: int) -> int:
-    """Samples of the shortest clip that so many frames are made of."""
+    """Length in samples of the shortest clip that gives this many frames."""
 
 
 class Frontend(Protocol):
@@ -77,8 +77,10 @@ class EncoderConfig(Protocol):
   """What is known of an encoder before it is made: frozen, with defaults.
 
   Attributes:
-    own_frontend: used where a run does not ask for another.
-    min_frames: of the shortest sequence; of a model of waves, samples.
+    own_frontend: config of the front end that is used unless a run asks for
+      another one.
+    min_frames: length of the shortest sequence that the encoder takes, in
+      frames; for a model of waves, in samples.
     param_dtype: dtype of parameters and running statistics.
   """
 
@@ -94,9 +96,10 @@ class Encoded(NamedTuple):
   """What an encoder makes of a batch.
 
   Attributes:
-    embedding: `[B, E]`.
-    seen: what the head sees of it: in training, with the holes of dropout.
-    tap: in training, what an auxiliary head sees; None where there is none.
+    embedding: the embeddings, `[B, E]`.
+    seen: the input of the head: in training the embedding after dropout, else
+      the embedding itself.
+    tap: the input of an auxiliary head, in training; None if there is none.
   """
 
   embedding: jax.Array
@@ -108,11 +111,11 @@ class Answer(NamedTuple):
   """What a system says of a batch.
 
   Attributes:
-    embedding: `[B, E]`, before the head.
-    outputs: `[B, K]`, what the loss takes; float32, or float64 where the
-      parameters are.
-    auxiliary: the same of an auxiliary head, in training; None where there is
-      none. Its loss counts with the weight `System.auxiliary_weight`.
+    embedding: the embeddings before the head, `[B, E]`.
+    outputs: outputs of the head, which the loss takes, `[B, K]`; float32, or
+      float64 if the parameters are.
+    auxiliary: outputs of an auxiliary head, `[B, K]`, in training; None if
+      there is none. Their loss counts with `System.auxiliary_weight`.
   """
 
   embedding: jax.Array
@@ -130,15 +133,15 @@ class System(nnx.Module):
   them. Front end and head are made here.
 
   Attributes:
-    takes: 'features', what front ends make; or 'waves', by a model that has
-      layers of its own for that.
-    variable_length: whether clips of a batch may be padded; then a clip has
-      the outputs that it has alone.
-    head_name: attribute that holds the head. Names of attributes are names of
-      weights in files; those of older models differ.
+    takes: what `encode` is given: 'features', which a front end has made, or
+      'waves', if the model has layers of its own in place of a front end.
+    variable_length: whether the clips of a batch may be padded. If so, a clip
+      must get the same outputs in any batch as alone.
+    head_name: name of the attribute that holds the head. It becomes part of the
+      names of weights in files, and older models have other names there.
     counts_features: whether the arithmetic of a front end without trained
-      values counts as the model's.
-    config: an `EncoderConfig`.
+      values is counted as part of the model.
+    config: the config of the encoder, an `EncoderConfig`.
     frontend: a `Frontend`; a model of waves may have a layer of this name.
   """
 
@@ -182,7 +185,7 @@ class System(nnx.Module):
     deterministic: bool | None = None,
     use_running_average: bool | None = None,
   ):
-    """Class method used by `nnx.view`, also where no layer has such a mode.
+    """Sets the mode, for `nnx.view`, also if no layer has modes.
 
     Args:
       deterministic: if True, nothing random is done.
@@ -241,7 +244,7 @@ class System(nnx.Module):
     rngs: nnx.Rngs | None = None,
     **options,
   ) -> Answer:
-    """All that a call computes; arguments as in a call."""
+    """Computes embedding and outputs, with the arguments of a call."""
     features, frames_B = self.features(wave_BxT, samples)
     encoded = self.encode(features, frames_B, rngs, **options)
     with jax.named_scope('head'):
@@ -254,9 +257,11 @@ class System(nnx.Module):
   def features(
     self, wave_BxT: jax.Array, samples: jax.Array | None = None
   ) -> tuple[jax.Array, jax.Array | None]:
-    """What the encoder is given: features, and valid frames or None for all.
+    """The input of the encoder.
 
-    Of a model of waves these are the waves, and valid samples.
+    Returns:
+      Features, and the number of valid frames of each clip, or None if all
+      frames are valid. For a model of waves: the waves, and valid samples.
     """
     self._check(wave_BxT, samples)
     # Energies and their logarithms are too fine for bfloat16.
@@ -318,9 +323,9 @@ def check_pair(
   """Raises ValueError unless an encoder takes what a front end makes.
 
   Args:
-    kind: the model.
-    config: of the model.
-    frontend: of the front end.
+    kind: class of the model.
+    config: config of the model.
+    frontend: config of the front end.
   """
   own = frontends.KINDS[type(config.own_frontend)]
   name = frontends.KINDS[type(frontend)]
@@ -344,9 +349,9 @@ class SystemConfig:
   """What defines a system.
 
   Attributes:
-    kind: the model, a subclass of `System`.
-    model: its config.
-    frontend: config of the front end; None: the model's own.
+    kind: class of the model, a subclass of `System`.
+    model: config of the model.
+    frontend: config of the front end; None takes the model's own.
     head: kind of the last layer, and how many classes it knows.
   """
 
@@ -356,14 +361,14 @@ class SystemConfig:
   head: Head = Head()
 
   def __post_init__(self):
-    """Refuses front ends and encoders that do not go together."""
+    """Raises ValueError if front end and encoder do not go together."""
     if self.frontend is None:
       object.__setattr__(self, 'frontend', self.model.own_frontend)
     check_pair(self.kind, self.model, self.frontend)
 
   @property
   def min_samples(self) -> int:
-    """Samples of the shortest clip."""
+    """Length in samples of the shortest clip that can be scored."""
     return self.frontend.samples_needed(self.model.min_frames)
 
   def make(self, rngs: nnx.Rngs) -> System:

@@ -63,8 +63,8 @@ class Head:
   """What defines a head; it follows from loss and task of a run.
 
   Attributes:
-    kind: a key of `HEADS`, see `make`.
-    classes: that it tells apart; bona fide is the last one.
+    kind: a key of `HEADS`: 'linear', 'cosine' or 'one_class', see `make`.
+    classes: number of classes that it tells apart; bona fide is the last one.
   """
 
   kind: str = 'linear'
@@ -98,7 +98,7 @@ def make(
       'one_class' (the cosine to the one vector of bona fide speech, K = 1).
     features: size of the embedding.
     classes: bona fide is the last one; two for detection: spoof, bona fide.
-    param_dtype: of the weights.
+    param_dtype: dtype of the weights.
     rngs: random streams; weights are drawn from `params`.
 
   Raises:

@@ -252,7 +252,8 @@ class BatchNorm(nnx.Module):
     Args:
       x: `[..., features]`.
       offset_C: a bias that `x` lacks.
-      mask: as in a call.
+      mask: bool `[...]`, the positions that statistics are taken over; None
+        takes all.
 
     Returns:
       `[..., features]` in the dtype of `x`.

@@ -6,8 +6,9 @@
   result.save('genotype.json')
   result.plot('cells.svg')
 
-It is the job of `configs/light_darts_search.py`, with the same settings and
-the same files in its workdir, and goes on where it was stopped.
+This is the job of `configs/light_darts_search.py` without a command line: the
+settings and the files in the workdir are the same, and a search that was
+stopped goes on from its last checkpoint.
 """
 
 import dataclasses

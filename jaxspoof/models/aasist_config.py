@@ -25,7 +25,7 @@ class AasistConfig:
     pool_ratios: share of nodes kept in the spectral, temporal and
       heterogeneous graphs. (The published configuration lists a fourth value
       that its code does not read.)
-    temperatures: of the softmax in the same three.
+    temperatures: softmax temperatures in the same three graphs.
     input_dropout: rate before each graph attention.
     pool_dropout: rate before the scores of each graph pooling.
     way_dropout: rate on the outputs of the two branches.
@@ -96,7 +96,7 @@ class AasistConfig:
     return WaveConfig(self.sample_rate)
 
   def check_frontend(self, frontend: WaveConfig) -> None:
-    """Nothing to refuse: a wave is a wave."""
+    """Accepts the one front end of waves, which has nothing to go wrong."""
 
   @property
   def min_frames(self) -> int:

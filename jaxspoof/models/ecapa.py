@@ -40,7 +40,7 @@ class EcapaConfig(TdnnSettings):
       object.__setattr__(self, 'spec_augment', SpecAugmentConfig(**masks))
 
   def tdnn(self, features: int) -> TdnnConfig:
-    """What defines the layers behind a front end of so many features."""
+    """The config of the layers behind a front end with this many features."""
     fields = {**vars(self), 'input_size': features}
     del fields['spec_augment']
     return TdnnConfig(**fields)
@@ -51,7 +51,7 @@ class EcapaConfig(TdnnSettings):
     return PRESETS['ecapa_mfcc']
 
   def check_frontend(self, frontend) -> None:
-    """Refuses features that groups or masks do not fit."""
+    """Raises ValueError for features that groups or masks do not fit."""
     self.tdnn(frontend.features)
     masks = self.spec_augment
     if masks and masks.freq_masks and masks.freq_width > frontend.features:

@@ -202,12 +202,13 @@ class TdnnConfig(TdnnSettings):
 
 # ------------------------------------------------------------------ blocks ---
 class Extent(NamedTuple):
-  """Which frames of a padded batch are valid, and who is told.
+  """Which frames of a padded batch are valid, and which layers know it.
 
   Attributes:
-    mask_BxN: bool, the valid frames: what is pooled over time.
-    frames_B: int32, how many they are, where convolutions and normalisation
-      are to keep to them too; None: they take padding for sound.
+    mask_BxN: bool, True on valid frames; only these are pooled over time.
+    frames_B: int32, the number of valid frames of each clip, for convolutions
+      and normalisation. If None these treat padding like sound, as the original
+      does.
   """
 
   mask_BxN: jax.Array
@@ -215,7 +216,7 @@ class Extent(NamedTuple):
 
   @property
   def norm_mask_BxN(self) -> jax.Array | None:
-    """The frames that statistics of the batch are of; None: all."""
+    """Mask of the frames that batch statistics are taken over; None for all."""
     return None if self.frames_B is None else self.mask_BxN
 
 
@@ -566,7 +567,13 @@ class ECAPA_TDNN(nnx.Module):  # noqa: N801 (the name of the original)
     frames_B: jax.Array | None = None,
     rngs: nnx.Rngs | None = None,
   ) -> jax.Array:
-    """Like a call, with the number of valid frames of each clip, int32."""
+    """Embeds clips as a call does, but takes lengths as numbers of frames.
+
+    Args:
+      x_BxNxF: floating-point features.
+      frames_B: int32, number of valid frames of each clip; None if all are.
+      rngs: random streams, as for `__call__`.
+    """
     self._check(x_BxNxF, frames_B)
     extent, noise = self._extent(x_BxNxF, frames_B), None
     if self.config.dropped and not self.mfa.dropout.deterministic:

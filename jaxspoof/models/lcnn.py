@@ -51,8 +51,8 @@ class LcnnConfig:
   """What defines an LCNN. The defaults are the baseline.
 
   Attributes:
-    width: by which the channels of all convolutions are multiplied.
-    dropout: rate after the convolutions.
+    width: factor on the channels of all convolutions.
+    dropout: dropout rate after the convolutions.
     param_dtype: dtype of parameters and running statistics.
   """
 
@@ -86,7 +86,7 @@ class LcnnConfig:
     return 2**POOLS
 
   def check_frontend(self, frontend: FrontendConfig) -> None:
-    """Refuses features of which the pooling leaves nothing."""
+    """Raises ValueError for so few features that pooling leaves nothing."""
     if self.size(frontend.features) < 2:
       raise ValueError(
         f'front end of {frontend.features} features: the LCNN halves them '

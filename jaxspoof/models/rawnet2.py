@@ -29,13 +29,13 @@ class RawNet2Config:
   """What defines a RawNet2. The defaults are the baseline.
 
   Attributes:
-    sinc_filters: filters of the fixed bank.
-    sinc_taps: their length in samples, made odd.
+    sinc_filters: number of filters in the fixed bank.
+    sinc_taps: length of a filter in samples; an even one becomes odd.
     channels: output channels of each residual block.
-    gru_nodes: hidden size of the GRU.
-    gru_layers: how many of them.
+    gru_nodes: hidden size of each GRU layer.
+    gru_layers: number of GRU layers.
     embedding: size of the layer behind the GRU.
-    sample_rate: Hz.
+    sample_rate: sampling rate of the waves in Hz.
     param_dtype: dtype of parameters and running statistics.
   """
 

@@ -40,7 +40,7 @@ class CellSpec(NamedTuple):
 
   Attributes:
     inputs: channels of the two states it is given.
-    channels: of each node.
+    channels: channels of each of its nodes.
     reduction: whether it is a reduction cell.
     halve: whether its first input has twice the resolution of its second.
   """
@@ -205,7 +205,10 @@ class Cell(nnx.Module):
 
   @property
   def norm_rows(self) -> dict[tuple[bool, str], list]:
-    """The same of statistics; those of a pooling have a row per source."""
+    """(source, target) of the rows of statistics, by stride and operation.
+
+    A pooling has one row for each source, whatever the target.
+    """
     found = {}
     for edge in self.edges:
       strided, operation = self._strided(edge.source), edge.operation

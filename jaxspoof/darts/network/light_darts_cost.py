@@ -72,7 +72,8 @@ def expected(
   where `arch` chooses one genotype alone (`genotype.one_hot`), this cost is
   that of its network.
 
-  It is computed exactly, without drawing, as the cost is a sum over edges.
+  The expectation is computed exactly, without drawing networks, because the
+  cost is a sum over edges.
 
   Args:
     system: the supernet.
@@ -124,7 +125,7 @@ def shares(
   """Probability that a drawn network has an operation on an edge.
 
   Args:
-    config: of the supernet.
+    config: config of the supernet.
     arch: 'alpha' and perhaps 'beta' of one kind of cell.
 
   Returns:

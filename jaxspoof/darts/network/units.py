@@ -49,7 +49,7 @@ def window(unit: Unit, dims: int, stride: int = 1) -> windows.Window:
 def parameters(unit: Unit, inputs: int, outputs: int, dims: int) -> int:
   """Trained values of the convolutions of one row.
 
-  As many multiplications are done for each position that comes out.
+  That is also the number of multiplications for each position of the output.
   """
   taps = unit.size**dims
   wide = outputs * (2 if unit.mfm else 1)
@@ -114,7 +114,7 @@ class Kernels(nnx.Module):
 
     Args:
       x_BxHxWxC: images after the unit's activation, either `inputs` channels
-        that all rows share or, with `split`, so many for each row.
+        that all rows share or, with `split`, `inputs` channels for each row.
       unit: dilation, and what the kernels were made for.
       rows: which rows to use; all where None.
       split: whether each row has channels of its own.
@@ -179,7 +179,7 @@ class Norms(nnx.Module):
     use_running_average: bool | None = None,
     momentum: float | None = None,
   ):
-    """Class method used by `nnx.view`; arguments as in `layers.BatchNorm`."""
+    """Sets the mode, for `nnx.view`; arguments are those of `BatchNorm`."""
     if use_running_average is not None:
       self.use_running_average = use_running_average
     if momentum is not None:

@@ -30,8 +30,8 @@ def of_cell(
   """Weights of the operations of each edge, over K epochs.
 
   Args:
-    cell: its name.
-    epochs: [K].
+    cell: name of the cell.
+    epochs: numbers of the epochs, [K].
     alpha_KxExO: weights between 0 and 1, of E edges and O operations.
     operations: names, [O].
     beta_KxE: weights of the edges themselves, where they have some.

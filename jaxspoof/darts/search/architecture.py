@@ -42,10 +42,11 @@ def temperature_at(step, begin: int, end: int, first: float, last: float):
 
 
 def entropy(arch: Arch) -> jax.Array:
-  """How undecided the edges are: 1 all operations alike, 0 one alone.
+  """How undecided the edges are, from 0 to 1.
 
-  The mean over all edges of both cells of the entropy of the softmax, as a
-  fraction of that of equal weights.
+  It is 1 if all operations of every edge have equal weights, and 0 if each edge
+  has chosen one of them: the entropy of the softmax over operations, averaged
+  over the edges of both cells, divided by the entropy of equal weights.
   """
   values = []
   for _, logits in sorted(arch.items()):
@@ -73,7 +74,10 @@ def shares(arch: Arch) -> dict[str, dict[str, np.ndarray]]:
 
 
 def as_lists(arch: Arch) -> dict[str, dict[str, list]]:
-  """The same for a line of JSON, to four digits; no beta where none is."""
+  """`shares` as nested lists with four digits, for a line of JSON.
+
+  Cells whose edges have no weights of their own have no `beta`.
+  """
   return {
     cell: {name: weights[name].round(4).tolist() for name in sorted(arch[cell])}
     for cell, weights in shares(arch).items()
@@ -110,7 +114,7 @@ def _nodes(edges: int) -> list[slice]:
 
 
 def _ends(edges) -> list[tuple[int, int]]:
-  """(input, node) of each of so many edges."""
+  """(input, node) of each edge of a cell with this number of edges."""
   return genotype.edges_of(genotype.nodes_of(len(edges)))
 
 

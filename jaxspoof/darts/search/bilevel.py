@@ -39,10 +39,11 @@ class Problem(NamedTuple):
   """What the two levels minimise, and how the inner one moves.
 
   Attributes:
-    train_loss: `(weights, arch, batch) -> (scalar, aux)`, the inner loss.
-    val_loss: the same for the outer level.
-    tx: inner optimiser. Its update must be differentiable where it is used:
-      `optax.adam` needs `eps_root > 0`.
+    train_loss: the inner loss, `(weights, arch, batch) -> (scalar, aux)`; `aux`
+      is anything else that is wanted from it.
+    val_loss: the outer loss, a function of the same form.
+    tx: optimiser of the weights. Its update must be differentiable: the root in
+      `optax.adam` is not at 0, unless `eps_root > 0`.
   """
 
   train_loss: Loss
@@ -54,11 +55,11 @@ class Point(NamedTuple):
   """Where a hypergradient is taken.
 
   Attributes:
-    weights: w, any pytree of floating-point arrays.
-    arch: a, likewise.
-    opt: state of `tx` for the weights.
-    train_batch: third argument of the training loss.
-    val_batch: third argument of the validation loss.
+    weights: the weights w, any pytree of floating-point arrays.
+    arch: the architecture a, any pytree of floating-point arrays.
+    opt: state of the optimiser `tx` for these weights.
+    train_batch: batch for the training loss, its third argument.
+    val_batch: batch for the validation loss, its third argument.
   """
 
   weights: Tree

@@ -48,11 +48,13 @@ class WeightsConfig:
   Attributes:
     optimizer: 'sgd' as in DARTS, or 'adam' as in the anti-spoofing searches of
       Ge et al. 2021.
-    learning_rate: at step 0.
-    learning_rate_min: at the last step.
-    momentum: of SGD; beta 1 of Adam.
-    weight_decay: L2 coefficient, added to the gradient.
-    clip_norm: largest global norm of the gradient, 0 for no clipping.
+    learning_rate: learning rate at step 0.
+    learning_rate_min: learning rate that the last step approaches.
+    momentum: momentum of SGD, or decay of Adam's first moment (beta 1).
+    weight_decay: L2 coefficient: that many times the weight is added to its
+      gradient.
+    clip_norm: largest norm of the whole gradient; longer ones are scaled down.
+      0 switches clipping off.
   """
 
   optimizer: str = 'sgd'
@@ -75,15 +77,17 @@ class ArchConfig:
   """How the architecture moves.
 
   Attributes:
-    order: hypergradient, a key of `bilevel.ORDERS`.
-    learning_rate: of Adam.
+    order: how the gradient of the architecture is computed, a key of
+      `bilevel.ORDERS`: 'first', 'exact' or 'finite_difference'.
+    learning_rate: learning rate of Adam, which moves the architecture.
     b1: decay of Adam's first moment.
-    b2: decay of its second moment.
-    weight_decay: L2 coefficient, added to the gradient.
-    warmup_epochs: epochs in which the weights move alone.
-    temperature: of the softmax over operations, at first.
-    temperature_min: at the last step.
-    gumbel: sample the operations' weights (Gumbel-softmax).
+    b2: decay of Adam's second moment.
+    weight_decay: L2 coefficient: that many times the logit is added to its
+      gradient.
+    warmup_epochs: number of epochs at the start in which only weights move.
+    temperature: temperature of the softmax over operations at the start.
+    temperature_min: temperature of this softmax at the last step.
+    gumbel: if True the weights of operations are sampled (Gumbel-softmax).
     entropy_weight: factor on the mean entropy of the edges, 0 to 1, in the
       validation loss; above 0 drives the edges to a decision.
   """
@@ -114,22 +118,25 @@ class SearchConfig:
   """An architecture search.
 
   Attributes:
-    model: fields of the supernet's config, but for `head` and `classes`.
-    data: corpus, splits and batches; `train` is divided into two halves, `dev`
-      is watched and decides nothing, '' goes without; `eval` is not read.
-    seed: of weights, halves, order, crops and dropout.
-    epochs: passes over the half that the weights are trained on.
-    frontend: what the supernet is given, as in `RunConfig`; '' for that of the
-      space.
-    cost: 'macs' or 'parameters', of the derived network.
-    cost_weight: factor on the expected cost of the architecture, as a fraction
-      of the dearest one's, in the validation loss.
+    model: fields of the supernet's config; `head` and `classes` follow from the
+      loss and the task and must not be among them.
+    data: corpus, splits and batches. The split `train` is divided into two
+      halves; `dev` is watched and decides nothing, and may be ''; `eval` is not
+      read.
+    seed: seed of weights, halves, order, crops and dropout.
+    epochs: number of passes over the half that the weights are trained on.
+    frontend: front end of the supernet, as in `RunConfig`; '' is that of the
+      search space.
+    cost: which cost of the derived network is meant, 'macs' or 'parameters'.
+    cost_weight: factor on the expected cost of the architecture in the
+      validation loss; the most expensive architecture has the cost 1.
     weights: optimiser of the weights.
     arch: optimiser of the architecture.
-    loss: of both levels; the supernet's head follows from it.
-    mesh: devices.
-    checkpoint_every: steps between checkpoints; each epoch ends with one too.
-    log_every: steps between lines of the log.
+    loss: the loss of both levels; the last layer of the supernet follows.
+    mesh: the devices that the batch is divided over.
+    checkpoint_every: number of steps between checkpoints; the end of each epoch
+      is one too.
+    log_every: number of steps between lines of the log.
   """
 
   model: Mapping[str, Any]

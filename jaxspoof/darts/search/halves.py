@@ -42,7 +42,7 @@ def halve(source: Sequence[Mapping[str, Any]], seed: int = 0):
     both hold both classes.
 
   Raises:
-    ValueError: as for `halves`.
+    ValueError: there is only one class, or a class has fewer than two speakers.
   """
   name = getattr(source, 'name', 'the source')
   split = getattr(source, 'split', 'train')
@@ -66,7 +66,7 @@ def halves(
   Args:
     known: speaker and label of each record.
     seed: decides between equals, and which half is the first.
-    name: of the source, for messages.
+    name: what error messages call the source.
 
   Returns:
     Two int arrays, rising.

@@ -24,20 +24,21 @@ from jaxspoof.training.steps import inputs
 
 @dataclasses.dataclass(frozen=True)
 class Levels:
-  """What both levels are made of; static.
+  """What does not change during a search: losses, optimisers, settings.
 
   Attributes:
-    graphdef: of the supernet.
-    loss: of logits [B, 2] and labels [B].
-    cost: `architecture -> scalar`, see `light_darts_cost.normalised`.
-    temperature: `step -> scalar`, of the softmax over operations.
+    graphdef: static description of the supernet.
+    loss: the loss, a function of logits [B, 2] and labels [B].
+    cost: expected cost, `architecture -> scalar`, see
+      `light_darts_cost.normalised`.
+    temperature: temperature of the softmax over operations, `step -> scalar`.
     w_tx: optimiser of the weights.
     a_tx: optimiser of the architecture.
-    order: of the hypergradient, a key of `bilevel.ORDERS`.
+    order: how the hypergradient is computed, a key of `bilevel.ORDERS`.
     cost_weight: factor on the cost in the validation loss.
-    entropy_weight: factor on the entropy there.
-    gumbel: whether operations are sampled.
-    seed: of dropout and samples.
+    entropy_weight: factor on the entropy in the validation loss.
+    gumbel: whether the weights of operations are sampled.
+    seed: seed of dropout and of the samples.
   """
 
   graphdef: nnx.GraphDef
@@ -84,7 +85,10 @@ class Levels:
     return objective
 
   def val_loss(self, state: SearchState):
-    """The same with cost and entropy; aux: the loss alone, cost, entropy."""
+    """The validation loss: loss, weighted cost and weighted entropy.
+
+    Its `aux` holds the loss alone, the cost and the entropy.
+    """
     of_batch = self.train_loss(state, stream=1)
     temperature = self.temperature(state.step)
 

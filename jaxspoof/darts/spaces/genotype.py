@@ -29,11 +29,13 @@ class Genotype:
 
   Attributes:
     space: name of the search space.
-    normal: (operation, input state) of each kept edge, two for each node.
-    reduce: the same of the reduction cell.
-    normal_concat: states that are stacked into the output of the cell; all
-      nodes where empty.
-    reduce_concat: the same of the reduction cell.
+    normal: (operation, input state) of each kept edge of the normal cell, two
+      for each node.
+    reduce: (operation, input state) of each kept edge of the reduction cell.
+    normal_concat: the states that are stacked into the output of the normal
+      cell; () stacks all nodes.
+    reduce_concat: the states that are stacked into the output of the reduction
+      cell; () stacks all nodes.
   """
 
   space: str
@@ -258,7 +260,11 @@ def _softmax(x: np.ndarray) -> np.ndarray:
 
 
 def nodes_of(edges: int) -> int:
-  """Nodes of a cell with so many edges; ValueError where none has as many."""
+  """Number of nodes of a cell with this number of edges.
+
+  Raises:
+    ValueError: no cell has this number of edges.
+  """
   nodes = 0
   while nodes * (nodes + 3) // 2 < edges:
     nodes += 1
