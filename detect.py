@@ -58,7 +58,9 @@ def parser() -> argparse.ArgumentParser:
   """The command line."""
   made = argparse.ArgumentParser(
     prog='detect.py',
-    description='Scores speech: bona fide (human) or spoof (made by machine).',
+    description='Scores recordings of speech: a higher score means more like'
+    ' bona fide (human)\nspeech, a lower one more like a spoof (made by a'
+    ' machine). Scores are not\ncalibrated, so there is no verdict.',
     epilog=EXAMPLES,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
@@ -67,36 +69,40 @@ def parser() -> argparse.ArgumentParser:
     nargs='+',
     required=True,
     metavar='PATH',
-    help='wav, flac, mp3, ogg, opus, aiff, au, caf, w64 or sph files of any'
-    ' rate and number of channels, and directories, which are searched to the'
-    ' bottom, links too (names that begin with a dot are left out)',
+    help='files to score (wav, flac, mp3, ogg, opus, aiff, au, caf, w64 or sph,'
+    ' of any sampling rate and number of channels), and directories, in which'
+    ' all recordings at any depth are scored, behind links too, but none whose'
+    ' name begins with a dot',
   )
   made.add_argument(
     '--checkpoint',
     required=True,
     metavar='CKPT',
-    help='workdir of a training run, or a released .pth of AASIST',
+    help='trained weights: the workdir of a training run, such as'
+    ' runs/aasist_quickstart, or a .pth file released by the authors of AASIST',
   )
   made.add_argument(
     '--model',
     metavar='NAME',
-    help='name the checkpoint must have, such as aasist or aasist_l; by'
-    ' default what it is',
+    help='stop with an error if the checkpoint is of another model than NAME,'
+    ' such as aasist or aasist_l; by default any model is accepted',
   )
   made.add_argument(
     '--seconds',
     type=float,
-    help='score this much of the beginning of each file, instead of what the'
-    ' run was evaluated on (released weights: 4.04); shorter files are'
-    ' repeated',
+    help='how many seconds of each file are scored, from its start; by default'
+    ' as many as in the evaluation of the run (4.04 for released weights).'
+    ' Shorter files are repeated',
   )
   made.add_argument(
     '--batch',
     type=int,
-    help='files scored at once (default: 1 on a CPU, else 16)',
+    help='how many files are scored at once (default: 1 on a CPU, else 16)',
   )
   made.add_argument(
-    '--json', action='store_true', help='print one JSON object a line'
+    '--json',
+    action='store_true',
+    help='print one JSON object per file and line instead of a table',
   )
   return made
 

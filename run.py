@@ -18,18 +18,32 @@ from ml_collections import config_flags
 
 from jaxspoof.machine import huge_pages, interrupts
 
-_CONFIG = config_flags.DEFINE_config_file('config', help_string='Config file.')
+_CONFIG = config_flags.DEFINE_config_file(
+  'config',
+  help_string='What to run: configs/NAME.py or configs/NAME.py:VARIANT. Its'
+  ' fields are changed by --config.FIELD=VALUE.',
+)
 _WORKDIR = flags.DEFINE_string(
-  'workdir', None, 'Folder of the run; runs/<config> if not given.'
+  'workdir',
+  None,
+  'Folder for everything that the run writes; runs/NAME_VARIANT if not given.',
 )
 _DISTRIBUTED = flags.DEFINE_bool(
-  'distributed', False, 'Several hosts, found from the cluster environment.'
+  'distributed',
+  False,
+  'Train on the hosts that the cluster (Slurm, Open MPI, Kubernetes) names.',
 )
 _COORDINATOR = flags.DEFINE_string(
-  'coordinator', None, 'host:port of process 0, for several hosts by hand.'
+  'coordinator',
+  None,
+  'Train on several hosts without such a cluster: host:port of process 0.',
 )
-_PROCESSES = flags.DEFINE_integer('num_processes', None, 'With coordinator.')
-_PROCESS = flags.DEFINE_integer('process_id', None, 'With coordinator.')
+_PROCESSES = flags.DEFINE_integer(
+  'num_processes', None, 'With --coordinator: how many processes there are.'
+)
+_PROCESS = flags.DEFINE_integer(
+  'process_id', None, 'With --coordinator: the number of this process, from 0.'
+)
 
 
 def main(argv: list[str]) -> None:

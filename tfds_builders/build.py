@@ -98,11 +98,11 @@ def build(
 
   Args:
     name: `corpus` or `corpus/config`.
-    data_dir: where to write; see `builder`.
-    manual_dir: where files lie that a person had to download; default
+    data_dir: folder that corpora are written to; see `builder`.
+    manual_dir: folder with archives that a person had to download; default
       `downloads/manual` below the data_dir.
-    download: fetch them where they are missing.
-    manifest: list of files, for `wav_folder/NAME`.
+    download: whether archives that are missing may be downloaded.
+    manifest: table that lists the files, for `wav_folder/NAME`.
 
   Returns:
     The builder, its data in place.
@@ -183,20 +183,21 @@ def _check_space(made: tfds.core.DatasetBuilder) -> None:
 def _parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(
     prog='python -m tfds_builders.build',
-    description='Build a corpus, without TensorFlow.',
+    description='Build a corpus from its archive or files, so that it can be'
+    ' trained and evaluated on. TensorFlow is not needed.',
   )
   known, path = ', '.join(sorted(CORPORA)), pathlib.Path
-  parser.add_argument('name', help=f'corpus or corpus/config; known: {known}')
-  parser.add_argument('--config', help='the same as corpus/config')
-  parser.add_argument('--data_dir', type=path, help='where to write')
   parser.add_argument(
-    '--manual_dir', type=path, help='where downloaded archives lie'
+    'name', help=f'the corpus, or corpus/config; corpora are {known}'
   )
   parser.add_argument(
-    '--download', action='store_true', help='download what is missing'
+    '--config', help='variant of the corpus, another way to say corpus/config'
   )
   parser.add_argument(
-    '--manifest', type=path, help='wav_folder: CSV or TSV that lists the files'
+    '--data_dir',
+    type=path,
+    help='folder that the corpus is written to (default: the environment'
+    ' variable TFDS_DATA_DIR, or ~/tensorflow_datasets)',
   )
   parser.add_argument(
     '--name', dest='own', help='name of your data (wav_folder/NAME)'

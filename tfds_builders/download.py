@@ -27,10 +27,10 @@ def fetch(
   server for the rest only.
 
   Args:
-    urls: where it is; the next is tried where one fails.
-    path: where to put it; its folder is made.
-    size: its bytes, if known.
-    sha256: its checksum, if known.
+    urls: addresses of the file; if one fails the next is tried.
+    path: where to put the file; its folder is made.
+    size: size of the file in bytes, if it is known.
+    sha256: checksum of the file, if it is known.
 
   Raises:
     BuildError: no server can be reached, or other bytes came than expected

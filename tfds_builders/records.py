@@ -37,10 +37,10 @@ class Trial:
   Attributes:
     utterance: name of the trial, unique in its split.
     speaker: who speaks, or is meant to.
-    attack: how it was made, '-' for bona fide.
-    source: the builder's own name of the audio, such as its path.
-    size: bytes of the stored audio, about.
-    position: where in the list of trials, so that problems are told in order.
+    attack: name of the attack that made it, '-' for bona fide.
+    source: what the builder finds the audio by, such as its path.
+    size: size of the stored audio in bytes, about.
+    position: place in the list of trials; problems are reported in this order.
     extra: further text fields of the record.
   """
 
@@ -80,9 +80,10 @@ class Inputs:
   """What a person says a corpus is to be built from.
 
   Attributes:
-    manual_dir: where archives lie; None for `downloads/manual`.
-    download: fetch them where they are missing.
-    manifest: list of files.
+    manual_dir: folder that holds the official archives; None for
+      `downloads/manual` below the data_dir.
+    download: whether archives that are missing may be downloaded.
+    manifest: table that lists the files, for `wav_folder`.
   """
 
   manual_dir: pathlib.Path | None = None
@@ -126,10 +127,11 @@ class RecordBuilder(tfds.core.ShardBasedBuilder):
     """Returns the generators that TFDS asks for.
 
     Args:
-      splits: the trials, in any order.
-      read: called in threads; a ValueError of it is collected, and all of them
-        are raised together once everything was looked at.
-      of: what is being read, for messages.
+      splits: the trials by split, in any order.
+      read: returns the bytes to store and the clip's length in seconds. It is
+        called in threads. Its ValueErrors are collected and raised together in
+        the end, so that everything that is wrong is told at once.
+      of: what is being read, as messages call it.
     """
     self.tally = {split: Tally() for split in splits}
     self._problems = Problems(of)

@@ -45,36 +45,67 @@ def parser() -> argparse.ArgumentParser:
   """The command line."""
   made = argparse.ArgumentParser(
     prog='python -m jaxspoof.metrics',
-    description='EER and other metrics of score files, with bootstrap '
-    'intervals over speakers and attacks.',
+    description='Computes the EER and other metrics of score files, with '
+    'intervals from a\nbootstrap over speakers and attacks.',
     epilog=EXAMPLES,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   add = made.add_argument
-  add('scores', metavar='SCORES', help='score file')
-  add('--protocol', help='what the trials are: labels, attacks, speakers')
+  add('scores', metavar='SCORES', help='score file to measure')
+  add(
+    '--protocol',
+    help='file that says what each trial is: its label, attack and speaker.'
+    ' Needed if the score file has no labels',
+  )
   add(
     '--phase',
-    help='of a protocol that has several, as those of ASVspoof 2021: progress,'
-    ' eval (the default) or hidden',
+    help='which trials of the protocol are measured, if it has several phases,'
+    ' as those of ASVspoof 2021 have: progress, eval (the default) or hidden',
   )
   add(
     '--asv_scores',
-    help='scores of a speaker verification system (ASV), for metrics of both '
-    'together: t-DCF, t-EER',
+    help='score file of a speaker verification system (ASV), for the metrics '
+    'of both systems together: t-DCF, t-EER',
   )
-  add('--asv_protocol', help='their trials, where the scores do not say')
-  add('--negate', action='store_true', help='higher scores of SCORES are spoof')
-  add('--against', metavar='SCORES', help='another system on the same trials')
+  add(
+    '--asv_protocol',
+    help='file that says what the trials of --asv_scores are, if that file '
+    'does not, as in ASVspoof 2021',
+  )
+  add(
+    '--negate',
+    action='store_true',
+    help='use this if a higher score in SCORES means spoof',
+  )
+  add(
+    '--against',
+    metavar='SCORES',
+    help='score file of a second system on the same trials, to compare with',
+  )
   add(
     '--negate_against',
     action='store_true',
-    help='higher scores of --against are spoof',
+    help='use this if a higher score in the file of --against means spoof',
   )
-  add('--json', metavar='OUT', help='write everything to this file')
-  add('--resamples', type=int, default=1000, help='of the bootstrap')
-  add('--confidence', type=float, default=0.95, help='of the intervals')
-  add('--seed', type=int, default=0, help='of the bootstrap')
+  add('--json', metavar='OUT', help='also write all figures to this JSON file')
+  add(
+    '--resamples',
+    type=int,
+    default=1000,
+    help='number of bootstrap resamples for the intervals (default: 1000)',
+  )
+  add(
+    '--confidence',
+    type=float,
+    default=0.95,
+    help='confidence of the intervals (default: 0.95)',
+  )
+  add(
+    '--seed',
+    type=int,
+    default=0,
+    help='seed of the random draws of the bootstrap (default: 0)',
+  )
   return made
 
 

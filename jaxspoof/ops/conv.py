@@ -74,7 +74,7 @@ def _plain(x_BxHxWxI, kernel_HxWxIxO, padding: Padding):
 
 
 def _centred(x_BxHxWxI, kernel_HxWxIxO, padding: Padding):
-  """The same with equal padding at both ends, cut to what was asked for.
+  """Convolves with equal padding at both ends, then cuts off what is too much.
 
   XLA has no call into cuDNN for the gradients of a convolution whose padding
   is unequal or negative. It then computes them as it is written, the one of
@@ -118,7 +118,7 @@ def _centre(padding: Padding) -> tuple[Padding, Padding]:
 
 
 def _one_channel(x_BxHxWx1, kernel_HxWx1xO, padding: Padding):
-  """The same for one channel in: a sum over taps, in one pass over y."""
+  """Convolves images of one channel: a sum over taps, in one pass over y."""
   height, width, _, _ = kernel_HxWx1xO.shape
   x = _pad_both(x_BxHxWx1, padding)
   rows, frames = x.shape[1] - height + 1, x.shape[2] - width + 1
@@ -260,7 +260,7 @@ def weight_gradient_by_rows(
     x_BxHxWxI: images that went in.
     dy_BxHxWxO: gradient with respect to what came out.
     size: height and width of the kernel.
-    padding: as in `conv2d`.
+    padding: zeros before and after, for height and width, as in `conv2d`.
 
   Returns:
     `[*size, I, O]` in the dtype of the images.

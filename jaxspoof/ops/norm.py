@@ -42,10 +42,11 @@ def batch_norm_selu(
   Args:
     x: `[..., C]`, floating point.
     scale_C: gain of each channel, in the dtype of the arithmetic.
-    bias_C: offset of each channel, likewise.
-    near_C: a guess of the mean, likewise, such as the stored one. Squares are
-      summed around it where there is one pass: that gives what takes two
-      around the mean itself, unless the guess is many deviations away.
+    bias_C: offset of each channel, in the dtype of the arithmetic.
+    near_C: a guess of each channel's mean, such as the stored running mean, in
+      the dtype of the arithmetic. Where the variance is taken in one pass,
+      squares are summed around it; that is as exact as two passes, unless the
+      guess is many standard deviations away.
     epsilon: added to the variance.
 
   Returns:

@@ -28,13 +28,13 @@ def relu_batch_norm(
   Args:
     x: `[..., C]`, floating point.
     offset_C: the bias that `x` lacks, in the dtype of the arithmetic.
-    scale_C: gain of each channel, likewise.
-    bias_C: offset of each channel after normalisation, likewise.
-    near_C: a guess of the mean, likewise, such as the stored one. Squares are
-      summed around it: one pass gives what takes two around the mean itself,
-      unless the guess is many deviations away.
-    mask: bool `[...]`, which positions the statistics are of; None: all. All
-      positions are normalised.
+    scale_C: gain of each channel, in the dtype of the arithmetic.
+    bias_C: offset of each channel after normalisation, in the same dtype.
+    near_C: a guess of each channel's mean, such as the stored running mean, in
+      the same dtype. Squares are summed around it, in one pass; that is as
+      exact as two passes, unless the guess is many standard deviations away.
+    mask: bool `[...]`, the positions that the statistics are taken over; None
+      takes all. All positions are normalised.
     epsilon: added to the variance.
 
   Returns:

@@ -60,7 +60,8 @@ def attentive_mean_and_variance(
 
   Args:
     x_BxNxC: sequences, float32 or wider.
-    logits_BxNxC: likewise.
+    logits_BxNxC: logits of the weights, float32 or wider; their softmax is
+      taken over time.
     mask_BxN: bool, the valid frames, one at least; None: all.
 
   Returns:

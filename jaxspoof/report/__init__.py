@@ -34,8 +34,7 @@ def write(workdir) -> pathlib.Path:
   """Write `report.html` from the files of a workdir.
 
   Args:
-    workdir: folder of a run, finished or not. What is not there yet is said
-      in the page.
+    workdir: folder of a run, finished or not. The page says what is missing.
 
   Returns:
     Path of the page.

@@ -14,10 +14,13 @@ def main(argv: list[str] | None = None) -> None:
   """Write the report of each workdir, or of all together; print where."""
   parser = argparse.ArgumentParser(
     prog='python -m jaxspoof.report',
-    description='Make report.html from the files of each run, or compare them.',
+    description='Make report.html in the folder of each run again, from the'
+    ' files there; or, with --out, one page that compares the runs.',
   )
   parser.add_argument('workdir', nargs='+', help='folder of a run')
-  parser.add_argument('--out', help='page that compares the runs')
+  parser.add_argument(
+    '--out', help='HTML file to write, in which all runs are compared'
+  )
   options = parser.parse_args(argv)
   try:
     if options.out:

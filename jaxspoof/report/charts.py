@@ -160,11 +160,11 @@ def training(title: str, steps, values, *, marks=False, scale=1.0) -> Html:
   """One quantity over the steps of the training.
 
   Args:
-    title: what it is, with its unit.
-    steps: int [K].
+    title: what the quantity is, with its unit.
+    steps: steps at which it was measured, int [K].
     values: float [K], finite.
-    marks: whether each point is worth a dot, and the lowest (the latest of
-      equals) a ring.
+    marks: if True each point gets a dot, and the lowest one (the latest of
+      equal ones) a ring.
     scale: factor on the values.
   """
   steps, values = np.asarray(steps), scale * np.asarray(values, float)

@@ -74,7 +74,7 @@ def principal_axes(x_NxD, count: int) -> tuple[np.ndarray, ...]:
 
   Args:
     x_NxD: float [N, D].
-    count: how many; at most D are found.
+    count: number of directions wanted; at most D are found.
 
   Returns:
     (mean [D], axes [count, D], share of the variance along each [count]). The

@@ -45,7 +45,7 @@ def costs(run: Run) -> Html | None:
 
 
 def _ends(metric: Metric, found: dict) -> str:
-  """Its interval, or why there is none."""
+  """The interval of a metric, or why there is none."""
   if metric.resampled is None:
     return 'not resampled'
   low_high = found.get(f'{metric.name}_interval')

@@ -168,7 +168,7 @@ def _apart(at_Kx2: np.ndarray, letters: list[int]) -> np.ndarray:
 
   Args:
     at_Kx2: where they would be, as fractions of the axes.
-    letters: of each label.
+    letters: number of letters of each label.
   """
   at_Kx2, height = at_Kx2.copy(), 0.055
   wide_KxK = 0.011 * np.add.outer(letters, letters)

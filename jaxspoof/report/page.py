@@ -34,7 +34,7 @@ def write(workdir) -> pathlib.Path:
 
 
 def render(run: Run) -> str:
-  """The page of a run. The same run gives the same text."""
+  """The page of a run as HTML. The same run always gives the same text."""
   title = 'Report, no result yet'
   if run.metrics is not None:
     title = f'EER {percent(run.metrics["eer"])} on {run.metrics["split"]}'

@@ -47,7 +47,8 @@ def read(path, protocol=None, phase: str = 'eval') -> AsvScores:
     path: file of lines `CM_KEY ASV_KEY SCORE`, or with a protocol `SPEAKER
       UTTERANCE SCORE`.
     protocol: file of the trials, as ASVspoof 2021 has it.
-    phase: of the protocol's trials that are read.
+    phase: which trials of the protocol are read: 'progress', 'eval' or
+      'hidden'.
 
   Returns:
     `AsvScores`, each kind in the order of the file.

@@ -21,9 +21,10 @@ class Problems:
   """Collects what is wrong with one file.
 
   Args:
-    path: of the file.
-    expected: what it should hold.
-    unit: what is counted in it: lines, or before it is written trials.
+    path: path of the file.
+    expected: what the file should hold, in words.
+    unit: what problems are counted in: 'line', or 'trial' for a file that is
+      about to be written.
   """
 
   def __init__(self, path, expected: str, unit: str = 'line'):
@@ -55,15 +56,15 @@ class Problems:
 def read_lines(path, expected: str = 'lines') -> Iterator[tuple[int, str]]:
   """Lines of a text file as (line number from 1, text); `.gz` is unpacked.
 
-  Blank lines, a byte-order mark, and the line ends of Windows are no content.
+  Blank lines, a byte-order mark and the line ends of Windows are left out.
 
   Args:
-    path: of the file.
-    expected: what it should hold, for messages.
+    path: path of the file.
+    expected: what the file should hold, in words, for error messages.
 
   Raises:
-    ScoreFileError: no text file, or an empty one.
-    OSError: no such file.
+    ScoreFileError: the file is not text, or is empty.
+    OSError: the file cannot be opened.
   """
   path, number = pathlib.Path(path), 0
   opened = gzip.open if path.suffix == '.gz' else open
@@ -79,7 +80,7 @@ def read_lines(path, expected: str = 'lines') -> Iterator[tuple[int, str]]:
 
 
 def read_rows(path, expected: str = 'lines') -> Iterator[tuple[int, list[str]]]:
-  """As `read_lines`, but the fields of each line."""
+  """Yields (line number, fields) of each line; see `read_lines`."""
   for number, line in read_lines(path, expected):
     yield number, line.split()
 
@@ -98,7 +99,15 @@ _HEADERS = {
 
 
 def header(fields: list[str], needed: str) -> tuple[str, ...] | None:
-  """Names of the columns if a line is a header that has those needed."""
+  """Names of the columns, if a line is a header that has all those needed.
+
+  Args:
+    fields: the fields of the line.
+    needed: names of columns, separated by blanks.
+
+  Returns:
+    The names, "-" for unknown ones; None if the line is no such header.
+  """
   names = tuple(_HEADERS.get(field.lower(), '-') for field in fields)
   return names if set(needed.split()) <= set(names) else None
 

@@ -61,7 +61,7 @@ def read(
   Args:
     path: the file.
     protocol: what the trials are; a file without keys needs it.
-    others: utterances that may have scores, but are not measured.
+    others: utterances that the file may have scores of, but that are left out.
 
   Raises:
     ScoreFileError (a ValueError): lines that break the format, scores that are

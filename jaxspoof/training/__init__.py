@@ -1,4 +1,4 @@
-"""What jobs that train are made of: `search` as much as `train`.
+"""The parts that jobs which train are made of, `search` as well as `train`.
 
   state, steps            the state of a run as a value; pure functions of it
   tasks, scoring          what the classes are; the outputs for whole splits

@@ -171,9 +171,10 @@ def _named(iterator) -> dict[str, Any]:
 
 
 def _fields(state) -> dict[str, Any]:
-  """What is kept of a state: a field that is empty where it is not used is not.
+  """The fields of a state that are saved: all but those that are empty.
 
-  Checkpoints of before there were frozen arrays have no such field.
+  An unused field is left out so that checkpoints of earlier versions, whose
+  states had no field of frozen arrays, still fit.
   """
   found = {f.name: getattr(state, f.name) for f in dataclasses.fields(state)}
   if not found.get('frozen', True):

@@ -37,12 +37,12 @@ def of_run(
   """Size, work, speed and memory of a run, and what it ran on.
 
   Args:
-    config: of the run.
+    config: config of the run.
     params: trained arrays.
     shardings: the devices.
-    speed: `Clock.summary()`.
-    started: time of the start of this process's part, seconds of the epoch.
-    macs: of a clip by stage.
+    speed: speed and time of the run, from `Clock.summary()`.
+    started: when this process started, in seconds since 1970.
+    macs: multiply-accumulates of one clip, by stage.
 
   Returns:
     What `cost.json` holds; memory in MiB, MACs per clip and stage.
@@ -67,8 +67,8 @@ def surroundings(
 
   Args:
     shardings: the devices.
-    seed: of the job.
-    started: time of the start of this process's part, seconds of the epoch.
+    seed: seed of the job.
+    started: when this process started, in seconds since 1970.
 
   Returns:
     The fields of `cost.json` that all jobs have; memory in MiB.

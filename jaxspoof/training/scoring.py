@@ -89,8 +89,9 @@ def evaluate(
   """Scores a split, summarises the scores and writes them down.
 
   Args:
-    outputs_of: gives the outputs of the trials of a source, in its order.
-    loss: that the model was trained with: makes scores of outputs.
+    outputs_of: computes the model's outputs for the trials of a source, in its
+      order.
+    loss: the loss that the model was trained with; turns outputs into scores.
     source: records of one split.
     trials: what is known of each of them.
     data_dir: where built corpora lie; None for the TFDS default.
@@ -99,12 +100,14 @@ def evaluate(
     resamples: number of bootstrap resamples.
     workdir: folder that gets the score file, the protocol and the
       verification scores; None on the hosts that write nothing.
-    name: of these files; that of the split by default.
-    asv: whether the verification scores of the corpus, where it has them, are
-      of the same audio, so that there is a t-DCF.
+    name: name of these files without suffix; that of the split by default.
+    asv: whether verification scores that came with the corpus belong to the
+      audio as it was scored. If not, for example with added noise, there is no
+      t-DCF.
 
   Returns:
-    (float [trials], higher = bona fide; what `summary.summarise` says).
+    The scores, float [trials], higher = more bona fide; and their summary, as
+    `summary.summarise` makes it.
   """
   scores = np.asarray(loss.score(outputs_of(source)))
   asv_file = (

@@ -82,12 +82,14 @@ def jit(
   """`jax.jit` of a step on the global batch.
 
   Args:
-    step: function of so many replicated arguments, then so many batches; what
-      it returns is replicated.
+    step: function whose first arguments are replicated on all devices and whose
+      last arguments are batches, divided over the devices. What it returns is
+      replicated.
     shardings: the mesh.
-    replicated: number of the former.
-    batches: number of the latter.
-    donate: the memory of the first argument may be reused for the result.
+    replicated: number of replicated arguments.
+    batches: number of arguments that are batches.
+    donate: if True the memory of the first argument is reused for the result,
+      and the argument cannot be used any more.
   """
   return jax.jit(
     step,

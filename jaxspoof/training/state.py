@@ -65,19 +65,23 @@ def batch_stats_of(model: nnx.Module) -> Tree:
 
 
 def eval_view(model: nnx.Module) -> nnx.Module:
-  """The same module in evaluation mode: no dropout, running statistics."""
+  """A view of a module in evaluation mode: no dropout, running statistics."""
   return nnx.view(model, deterministic=True, use_running_average=True)
 
 
 def divide(
   params: Tree, frozen: Callable[[str], bool], prefix: str = ''
 ) -> tuple[Tree, Tree]:
-  """The part of nested dictionaries that is trained, and the frozen part.
+  """Divides parameters into those that are trained and those that are frozen.
 
   Args:
-    params: all arrays.
-    frozen: of a path such as 'tdnn/block0/conv/kernel'.
-    prefix: of the paths.
+    params: all parameters, as nested dictionaries.
+    frozen: says whether the parameter at a path is frozen, such as
+      'tdnn/block0/conv/kernel'.
+    prefix: what paths begin with, for parameters that are a part of others.
+
+  Returns:
+    Two nested dictionaries, trained and frozen parameters.
   """
   parts: tuple[dict, dict] = ({}, {})
   for name, value in params.items():

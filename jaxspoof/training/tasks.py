@@ -23,9 +23,9 @@ class Detection:
   """Bona fide or spoof.
 
   Attributes:
-    criterion: what the best weights have least of on dev, in words.
-    metric: its name in the log.
-    classes: what the outputs stand for.
+    criterion: in words, what is lowest on dev for the best weights.
+    metric: name of this quantity in the log.
+    classes: names of the classes that the outputs stand for.
   """
 
   criterion: ClassVar[str] = 'EER'
@@ -43,14 +43,14 @@ class Detection:
     return pipeline.label_of(record)
 
   def check(self, trials: pipeline.Trials, name: str) -> None:
-    """Refuses a dev split on which there is no error to select by.
+    """Raises ValueError for a dev split that defines no error to select by.
 
     Args:
-      trials: of the split.
-      name: of the split, for messages.
+      trials: the trials of the split.
+      name: what messages call the split.
 
     Raises:
-      ValueError: trials of one class only.
+      ValueError: all trials are of one class.
     """
     for label, words in enumerate(('spoof', 'bona fide')):
       if not (trials.label == label).any():
@@ -72,9 +72,9 @@ class SourceTracing:
   """Which attack of the train split made a clip, or none: bona fide.
 
   Attributes:
-    known: the classes.
-    criterion: as for `Detection`.
-    metric: as for `Detection`.
+    known: the classes, which are the attacks of the train split and bona fide.
+    criterion: in words, what is lowest on dev for the best weights.
+    metric: name of this quantity in the log.
   """
 
   known: classes_lib.Classes
@@ -101,7 +101,12 @@ class SourceTracing:
     return self.known.label(pipeline.text(record['attack']))
 
   def check(self, trials: pipeline.Trials, name: str) -> None:
-    """As for `Detection`; some trial must be of a class that train knows."""
+    """Raises ValueError if no trial of a dev split is of a known class.
+
+    Args:
+      trials: the trials of the split.
+      name: what messages call the split.
+    """
     Detection().check(trials, name)
     labels = self.known.labels(trials.attack.tolist())
     if (labels == self.known.unknown).all():

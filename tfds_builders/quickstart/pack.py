@@ -24,7 +24,7 @@ class Entry:
     speaker: the person.
     language: ISO 639 code.
     samples: length at 16 kHz.
-    sha256: of the FLAC file.
+    sha256: checksum of the FLAC file.
     licence: name of the archive that holds the clip.
     package: Debian package the recording comes from.
     version: version of that package.

@@ -23,7 +23,7 @@ class Part:
   Attributes:
     source: split of the pack its speech comes from.
     attacks: the attacks that may occur.
-    per_clip: how many of them are drawn for each clip.
+    per_clip: how many of these attacks are drawn for each clip.
   """
 
   source: str
@@ -66,7 +66,7 @@ def plan(limit: int | None = None) -> list[Task]:
   """Returns the tasks, one per clip of the pack.
 
   Args:
-    limit: take only so many clips of each split of the pack.
+    limit: number of clips to take of each split of the pack; None takes all.
   """
   entries = pack.manifest()
   chosen = []

@@ -34,7 +34,7 @@ class Row:
   Attributes:
     number: line of the table, the header being 1.
     path: the file.
-    bona_fide: whether it is.
+    bona_fide: whether it is bona fide speech; otherwise it is a spoof.
     speaker: '-' where the table has no such column.
     attack: '-' for bona fide.
     split: '' where the table has no such column.
@@ -56,10 +56,10 @@ class Manifest:
 
   Attributes:
     rows: the recordings, in the table's order.
-    columns: those of the table that are used.
-    ignored: those that are not.
-    labels: rows by label, as it is written in the table.
-    problems: of the rows that are not in `rows`.
+    columns: the columns of the table that are used.
+    ignored: the columns of the table that are not used.
+    labels: number of rows by label, spelt as in the table.
+    problems: what is wrong with the rows that are not in `rows`.
   """
 
   rows: tuple[Row, ...]

@@ -117,9 +117,9 @@ class Heard:
     """Notes one recording; called in threads.
 
     Args:
-      number: of its row.
+      number: number of its row in the table.
       wave: float32 [samples].
-      doubts: what is odd about it.
+      doubts: what is odd about the recording, as sentences.
     """
     self._copies[hashlib.sha256(wave).digest()].append(number)
     for doubt in doubts:
