@@ -207,7 +207,7 @@ class Rival:
 
 # ----------------------------------------------------------------- summary ---
 def summarise(out: pathlib.Path) -> None:
-  """Prints AASIST beside its original: the table of the README."""
+  """Prints AASIST beside its original: the table of docs/scaling.md."""
   rows = {}
   for name in ('ours', 'original'):
     path = out / f'{name}.json'

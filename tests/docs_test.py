@@ -1,0 +1,408 @@
+"""README and docs: every command runs, every link and path leads somewhere.
+
+Blocks of commands and of Python are run as they stand, in a folder that holds
+small stand-ins of the files they name. Where the real thing takes hours, or
+needs a corpus that nobody may pass on, as much is run as can be: a training is
+loaded with its overrides and checked as at its start, a build is looked up. A
+command of a kind that is not known here fails.
+"""
+
+import argparse
+import contextlib
+import functools
+import importlib
+import importlib.util
+import pathlib
+import pkgutil
+import re
+import shlex
+import shutil
+import sys
+
+import jax
+import numpy as np
+import pytest
+import soundfile
+from absl import flags
+from ml_collections import config_flags
+
+from jaxspoof import config as config_lib
+from jaxspoof import jobs, losses, models, overrides, verify
+from jaxspoof.darts.controller import SearchController, SearchResult
+from jaxspoof.darts.network.light_darts import read_genotype
+from jaxspoof.darts.search.config import search_config, supernet_config
+from jaxspoof.data import pipeline
+from jaxspoof.jobs import train_genotype
+from jaxspoof.jobs.benchmark import BenchmarkConfig
+from jaxspoof.jobs.embed import EmbedConfig
+from jaxspoof.jobs.evaluate import EvaluateConfig
+from jaxspoof.jobs.study import StudyConfig
+from jaxspoof.machine import files
+from jaxspoof.metrics import __main__ as metrics_cli
+from jaxspoof.metrics import summary
+from jaxspoof.report import __main__ as report_cli
+from jaxspoof.runs import record, workdir
+from tfds_builders import build
+
+pytestmark = pytest.mark.usefixtures('programs')
+
+ROOT = pathlib.Path(__file__).parents[1]
+PAGES = {
+  str(path.relative_to(ROOT)): path.read_text()
+  for path in [
+    ROOT / 'README.md',
+    *sorted(ROOT.glob('docs/*.md')),
+    *sorted(ROOT.glob('tfds_builders/*/README.md')),
+  ]
+}
+# Shapes are worked out, and nothing is computed: the model is large.
+TRACED = ('docs/train.md',)
+LANGUAGES = {'sh', 'python', 'text', 'diff'}
+FENCE = re.compile(r'^```(\w*)\n(.*?)^```$', re.M | re.S)
+TOP = '|'.join(
+  path.name for path in ROOT.iterdir() if path.is_dir() and path.name[0] != '.'
+)
+
+
+def blocks(page, language):
+  """The fenced blocks of a language, in order."""
+  return [body for name, body in FENCE.findall(PAGES[page]) if name == language]
+
+
+def prose(page):
+  """What is left of a page without its blocks."""
+  return FENCE.sub('', PAGES[page])
+
+
+def spans(page):
+  """What stands between backticks, on one line."""
+  return [' '.join(s.split()) for s in re.findall(r'`([^`]+)`', prose(page))]
+
+
+def commands(page):
+  """All commands of a page: of its blocks, and those within its text."""
+  text = '\n'.join(blocks(page, 'sh')).replace('\\\n', ' ')
+  lines = [*text.splitlines()]
+  lines += [s for s in spans(page) if re.match(r'(python3?|pip|make|git) ', s)]
+  lines += [  # READMEs of corpora indent them
+    line.strip()
+    for line in prose(page).replace('\\\n', ' ').splitlines()
+    if re.match(r' {4}python ', line)
+  ]
+  found = []
+  for line in lines:
+    words = shlex.split(line, comments=True)
+    while '&&' in words:
+      at = words.index('&&')
+      found.append(words[:at])
+      words = words[at + 1 :]
+    found.append(words)
+  return [words for words in found if words]
+
+
+# ------------------------------------------------------------- stand-ins ---
+def finished(run):
+  """What a run leaves: a small AASIST, and scores that were drawn."""
+  old = ROOT / 'tests' / 'goldens' / 'old_runs' / 'aasist'
+  shutil.copytree(old, run)
+  label = np.arange(40) % 4 == 0
+  trials = pipeline.Trials(
+    utterance=np.array([f'U{n}' for n in range(40)]),
+    speaker=np.array([f'S{n % 5}' for n in range(40)]),
+    attack=np.where(label, '-', 'A01'),
+    label=label.astype(np.int32),
+  )
+  scores = np.random.default_rng(0).normal(size=40) + 2 * label
+  workdir.keep_scores(run, 'eval', trials, scores, None)
+  found = summary.summarise(
+    trials.utterance,
+    trials.attack,
+    trials.label,
+    scores,
+    speaker=trials.speaker,
+    split='eval',
+    selected_on='dev',
+    corpus='quickstart',
+    resamples=20,
+  )
+  found['sha256'] = record.fingerprint(run, ['eval'])
+  files.write_json(run / 'metrics.json', found)
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+  """A folder with small files of the names that the pages use."""
+  made = tmp_path_factory.mktemp('docs')
+  for name in ('configs', 'tools', 'jaxspoof'):
+    (made / name).symlink_to(ROOT / name)
+  (made / 'docs').mkdir()
+  run = made / 'runs' / 'aasist_quickstart'
+  finished(run)
+  for name in ('ecapa_mfcc_quickstart', 'lcnn_smoke'):
+    shutil.copytree(run, made / 'runs' / name)
+  wave = np.random.default_rng(0).normal(0, 0.1, 16_000)
+  for name in ('a.wav', 'b.flac', 'clip.wav', 'call.mp3', 'folder/c.wav'):
+    (made / name).parent.mkdir(exist_ok=True)
+    soundfile.write(made / name, wave, 16_000)
+  shutil.copy(run / 'scores/eval.txt', made / 'scores.txt')
+  shutil.copy(run / 'scores/eval.txt', made / 'other.txt')
+  shutil.copy(run / 'protocols/eval.txt', made / 'eval.trl.txt')
+  rng = np.random.default_rng(1)
+  (made / 'asv.txt').write_text(
+    ''.join(
+      f'{speaker} {key} {score:.4f}\n'
+      for key, speaker, mean in (
+        ('target', 'bonafide', 2),
+        ('nontarget', 'bonafide', -2),
+        ('spoof', 'A01', 0),
+      )
+      for score in rng.normal(mean, 1, 20)
+    )
+  )
+  return made
+
+
+@pytest.fixture
+def here(folder, monkeypatch):
+  """The folder of stand-ins as the current one."""
+  monkeypatch.chdir(folder)
+  monkeypatch.syspath_prepend(ROOT)
+  # No compiled programs are written to the user's folder.
+  monkeypatch.setattr('jaxspoof.machine.programs.keep', lambda: None)
+  return folder
+
+
+def script(name):
+  """A program of the checkout as a module."""
+  path = ROOT / name
+  spec = importlib.util.spec_from_file_location(path.stem, path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
+
+
+# -------------------------------------------------------------- commands ---
+def test_every_block_says_what_it_is():
+  for page in PAGES:
+    assert {name for name, _ in FENCE.findall(PAGES[page])} <= LANGUAGES, page
+    assert PAGES[page].count('\n```') % 2 == 0, page
+
+
+# ml_collections reads config files in a way that Python will drop.
+@pytest.mark.filterwarnings('ignore:the load_module')
+@pytest.mark.parametrize('page', [page for page in PAGES if commands(page)])
+def test_commands_run(page, here, monkeypatch):
+  for words in commands(page):
+    try:
+      run_command(words, monkeypatch)
+    except SystemExit as error:
+      assert not error.code, shlex.join(words)
+    except Exception as error:
+      raise AssertionError(shlex.join(words)) from error
+
+
+def run_command(words, monkeypatch):
+  """Runs one command, or as much of it as takes no hours."""
+  monkeypatch.setattr(sys, 'argv', words[1:])
+  match words:
+    case ['make', *targets]:
+      known = re.findall(r'^(\w+):', (ROOT / 'Makefile').read_text(), re.M)
+      assert {t for t in targets if '=' not in t} <= {*known}
+    case ['python3', '-m', 'venv', _] | ['.', _]:
+      pass
+    case ['pip', 'install', *what]:
+      check_install(what)
+    case ['git', *what]:
+      assert what[0] in ('log', 'show')
+    case ['python', 'run.py', *arguments]:
+      check_run(arguments)
+    case ['python', 'detect.py', *arguments]:
+      if 'AASIST.pth' in arguments:  # it is large: this stands in for it
+        words = shlex.join(arguments).replace('--model aasist ', '')
+        words = words.replace('AASIST.pth', 'runs/aasist_quickstart')
+        arguments = shlex.split(words)
+      assert script('detect.py').main(arguments) == 0
+    case ['python', '-m', 'jaxspoof.metrics', *arguments]:
+      assert metrics_cli.main(arguments) == 0
+    case ['python', '-m', 'jaxspoof.report', *arguments]:
+      report_cli.main(arguments)
+    case ['python', '-m', 'jaxspoof.verify', *arguments]:
+      verify.main(arguments)
+    case ['python', '-m', 'tfds_builders.build', *arguments]:
+      options = build._parser().parse_args(arguments)
+      assert (
+        build.builder(build._full_name(options)).name
+        == (options.name.partition('/')[0])
+      )
+    case ['python', '-m', module]:
+      assert callable(importlib.import_module(module).main)
+    case ['python', 'tools/picture.py', *_]:
+      script(words[1]).main()
+      assert pathlib.Path(words[-1]).stat().st_size < 100_000
+    case ['python', path, *arguments]:
+      check_options(ROOT / path, arguments)
+    case _:
+      raise AssertionError('a command of a kind that this test does not know')
+
+
+def check_install(words):
+  """Extras and files that exist; `jax[...]` takes those of JAX."""
+  extras = re.findall(r'^\[(\w+)\]|^\.\[(\w+)\]', '\n'.join(words), re.M)
+  project = (ROOT / 'pyproject.toml').read_text()
+  for extra in filter(None, sum(extras, ())):
+    assert f'\n{extra} = [' in project
+  for at, word in enumerate(words):
+    if word == '-c':
+      assert (ROOT / words[at + 1]).is_file()
+
+
+def check_options(path, arguments):
+  """A program and the options it has, by its source: benchmarks take long."""
+  known = set(re.findall(r"add_argument\(\s*'(--\w+)'", path.read_text()))
+  given = {a.partition('=')[0] for a in arguments if a.startswith('--')}
+  assert given <= known, given - known
+
+
+def check_run(arguments):
+  """Loads a config with its overrides, and checks it as its job does."""
+  source = (ROOT / 'run.py').read_text()
+  known = {'config', *re.findall(r"DEFINE_\w+\(\s*'(\w+)'", source)}
+  names = {a.lstrip('-').partition('=')[0] for a in arguments}
+  assert {name for name in names if not name.startswith('config.')} <= known
+  argv = overrides.modern(['run.py', *arguments])
+  overrides.check(argv)
+  values = flags.FlagValues()
+  config_flags.DEFINE_config_file('config', flag_values=values)
+  sys.argv = argv
+  values([a for a in argv if a.startswith(('run.py', '--config'))])
+  check_job(values.config.to_dict())
+
+
+def check_job(values):
+  """What a job does with its config before it opens data."""
+  job = values.pop('job')
+  assert job in jobs.JOBS
+  plain = {
+    'benchmark': BenchmarkConfig,
+    'embed': EmbedConfig,
+    'evaluate': EvaluateConfig,
+    'study': StudyConfig,
+  }
+  values.pop('source_tracing', None)
+  if job in plain:
+    config_lib.job_section(plain[job], values)
+  elif job == 'search':
+    supernet_config(search_config(values))
+  else:
+    if job == 'train_genotype':
+      genotype = values.pop('genotype')
+      if genotype.startswith('runs/'):  # that a search has left
+        genotype = 'configs/genotypes/light_quickstart.json'
+      values = train_genotype.with_genotype(values, read_genotype(genotype))
+    config = config_lib.run_config(values)
+    loss = losses.make(config.loss)
+    models.system(config.model, config.frontend, head=loss.head)
+
+
+# ---------------------------------------------------------------- Python ---
+@pytest.mark.parametrize(
+  'page', [page for page in PAGES if blocks(page, 'python')]
+)
+def test_python_runs(page, here, monkeypatch):
+  """As it stands; only a search finds what was found before."""
+  found = ROOT / 'configs/genotypes/light_quickstart.json'
+
+  def train_search(self, dataset, *, data_dir=None):
+    assert dataset in build.CORPORA
+    return SearchResult(read_genotype(str(found)), [], {}, here)
+
+  monkeypatch.setattr(SearchController, 'train_search', train_search)
+  monkeypatch.setattr(
+    'jaxspoof.data.conditions.CONDITIONS',
+    dict(importlib.import_module('jaxspoof.data.conditions').CONDITIONS),
+  )
+  for body in blocks(page, 'python'):
+    if page in TRACED:
+      jax.eval_shape(functools.partial(run_python, page, body))
+    else:
+      run_python(page, body)
+
+
+def run_python(page, body):
+  """Runs a block, and compares what its comments say that lines give."""
+  checked = re.sub(
+    r'^(\S.*\S)  # (\([\d, ]+\)|[\d.]+)(?::.*)?$',
+    r'assert (\1) == \2',
+    body,
+    flags=re.M,
+  )
+  exec(compile(checked, page, 'exec'), {'__name__': f'block of {page}'})
+
+
+# ------------------------------------------------------- links and paths ---
+def anchors(text):
+  """Names of the headings of a page, as GitHub makes them."""
+  heads = re.findall(r'^#+ (.+)$', FENCE.sub('', text), re.M)
+  return {re.sub(r'[^\w\- ]', '', h.lower()).replace(' ', '-') for h in heads}
+
+
+@pytest.mark.parametrize('page', PAGES)
+def test_links_lead_somewhere(page):
+  for target in re.findall(r'\]\(([^)\s]+)\)', prose(page)):
+    if target.startswith(('http://', 'https://')):
+      continue
+    file, _, anchor = target.partition('#')
+    path = (ROOT / page).parent / file if file else ROOT / page
+    assert path.exists(), target
+    if anchor:
+      assert anchor in anchors(path.read_text()), target
+
+
+@pytest.mark.parametrize('page', PAGES)
+def test_what_is_named_exists(page):
+  for span in spans(page):
+    for word in span.split():
+      word = word.rstrip('/')
+      if re.fullmatch(rf'({TOP})(/[\w.\-]+)*', word):
+        at = [ROOT / word, (ROOT / page).parent / word]
+        assert any(p.exists() for p in at) or 'NAME' in word, word
+    if re.fullmatch(r'(jaxspoof|tfds_builders)(\.\w+)+(\(.*\))?', span):
+      assert pkgutil.resolve_name(span.partition('(')[0]) is not None
+  for field in re.findall(r'--config\.([\w.]+)', PAGES[page]):
+    assert any(has(config, field) for config in all_configs()), field
+
+
+def has(config, field):
+  with contextlib.suppress(SystemExit):
+    overrides.check_path(config, overrides.today(field))
+    return True
+  return False
+
+
+def all_configs(made=[]):  # noqa: B006 (kept)
+  if not made:
+    sys.path.insert(0, str(ROOT))
+    made += [
+      overrides.load(str(path))
+      for path in sorted((ROOT / 'configs').glob('*.py'))
+      if path.stem != 'common'
+    ]
+  return made
+
+
+def test_the_picture_is_light_and_of_the_page():
+  svg = (ROOT / 'docs/quickstart.svg').read_text()
+  assert len(svg) < 100_000 and 'var(--' not in svg
+  assert 'EER' in svg and 'bona fide' in svg
+  assert '(docs/quickstart.svg)' in PAGES['README.md']
+
+
+def test_help_texts_have_no_unexplained_option():
+  """Each option of the command lines says what it does."""
+  for parser in (
+    script('detect.py').parser(),
+    metrics_cli.parser(),
+    build._parser(),
+  ):
+    for action in parser._actions:
+      assert action.help and action.help is not argparse.SUPPRESS, action
