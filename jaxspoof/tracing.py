@@ -141,7 +141,7 @@ def _of_split(
 
 
 def _open_set(names, attack, truth, answers, train_labels, scores, chosen):
-  """Figures of every trial, where answers may be `unknown`."""
+  """Figures of all trials, known and unknown, if answers may be `unknown`."""
   unknown = len(names) - 1
   decided = open_set.decide(answers, scores, chosen.value, unknown)
   refused, known = decided == unknown, truth != unknown

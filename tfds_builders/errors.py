@@ -22,7 +22,12 @@ class Problems:
     self._found: list[tuple[int, str]] = []
 
   def add(self, problem: str, at: int = 0) -> None:
-    """Notes one problem, such as 'line 3: ...'; `at` is where it is told."""
+    """Notes one problem, such as 'line 3: ...'.
+
+    Args:
+      problem: what is wrong, in words.
+      at: place of the problem in the order in which they are told.
+    """
     self._found.append((at, problem))
 
   def __len__(self) -> int:

@@ -14,10 +14,10 @@ class StreamInfo:
 
   Attributes:
     rate: samples per second.
-    channels: 1 to 8.
-    bits: per sample.
-    samples: per channel, 0 if unknown.
-    md5: of the decoded samples, all zero bytes if unknown.
+    channels: number of channels, 1 to 8.
+    bits: bits per sample.
+    samples: samples per channel, 0 if the file does not say.
+    md5: checksum of the decoded samples, zero bytes if the file does not say.
   """
 
   rate: int
@@ -31,7 +31,7 @@ def stream_info(data: bytes, name: str) -> StreamInfo:
   """Reads the header of a FLAC file.
 
   Raises:
-    ValueError: `data` is not a FLAC file; says so of `name`.
+    ValueError: `data` is not a FLAC file; the message begins with `name`.
   """
   if data[:4] != b'fLaC' or len(data) < _HEADER:
     raise ValueError(f'{name}: expected a FLAC file, got {data[:4]!r}...')

@@ -67,7 +67,7 @@ def sniff(data: bytes) -> str:
 
 
 def _sniff_ogg(head: bytes) -> str:
-  """By the codec's own mark, at the start of the first packet."""
+  """Tells what an Ogg holds by the codec's mark in its first packet."""
   if head[28:35] == b'\x01vorbis':
     return 'Ogg Vorbis'
   if head[28:36] == b'OpusHead':
@@ -261,7 +261,7 @@ def parts(kind: str, data: bytes, name: str) -> list[tuple[int, int]]:
 
 
 def _chunk_starts(kind: str, data: bytes) -> list[int]:
-  """A second file of the same kind where the first says that it ends."""
+  """Where files of the same kind begin that were joined to the first."""
   starts, magic = [0], data[:4]
   while True:
     rest = data if starts == [0] else data[starts[-1] :]
@@ -311,7 +311,7 @@ def ogg_pages(data: bytes, name: str) -> Iterator[Page]:
 
 
 def _ogg_starts(data: bytes, name: str) -> list[int]:
-  """A stream that begins after another has carried data is a new link."""
+  """Where the links of a chained Ogg begin: after a stream with data."""
   starts, carried = [0], False
   for page in ogg_pages(data, name):
     if page.first and carried:
@@ -399,7 +399,7 @@ def mp3_info(data: bytes, start: int, frame: Mp3Frame) -> bytes | None:
 
 
 def _mp3_starts(data: bytes) -> list[int]:
-  """A stream begins with a tag, an Info frame, or another rate."""
+  """Where the MP3 streams begin: at a tag, an Info frame or another rate."""
   starts, before, end = [0], None, 0
   for start, frame in mp3_frames(data):
     if before is not None and (

@@ -53,11 +53,11 @@ def read(
     name: what error messages call it.
     verify: also compare a FLAC's MD5 of all samples, where the file has one
       and all of it is decoded.
-    seconds: of the beginning, to be decoded; None for the whole file.
+    seconds: how many seconds are decoded, from the start; None for all.
 
   Raises:
-    AudioError: of a kind that is not supported, damaged or cut; or it joins
-      streams of different rates.
+    AudioError: the file is of a kind that is not supported, is damaged or cut,
+      or joins streams of different rates.
   """
   kind = sniff(data)
   if what := containers.unsupported(data):
@@ -128,7 +128,7 @@ def _limit(seconds: float | None, rate: int) -> int | None:
 def _in_blocks(
   read_block: Callable[[int], np.ndarray], limit: int | None
 ) -> np.ndarray:
-  """Reads until a block comes back short, or `limit` samples are there."""
+  """Reads blocks until one comes back short, or `limit` samples are read."""
   blocks, left = [], limit
   while True:
     wanted = _BLOCK if left is None else min(left, _BLOCK)

@@ -30,7 +30,7 @@ def write_atomically(path, text: str) -> None:
 
 
 def write_json(path, values: dict[str, Any]) -> None:
-  """Write a JSON file in the same way."""
+  """Write a dictionary to a JSON file, whole or not at all."""
   write_atomically(path, json.dumps(values, indent=2) + '\n')
 
 

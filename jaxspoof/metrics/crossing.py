@@ -119,7 +119,11 @@ def host_eer(point: Crossing):
 
 
 def traced_eer(point: Crossing):
-  """EER float32 [] (NaN if a class is empty) and position int32 [], traced."""
+  """EER and position of a crossing, for code under `jit`.
+
+  Returns:
+    EER, float32 [], NaN if a class is empty; position, int32 [].
+  """
   with jax.enable_x64(True):
     counts = [lax.convert_element_type(x, np.float64) for x in point[:6]]
     closer, *eers = closest(*counts[:4], counts[4:])

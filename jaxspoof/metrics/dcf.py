@@ -39,7 +39,8 @@ class LinearCost:
     constant: what even a perfect countermeasure costs.
     miss: weight of the miss rate.
     false_alarm: weight of the false-alarm rate.
-    default: cost of the better system that does not listen; divides.
+    default: what it costs to accept everything or to reject everything,
+      whichever is cheaper; costs are divided by it, so that 1 is worthless.
   """
 
   constant: float
@@ -85,7 +86,7 @@ class DcfCosts:
 
   @property
   def threshold(self) -> float:
-    """Where a calibrated LLR (natural logarithm) decides at least cost."""
+    """The threshold of least cost for calibrated LLRs (natural logarithm)."""
     return math.log(self.linear.false_alarm / self.linear.miss)
 
 

@@ -134,11 +134,12 @@ def closest(misses, false_alarms, next_misses, next_false_alarms, totals):
   """Choose one of two operating points as the official script does.
 
   Args:
-    misses: float64, a count, as all arguments; numpy or JAX.
-    false_alarms: at the same point.
-    next_misses: at the following point.
-    next_false_alarms: at the following point.
-    totals: (bona fide, spoof) trials.
+    misses: number of bona fide trials rejected at the first point, float64 as
+      all counts here, numpy or JAX.
+    false_alarms: number of spoof trials accepted at the first point.
+    next_misses: number of bona fide trials rejected at the second point.
+    next_false_alarms: number of spoof trials accepted at the second point.
+    totals: number of all bona fide trials, and of all spoof trials.
 
   Returns:
     (whether the next point is strictly closer, EER at the first, EER at the

@@ -58,7 +58,7 @@ def eer(scores, labels, mask=None) -> Eer:
 
 
 def eer_of(scores, labels, mask=None) -> Eer:
-  """`eer` of concrete scores, in float64; see there."""
+  """Equal error rate of numpy scores in their own precision; see `eer`."""
   trials = sort_trials(scores, labels, mask)
   count = len(trials.scores)
   weight = np.zeros(bucket(count), np.int32)

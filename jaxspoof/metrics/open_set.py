@@ -56,7 +56,7 @@ class Figures(NamedTuple):
 
 
 class Threshold(NamedTuple):
-  """Where knowing ends, and how that was chosen, in words."""
+  """The score below which an answer is `unknown`, and how it was chosen."""
 
   value: float
   chosen_by: str
@@ -77,10 +77,10 @@ def figures(truth, answers, classes: int) -> Figures:
   Args:
     truth: int [N], 0 .. classes - 1.
     answers: int [N], 0 .. classes - 1.
-    classes: their number, with `unknown` if that is one.
+    classes: number of classes, `unknown` included where it counts.
 
   Raises:
-    ValueError: no trial, unequal lengths, or a label that is no class.
+    ValueError: there is no trial, lengths differ, or a label is no class.
   """
   truth, answers = _labels(truth, answers, classes)
   confusion = np.zeros((classes, classes), np.int64)
@@ -104,7 +104,7 @@ def majority(truth, train_labels, classes: int) -> Figures:
   Args:
     truth: int [N].
     train_labels: int [M], the label of each training clip.
-    classes: their number, as for `figures`.
+    classes: number of classes, `unknown` included where it counts.
   """
   most = np.bincount(train_labels, minlength=classes).argmax()
   return figures(truth, np.full(len(truth), most), classes)
@@ -245,7 +245,7 @@ def _before(flags: np.ndarray) -> np.ndarray:
 
 
 def _ratio(part, whole) -> np.ndarray:
-  """Their quotient, 0 where there is nothing to share."""
+  """`part / whole`, and 0 where `whole` is 0."""
   return part / np.maximum(whole, 1)
 
 

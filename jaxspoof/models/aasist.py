@@ -29,7 +29,7 @@ class Branch(nnx.Module):
   """Two heterogeneous attentions with pooling between them (section 2.3)."""
 
   def __init__(self, config: AasistConfig, rngs: nnx.Rngs):
-    """Takes the third temperature and pooling ratio of the config."""
+    """Draws the parameters; uses the third temperature and pooling ratio."""
     attention = dict(
       temperature=config.temperatures[2],
       dropout=config.input_dropout,
@@ -182,7 +182,7 @@ class Aasist(System):
     )
 
   def _noise(self, wave_BxT, rngs) -> layers.Noise | None:
-    """Random numbers for all dropout layers, None where there are none."""
+    """Random numbers for all dropout layers; None if dropout is off."""
     batch, samples = wave_BxT.shape
     trunk, branch = self.config.dropped(samples)
     count = trunk + BRANCHES * branch

@@ -15,7 +15,14 @@ class ResidualBlock(nnx.Module):
   """Two convolutions, a shortcut and max-pooling over time."""
 
   def __init__(self, inputs: int, outputs: int, config, rngs: nnx.Rngs):
-    """Args are the numbers of channels and an `AasistConfig`."""
+    """Draws the parameters.
+
+    Args:
+      inputs: channels in.
+      outputs: channels out.
+      config: an `AasistConfig`.
+      rngs: random streams; weights are drawn from `params`.
+    """
     options = dict(param_dtype=config.param_dtype, rngs=rngs)
     # The first convolution adds a band and the second takes it away.
     self.conv1 = layers.Conv2d(

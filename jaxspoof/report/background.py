@@ -28,9 +28,10 @@ def training(
   """Curves of the training.
 
   Args:
-    run: whose lines are shown.
-    curves: which quantities, as `CURVES`; those that no line has are left out.
-    rings: what the rings in the pictures mark.
+    run: the run whose log is shown.
+    curves: which quantities are shown, in the form of `CURVES`; those that were
+      never logged are left out.
+    rings: a sentence that says what the rings in the pictures mark.
   """
   pictures = []
   for key, title, marks, scale in curves:

@@ -34,8 +34,8 @@ def write(workdirs, out) -> pathlib.Path:
   """Writes the comparison of runs.
 
   Args:
-    workdirs: folders of two or more runs, the first is the one that the
-      others are compared with.
+    workdirs: folders of two or more runs; all others are compared with the
+      first one.
     out: path of the page.
 
   Raises:

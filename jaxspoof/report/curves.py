@@ -9,7 +9,7 @@ STEPS = 400  # distinguishable places along an axis of a picture
 
 
 def probit(rate):
-  """Deviations of a normal distribution with this tail probability."""
+  """Quantile of the standard normal distribution at a rate in (0, 1)."""
   return special.ndtri(rate)
 
 
@@ -40,8 +40,8 @@ def rate_limits(rates: list[float], trials: int) -> tuple[float, float]:
 
   Args:
     rates: EERs to show, fractions.
-    trials: of the smaller class of the largest split: no rate lies below its
-      inverse.
+    trials: number of trials of the smaller class in the largest split; the
+      smallest rate that can be measured is 1 / trials.
   """
   low = min(0.01, max(0.5 / trials, 0.0005), *(0.5 * r for r in rates if r))
   return low, min(0.95, max(0.4, 2 * max(rates)))
@@ -93,14 +93,15 @@ def principal_axes(x_NxD, count: int) -> tuple[np.ndarray, ...]:
 
 
 def thin_groups(groups, most: int) -> np.ndarray:
-  """Chooses about `most` of many points, no group dying out.
+  """Chooses about `most` of many points, some of every group.
 
   Args:
     groups: [N], the group of each point.
-    most: points that are kept, about: small groups stay whole first.
+    most: about how many points are kept. Small groups stay whole; large ones
+      are thinned.
 
   Returns:
-    Their indices, rising; spread evenly over each group.
+    Indices of the chosen points, rising, spread evenly over each group.
   """
   _, groups = np.unique(np.asarray(groups), return_inverse=True)
   left, counts = most, np.bincount(groups)
@@ -114,20 +115,20 @@ def thin_groups(groups, most: int) -> np.ndarray:
 
 
 def reliability(scores, labels):
-  """What scores say, read as log-likelihood ratios, and what is so.
+  """Probabilities that scores state, and how often they come true.
 
-  Both classes weigh the same in all, as if they were equally likely
-  beforehand: a score s then says that the trial is bona fide with probability
-  1 / (1 + exp(-s)). Trials are grouped by rising score; equal scores stay
-  together.
+  A score s, taken for a log-likelihood ratio, states that the trial is bona
+  fide with probability 1 / (1 + exp(-s)) if both classes are equally likely
+  beforehand; so both classes get the same total weight here. Trials are grouped
+  by rising score; equal scores stay together.
 
   Args:
     scores: float [N].
     labels: int [N], both classes.
 
   Returns:
-    (said, found): of each group the mean probability and the share of bona
-    fide trials, float64 [groups], by rising score.
+    (said, found), float64 [groups] each, by rising score: the mean probability
+    that a group's scores state, and the share of its trials that are bona fide.
   """
   order = np.argsort(scores, kind='stable')
   scores, labels = np.asarray(scores)[order], np.asarray(labels)[order]

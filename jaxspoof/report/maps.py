@@ -30,11 +30,11 @@ def confusion(
   """Trials of each attack by the class they are answered with.
 
   Args:
-    name: of the split and the way of answering, different for each picture.
-    rows: attacks.
-    columns: classes that can be answered.
-    counts: int [rows, columns].
-    right: bool [rows, columns], the right answers.
+    name: a name that no other picture of the page has.
+    rows: names of the attacks.
+    columns: names of the classes that can be answered.
+    counts: number of trials, int [rows, columns].
+    right: bool [rows, columns], True where the answer is the right one.
   """
   counts, right = np.asarray(counts), np.asarray(right)
   trials = counts.sum(axis=1)
@@ -107,8 +107,9 @@ def embeddings(
     vectors_NxD: float [N, D].
     attack: str [N], '-' for bona fide; gives the colour.
     split: str [N]; gives the shape.
-    fit_on: the split whose variance is followed.
-    first: number of the first axis, from 1; the next one is the other.
+    fit_on: the split whose principal axes are taken.
+    first: number of the axis that is drawn to the right, from 1; the next one
+      is drawn upwards.
   """
   vectors_NxD = _unit(vectors_NxD)
   attack, split = np.asarray(attack), np.asarray(split)

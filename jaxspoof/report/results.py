@@ -1,4 +1,8 @@
-"""Parts of the page: the result. Each takes a run and gives HTML, or None."""
+"""The parts of the page that show the result.
+
+Each is a function of a run that returns HTML, or None if the run has nothing to
+show there.
+"""
 
 from jaxspoof.metrics.det import Eer
 from jaxspoof.report import charts, tracing

@@ -1,4 +1,4 @@
-"""Parts of the page: naming the attack. Each takes a run and gives HTML."""
+"""The parts of the page that show source tracing, from a run to HTML."""
 
 import numpy as np
 

@@ -8,7 +8,8 @@ import time
 class Clock:
   """Measures the training part of a run.
 
-  The first step compiles and is left out of the speed, and so is evaluation.
+  The first step is slow because it compiles, so the speed leaves it out, and it
+  leaves out evaluation.
 
   Args:
     batch: clips in a batch.
@@ -27,7 +28,10 @@ class Clock:
 
   @contextlib.contextmanager
   def waiting_for_data(self, pending):
-    """Counts the time inside as waiting if the device had run dry by then.
+    """A context in which the next batch is fetched; measures waiting for it.
+
+    The time counts as waiting if the device had finished its step when the batch
+    came. If it was still busy, nothing was lost.
 
     Args:
       pending: (step, metrics) of the step under way, or None.
@@ -39,7 +43,7 @@ class Clock:
 
   @contextlib.contextmanager
   def pause(self):
-    """Leaves the time inside out of the training speed."""
+    """A context for evaluation: its time is left out of the training speed."""
     begin = time.perf_counter()
     yield
     self._paused += time.perf_counter() - begin

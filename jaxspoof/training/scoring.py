@@ -29,7 +29,7 @@ def outputs_of(
   shardings: sharding_lib.Shardings,
   condition: conditions.Condition | None = None,
 ) -> np.ndarray:
-  """What the model says of the trials of `source`, in its order.
+  """Outputs of the model for all trials of `source`, in its order.
 
   Args:
     eval_step: from `steps.make_eval_step`.
@@ -37,10 +37,10 @@ def outputs_of(
     batch_stats: BatchNorm statistics, replicated.
     source: records of one split.
     config: says how much of a clip is scored, and the batch.
-    shortest: samples that padded clips have at least; None where all clips
-      have one length.
-    shardings: where batches go.
-    condition: what is done to the clips first; None for nothing.
+    shortest: shorter padded clips are repeated to this many samples first; None
+      if all clips are brought to one length.
+    shardings: the devices that batches are divided over.
+    condition: what is done to the clips first, such as noise; None for nothing.
 
   Returns:
     float32 [trials, K]: the outputs that the loss takes.

@@ -28,11 +28,11 @@ class TrainState:
     params: pure dictionary of the trained arrays (`nnx.Param`).
     batch_stats: pure dictionary of BatchNorm statistics (`nnx.BatchStat`).
     opt: optax state of `params`.
-    average: running mean of `params` over the chosen epochs, or `{}` where
-      weight averaging is off.
-    averaged: int32 scalar, number of weight sets in `average`.
+    average: mean of `params` over the epochs that were best on dev so far; `{}`
+      if weights are not averaged.
+    averaged: int32 scalar, number of epochs in `average`.
     frozen: pure dictionary of the arrays that are not trained, see
-      `optim.Group`; `{}` where all are.
+      `optim.Group`; `{}` if all are trained.
   """
 
   step: jax.Array
@@ -44,7 +44,12 @@ class TrainState:
   frozen: Tree = flax.struct.field(default_factory=dict)
 
   def whole(self, params: Tree | None = None) -> Tree:
-    """All arrays of the model: `params`, the state's if None, and frozen."""
+    """All parameters of the model: trained and frozen ones together.
+
+    Args:
+      params: trained parameters to use in place of the state's own; None uses
+        the state's.
+    """
     return join(self.params if params is None else params, self.frozen)
 
 
@@ -98,7 +103,7 @@ def divide(
 
 
 def join(params: Tree, frozen: Tree) -> Tree:
-  """The inverse of `divide`."""
+  """Puts the two parts together that `divide` made."""
   if not frozen:
     return params
   return {

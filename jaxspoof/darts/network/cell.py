@@ -79,7 +79,19 @@ class ConvUnit(nnx.Module):
     param_dtype: str = 'float32',
     rngs: nnx.Rngs,
   ):
-    """`pooled`: max-pooling by 2 over time before the normalisation."""
+    """Draws the kernels.
+
+    Args:
+      inputs: channels in.
+      outputs: channels out.
+      unit: what is computed.
+      dims: 2 for images of frequency by time, 1 for time alone.
+      stride: step of the convolution.
+      pooled: if True, max-pooling by 2 over time before the normalisation.
+      affine: if True, the normalisation has a trained scale and bias.
+      param_dtype: dtype of parameters and running statistics.
+      rngs: random streams; weights are drawn from `params`.
+    """
     self.unit, self.stride, self.pooled = unit, stride, pooled
     self.kernels = Kernels(
       1, inputs, outputs, unit, dims, param_dtype=param_dtype, rngs=rngs
@@ -115,10 +127,10 @@ class Cell(nnx.Module):
 
     Args:
       space: the search space.
-      edges: without 'none'; any order.
-      concat: states to stack.
-      spec: channels and resolution.
-      partial: edges work on 1 / partial of the channels.
+      edges: the edges of the cell, in any order, without operations 'none'.
+      concat: the states that are stacked into the output.
+      spec: channels and resolution of the cell.
+      partial: each edge works on one in `partial` channels; 1 for all.
       affine: normalisation after convolutions has a trained scale and bias.
       pool_norm: normalise after pooling.
       param_dtype: dtype of parameters and running statistics.

@@ -66,15 +66,16 @@ class LightDartsConfig(trunk.TrunkConfig):
     space: name of the space the genotype must be of; '' takes any.
     num_cells: cells in a row; those after a third and after two thirds reduce
       the resolution.
-    channels: of a node in the first cell, doubled by each reduction.
-    stem_multiplier: channels of the stem's outputs over `channels`.
-    drop_path: probability that an edge other than the identity is left out of
-      a clip's pass, in training.
-    auxiliary: weight of the loss of a second head, after two thirds of the
-      cells; 0 leaves it away.
-    dropout: rate before the last layer.
-    pool_norm: normalise after pooling; None for the space's convention.
-    dtype: of the cells; features and statistics are at least float32.
+    channels: channels of a node in the first cell, doubled by each reduction.
+    stem_multiplier: the outputs of the stem have this many times `channels`.
+    drop_path: probability, in training, with which an edge other than the
+      identity is left out for a clip.
+    auxiliary: weight of the loss of a second head after two thirds of the
+      cells; 0 for no such head.
+    dropout: dropout rate before the last layer.
+    pool_norm: whether pooling is followed by normalisation; None takes the
+      convention of the space.
+    dtype: dtype of the cells; features and statistics are at least float32.
     param_dtype: dtype of parameters and running statistics.
   """
 

@@ -40,14 +40,14 @@ class SupernetConfig(trunk.TrunkConfig):
     num_cells: cells in a row; those after a third and after two thirds reduce
       the resolution.
     nodes: intermediate nodes of a cell.
-    channels: of a node in the first cell, doubled by each reduction.
-    stem_multiplier: channels of the stem's outputs over `channels`; 3 in
-      DARTS and PC-DARTS, whose derived networks have 1.
-    partial: K of PC-DARTS: edges work on 1 / K of the channels. 1 for all.
-    edge_normalisation: learn a weight per edge; None for the space's default,
-      which partial connections turn on.
-    dropout: rate before the last layer.
-    dtype: of the cells; features and statistics are at least float32.
+    channels: channels of a node in the first cell, doubled by each reduction.
+    stem_multiplier: the outputs of the stem have this many times `channels`: 3
+      in DARTS and PC-DARTS, whose derived networks have 1.
+    partial: the K of PC-DARTS: each edge works on one in K channels. 1 for all.
+    edge_normalisation: whether a weight per edge is learnt; None takes the
+      default of the space, which partial connections turn on.
+    dropout: dropout rate before the last layer.
+    dtype: dtype of the cells; features and statistics are at least float32.
     param_dtype: dtype of parameters and running statistics.
   """
 

@@ -124,7 +124,13 @@ class Stem2d(nnx.Module):
   """Three strided convolutions: an eighth of the resolution at the end."""
 
   def __init__(self, channels: int, space: Space, options: Mapping):
-    """`channels` come out of the second and of the third convolution."""
+    """Draws the kernels.
+
+    Args:
+      channels: channels that come out of the second and third convolution.
+      space: the search space, whose unit the convolutions use.
+      options: `param_dtype` and `rngs` of the layers.
+    """
     unit = space.stem
     first = type(unit)(unit.size, mfm=unit.mfm)
     options = dict(options, stride=2, affine=True)
@@ -143,7 +149,13 @@ class Stem1d(nnx.Module):
   """Normalisation of filtered waves and one strided convolution."""
 
   def __init__(self, channels: int, space: Space, options: Mapping):
-    """`channels` are those of the front end."""
+    """Draws the kernels.
+
+    Args:
+      channels: number of features that the front end makes.
+      space: the search space, whose unit the convolution uses.
+      options: `param_dtype` and `rngs` of the layers.
+    """
     unit = space.stem
     self.before = unit.before
     plain = type(unit)(unit.size, mfm=unit.mfm)

@@ -75,13 +75,13 @@ class Kernels(nnx.Module):
     """Draws the kernels as PyTorch does.
 
     Args:
-      rows: edges.
-      inputs: channels in of each.
-      outputs: channels out of each.
-      unit: what they compute; its dilation and activation are those of the
+      rows: number of edges.
+      inputs: channels in, for each edge.
+      outputs: channels out, for each edge.
+      unit: what the edges compute; dilation and activation are left to the
         call.
-      dims: 1 or 2.
-      param_dtype: of the kernels.
+      dims: 2 for images of frequency by time, 1 for time alone.
+      param_dtype: dtype of the kernels.
       rngs: random streams; weights are drawn from `params`.
     """
     self.rows, self.inputs, self.outputs = rows, inputs, outputs

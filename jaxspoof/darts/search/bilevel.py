@@ -73,9 +73,9 @@ class Hypergradient(NamedTuple):
   """A hypergradient and what came with it.
 
   Attributes:
-    value: validation loss, at the weights it was taken at.
-    aux: second output of the validation loss there.
-    grads: derivative by the architecture, a tree like it.
+    value: validation loss at the weights where the gradient was taken.
+    aux: second output of the validation loss at these weights.
+    grads: gradient with respect to the architecture, a pytree like it.
   """
 
   value: jax.Array
@@ -84,7 +84,10 @@ class Hypergradient(NamedTuple):
 
 
 def first_order(problem: Problem, at: Point) -> Hypergradient:
-  """Takes the weights for constant: xi = 0 in DARTS, half the work or less."""
+  """The hypergradient if the weights are taken for constant.
+
+  This is xi = 0 in DARTS, and half the work of the others or less.
+  """
   (value, aux), grads = jax.value_and_grad(
     problem.val_loss, argnums=1, has_aux=True
   )(at.weights, at.arch, at.val_batch)

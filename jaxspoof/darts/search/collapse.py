@@ -21,7 +21,7 @@ def failures(
   arch: architecture.Arch,
   lines: Sequence[dict[str, Any]] = (),
 ) -> list[str]:
-  """What is wrong with a search, in sentences; empty if nothing known is.
+  """Says which of the known failures a search shows; empty if none.
 
   Args:
     genotype: what was found.
