@@ -30,8 +30,8 @@ class Clock:
   def waiting_for_data(self, pending):
     """A context in which the next batch is fetched; measures waiting for it.
 
-    The time counts as waiting if the device had finished its step when the batch
-    came. If it was still busy, nothing was lost.
+    The time counts as waiting if the device had finished its step when the
+    batch came. If it was still busy, nothing was lost.
 
     Args:
       pending: (step, metrics) of the step under way, or None.

@@ -101,11 +101,15 @@ class SourceTracing:
     return self.known.label(pipeline.text(record['attack']))
 
   def check(self, trials: pipeline.Trials, name: str) -> None:
-    """Raises ValueError if no trial of a dev split is of a known class.
+    """Raises ValueError for a dev split that defines no error to select by.
 
     Args:
       trials: the trials of the split.
       name: what messages call the split.
+
+    Raises:
+      ValueError: all trials are bona fide or all are spoof, or none is of a
+        class that the train split knows.
     """
     Detection().check(trials, name)
     labels = self.known.labels(trials.attack.tolist())
