@@ -199,6 +199,7 @@ class Detector:
       paths[start : start + self.batch]
       for start in range(0, len(paths), self.batch)
     ]
+    # While the model scores one chunk, threads decode the next.
     with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
       ahead = []
       for chunk, following in itertools.pairwise([[], *chunks, []]):
@@ -375,6 +376,7 @@ def _load_run(
     head=loss.head,
     classes=len(classes),
   )
+  # Abstract: the shapes are known without drawing a single weight.
   graphdef, *expected = state_lib.split(system.abstract())
   _check_weights(path, expected, [params, batch_stats])
   module = state_lib.merge(graphdef, params, batch_stats)

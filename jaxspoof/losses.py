@@ -134,6 +134,7 @@ class AamSoftmax:
 
   def __call__(self, outputs: jax.Array, labels: jax.Array) -> jax.Array:
     """Scalar; outputs are cosines [B, K]."""
+    # cos(a + m) = cos(a) cos(m) - sin(a) sin(m), so that no angle is computed.
     cosine = jnp.clip(outputs, -1 + _INSIDE, 1 - _INSIDE)
     sine = jnp.sqrt(1 - jnp.square(cosine))
     turned = cosine * math.cos(self.margin) - sine * math.sin(self.margin)

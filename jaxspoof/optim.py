@@ -138,6 +138,7 @@ def schedule(config: OptimConfig, steps: int) -> optax.Schedule:
 def make(config: OptimConfig, steps: int) -> optax.GradientTransformation:
   """Makes the optimiser for a run of `steps` steps."""
   parts = _adam(config, steps, Group(''))
+  # Parameters without a group get the settings of the run, as a last group.
   if config.groups:
     groups = [config.group(i) for i, _ in enumerate(config.groups)]
     rules = {
@@ -145,6 +146,7 @@ def make(config: OptimConfig, steps: int) -> optax.GradientTransformation:
       for i, group in enumerate([*groups, Group('')])
     }
     parts = [optax.partition(rules, lambda tree: _labels(config, tree))]
+  # Before the groups are told apart: it is the norm of the whole gradient.
   if config.clip_norm > 0:
     parts.insert(0, optax.clip_by_global_norm(config.clip_norm))
   return optax.chain(*parts)
@@ -183,6 +185,7 @@ def _adam(config: OptimConfig, steps: int, group: Group) -> list:
       return group.learning_rate_factor * plain(step)
 
   decay = group.weight_decay
+  # The decay goes through Adam, as in torch's Adam; AdamW would add it behind.
   return [
     optax.add_decayed_weights(config.weight_decay if decay is None else decay),
     optax.adam(rate, b1=config.b1, b2=config.b2, eps=config.eps),

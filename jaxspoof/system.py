@@ -247,6 +247,7 @@ class System(nnx.Module):
     """Computes embedding and outputs, with the arguments of a call."""
     features, frames_B = self.features(wave_BxT, samples)
     encoded = self.encode(features, frames_B, rngs, **options)
+    # Scopes are the stages that `arithmetic.count` reports on.
     with jax.named_scope('head'):
       outputs_BxK = getattr(self, self.head_name)(encoded.seen)
       auxiliary_BxK = None
@@ -363,6 +364,7 @@ class SystemConfig:
   def __post_init__(self):
     """Raises ValueError if front end and encoder do not go together."""
     if self.frontend is None:
+      # The way to set a field of a frozen dataclass while it is made.
       object.__setattr__(self, 'frontend', self.model.own_frontend)
     check_pair(self.kind, self.model, self.frontend)
 

@@ -26,6 +26,7 @@ def uniform(bound: float):
 
   def init(key, shape, dtype, out_sharding=None):
     del out_sharding
+    # Under a trace the key has no value that numpy could be seeded with.
     if isinstance(key, jax.core.Tracer):
       return jax.random.uniform(key, shape, dtype, -bound, bound)
     return jnp.asarray(host_generator(key).uniform(-bound, bound, shape), dtype)
@@ -106,6 +107,8 @@ class Conv2d(nnx.Module):
     """Returns `[B, H', W', out_channels]`, of W' the first `frames` alone."""
     dtype, (rows, (before, after)) = x_BxHxWxC.dtype, self.padding
     width = self.kernel.shape[1]
+    # Fewer zeros behind the image, or even a part of it cut off, give exactly
+    # the frames that are wanted: the others are not computed.
     if frames is not None:
       after = frames + width - 1 - before - x_BxHxWxC.shape[2]
     return conv.conv2d(
@@ -290,6 +293,7 @@ class BatchNorm(nnx.Module):
     offset_C = 0 if offset_C is None else offset_C.astype(dtype)
     if self.use_running_average:
       mean, var = self.mean[...].astype(dtype), self.var[...].astype(dtype)
+      # x + offset - mean, without a pass over x for the offset.
       return norm.selu(self._apply(x, mean - offset_C, var)).astype(x.dtype)
     scale, bias = self.scale[...].astype(dtype), self.bias[...].astype(dtype)
     near = self.mean[...].astype(dtype) - offset_C
@@ -315,6 +319,7 @@ class BatchNorm(nnx.Module):
       )
     for stat, new in (
       (self.mean, mean),
+      # PyTorch stores the unbiased variance, though it divides by the biased.
       (self.var, var * (count / (count - 1))),
     ):
       old = stat[...]

@@ -43,6 +43,8 @@ class Recurrent(nnx.Module):
     """
     dtype = x_BxNxI.dtype
     bias_G = self.bias[...].astype(dtype)
+    # What depends on the input alone is one product for all frames; only what
+    # depends on the state before is left for the loop.
     made_BxNxG = x_BxNxI @ self.kernel[...].astype(dtype) + bias_G[None, None]
     recurrent_HxG = self.recurrent[...].astype(dtype)
     bias_1xG = self.recurrent_bias[...].astype(dtype)[None]
@@ -81,6 +83,7 @@ class Gru(Recurrent):
       jax.nn.sigmoid(a + b)
       for a, b in zip(made[:2], remembered[:2], strict=True)
     )
+    # The reset gate acts on the product, not on the state, as in PyTorch.
     new = jnp.tanh(made[2] + reset * remembered[2])
     return (new + update * (h - new),)
 

@@ -222,6 +222,8 @@ def _balanced(source, label, seed: int) -> grain.MapDataset:
       'balanced batches need records of all classes; the source holds, bona'
       f' fide first, {counts}'
     )
+  # One record of each class in turn, so that every batch is balanced whose size
+  # is a multiple of the number of classes.
   streams = [_shuffled(r, seed, i) for i, r in enumerate(classes)]
   return grain.MapDataset.mix(streams, weights=[1] * len(classes))
 
@@ -270,6 +272,8 @@ class _TrainLoader:
   def _fill(self, out: np.ndarray, index: int, epoch: int) -> tuple[int, int]:
     record = self.source[index]
     wave = _wave(self.source, record)
+    # Transforms and crops have generators of their own (the last number), so
+    # that the same clip is cropped alike with and without augmentation.
     if self.transforms:
       rng = np.random.default_rng([self.seed, epoch, index, 1])
       for transform in self.transforms:
@@ -292,6 +296,7 @@ class _EvalLoader:
   def __call__(self, number: int) -> Batch:
     records, samples = self.plan[number]
     row = np.arange(self.batch)[self.rows]
+    # Rows that are left over in the last batch repeat its last trial.
     index = records[np.minimum(row, len(records) - 1)].astype(np.int32)
     wave = np.empty((len(index), samples), np.float32)
     valid = np.empty(len(index), np.int32)

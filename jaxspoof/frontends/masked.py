@@ -98,6 +98,8 @@ def with_deltas(
   """
   parts = [h_BxNxF]
   for _ in range(order):
+    # A clip alone repeats its last frame beyond its end (`delta`); in a padded
+    # batch that frame has to be written there first.
     last = parts[-1] if frames_B is None else hold_last(parts[-1], frames_B)
     parts.append(delta(last, width))
   return jnp.concatenate(parts, -1)

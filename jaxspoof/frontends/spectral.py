@@ -162,6 +162,7 @@ def _features(spectral: Spectral, wave_BxT, samples_B):
   batch, samples = wave_BxT.shape
   frames = c.frames(samples)
   if samples_B is None:
+    # A mask that all clips share: nothing is padded, nothing has to be masked.
     frames_B, valid_BxNx1 = None, np.ones((1, 1, 1), bool)
   else:
     samples_B = samples_B.astype(jnp.int32)
@@ -189,6 +190,7 @@ def _power(spectral: Spectral, wave_BxT, samples_B) -> jax.Array:
   if c.pre_emphasis:
     wave_BxT = stft.pre_emphasise(wave_BxT, c.pre_emphasis)
   if samples_B is not None:
+    # Padding may hold anything; pre-emphasis lets the last sample leak into it.
     index_1xT = jnp.arange(wave_BxT.shape[1], dtype=jnp.int32)[None]
     wave_BxT = jnp.where(index_1xT < samples_B[:, None], wave_BxT, 0)
   if c.pad:

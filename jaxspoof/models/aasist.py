@@ -151,6 +151,8 @@ class Aasist(System):
     self, h_BxHxWxC: jax.Array, noise: layers.Noise | None = None
   ) -> tuple[jax.Array, jax.Array]:
     """Spectral `[B, H, D]` and temporal `[B, W, D]` nodes before pooling."""
+    # The strongest response of either sign, over time for the nodes of
+    # frequency and over frequency for the nodes of time.
     h = jnp.abs(h_BxHxWxC)
     h_BxHxC, h_BxWxC = (
       v.astype(layers.wide(h.dtype)) for v in (h.max(2), h.max(1))
@@ -175,6 +177,7 @@ class Aasist(System):
       self.master[...],
       parts,
     )
+    # The max graph operation of section 2.3: the larger value of the branches.
     t, s, m = (way.max(0) for way in ways)
     return jnp.concatenate(
       [jnp.abs(t).max(1), t.mean(1), jnp.abs(s).max(1), s.mean(1), m[:, 0]],

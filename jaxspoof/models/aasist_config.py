@@ -92,7 +92,7 @@ class AasistConfig:
 
   @property
   def own_frontend(self) -> WaveConfig:
-    """None: the sinc bank and its image are layers of the model."""
+    """The wave itself: the sinc bank and its image are layers of the model."""
     return WaveConfig(self.sample_rate)
 
   def check_frontend(self, frontend: WaveConfig) -> None:

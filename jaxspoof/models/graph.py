@@ -128,6 +128,8 @@ class HeterogeneousAttention(nnx.Module):
       )],
       axis=1,
     )  # fmt: skip
+    # Every pair is scored with all three weights and one score is kept: one
+    # product, where the original writes four blocks one after the other.
     kind_1xNxNxK = _pair_kinds(temporal_nodes, h_BxNxD.shape[1])[None]
     score_BxNxNxK = pair_BxNxNxD @ weight_DxK
     score_BxNxN = jnp.where(kind_1xNxNxK, score_BxNxNxK, 0).sum(-1)

@@ -141,13 +141,14 @@ class Lcnn(System):
     with jax.named_scope('lstm'):
       size = self.config.size(features.shape[2])
       h_BxNxD = h_BxNxFxC.swapaxes(2, 3).reshape(*h_BxNxFxC.shape[:2], -1)
-      h_BxNxD = h_BxNxD[..., :size]
+      h_BxNxD = h_BxNxD[..., :size]  # two LSTMs side by side: an even number
       added_BxNxD = self.lstm1(self.lstm0(h_BxNxD))
     embedding_BxD = (h_BxNxD + added_BxNxD).mean(1)
     return Encoded(embedding_BxD, embedding_BxD)
 
   def _convolve(self, h_BxNxFxC: jax.Array) -> jax.Array:
     for i, layer in enumerate(self.config.layers):
+      # Max-Feature-Map: of each pair of channels the larger value goes on.
       first, second = jnp.split(getattr(self, f'conv{i}')(h_BxNxFxC), 2, -1)
       h_BxNxFxC = jnp.maximum(first, second)
       if layer.pool:

@@ -62,11 +62,11 @@ class RawNet2Config:
 
   @property
   def own_frontend(self) -> WaveConfig:
-    """None: the sinc bank is a layer of the model."""
+    """The wave itself: the sinc bank is a layer of the model."""
     return WaveConfig(self.sample_rate)
 
   def check_frontend(self, frontend: WaveConfig) -> None:
-    """Nothing to refuse: a wave is a wave."""
+    """Accepts the one front end of waves, which has nothing to go wrong."""
 
   @property
   def min_frames(self) -> int:
@@ -102,7 +102,14 @@ class ResidualBlock(nnx.Module):
   """Two convolutions, a shortcut, max-pooling and a gate per channel."""
 
   def __init__(self, inputs: int, outputs: int, first: bool, options: dict):
-    """Args are the channels, whether the block is the first, and `rngs`."""
+    """Draws the parameters.
+
+    Args:
+      inputs: channels in.
+      outputs: channels out.
+      first: whether it is the first block, which has one normalisation less.
+      options: `param_dtype` and `rngs` of the layers.
+    """
     dtype = options['param_dtype']
     if not first:
       # The original computes it and goes on with what came in.
@@ -121,6 +128,7 @@ class ResidualBlock(nnx.Module):
     h = jax.nn.leaky_relu(self.norm2(self.conv1(x_BxNxC)), SLOPE)
     h = self.conv2(h)
     h = max_pool(h + (self.shortcut(x_BxNxC) if self.shortcut else x_BxNxC))
+    # Feature map scaling: the gate of a channel multiplies and is added.
     gate_Bx1xC = jax.nn.sigmoid(self.gate(h.mean(1)))[:, None]
     return h * gate_Bx1xC + gate_Bx1xC
 

@@ -61,6 +61,7 @@ class Checkpoints:
 
   def best(self) -> tuple[int, float] | None:
     """Step and dev error of the best checkpoint; of equals, the latest."""
+    # The step counts negatively: among equal errors `min` takes the latest.
     measured = [
       (found.metrics['dev_error'], -found.step)
       for found in self._orbax.checkpoints
@@ -84,6 +85,7 @@ class Checkpoints:
     Raises:
       CheckpointError: the save before it failed, the disk being full say.
     """
+    # Orbax starts no second save while one is under way.
     self.wait()
     metrics = None if dev_error is None else {'dev_error': float(dev_error)}
     try:

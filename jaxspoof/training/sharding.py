@@ -91,6 +91,9 @@ def jit(
     donate: if True the memory of the first argument is reused for the result,
       and the argument cannot be used any more.
   """
+  # The step sees the global batch. With these placements the partitioner turns
+  # its means over the batch, of gradients and of BatchNorm, into sums over
+  # devices: nothing in the step names a device.
   return jax.jit(
     step,
     donate_argnums=0 if donate else (),

@@ -18,6 +18,8 @@ from jaxspoof.training import state as state_lib
 
 def step_rngs(seed: int, step: jax.Array) -> nnx.Rngs:
   """Random streams of one training step; the same for every device count."""
+  # Folded in, not split off a key that is carried along: a run that goes on
+  # from a checkpoint draws what it would have drawn.
   key = jax.random.fold_in(jax.random.key(seed), step)
   return nnx.Rngs(
     dropout=jax.random.fold_in(key, 0), mask=jax.random.fold_in(key, 1)
@@ -55,6 +57,7 @@ def make_train_step(
 
   def train_step(state: state_lib.TrainState, batch):
     def objective(params):
+      # Frozen arrays are not among `params`, so no gradient of them is made.
       model = state_lib.merge(graphdef, state.whole(params), state.batch_stats)
       value = total_loss(model, loss, batch, step_rngs(seed, state.step))
       return value, state_lib.batch_stats_of(model)
