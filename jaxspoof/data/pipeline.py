@@ -98,8 +98,8 @@ def train_batches(
       (float32 [n] at 16 kHz) before it is cropped; numpy only, picklable.
       `rng` depends on seed, epoch and record alone, and crops do not change
       with the transforms.
-    shortest: Short clips are not repeated to `samples`, but to this many at
-      least, which the model needs, and then followed by zeros.
+    shortest: If given, short clips are padded with zeros to `samples` instead
+      of repeated, once they have this many samples, which the model needs.
     label: Gives the class of a record; picklable.
 
   Returns:
@@ -147,10 +147,11 @@ def eval_batches(
       repeated.
     workers: As for `train_batches`.
     process: As for `train_batches`.
-    bucket: Clips are not repeated, but followed by zeros to a multiple of so
-      many samples, at most `samples`, and a batch holds clips of one such
-      length: as many shapes, as many programs.
-    shortest: With `bucket`, as for `train_batches`.
+    bucket: If given, clips are not repeated but padded with zeros to a multiple
+      of this many samples, at most `samples`. All clips of a batch get the same
+      length. Every length that occurs is a shape, and is compiled once.
+    shortest: With `bucket`, clips of fewer samples than the model needs, which
+      is this many, are repeated to it before they are padded.
     condition: What is done to each whole clip before its first samples are
       taken; keeps its length. Picklable; None for nothing.
 

@@ -22,11 +22,11 @@ class SpecAugmentConfig:
   10 ms.
 
   Attributes:
-    time_masks: masks over frames.
-    time_width: widest of them, in frames.
-    time_share: largest share of a clip that one of them may cover.
-    freq_masks: masks over features.
-    freq_width: widest of them, in features.
+    time_masks: number of masks over frames.
+    time_width: largest width of a mask over frames.
+    time_share: largest share of a clip that one such mask may cover.
+    freq_masks: number of masks over features.
+    freq_width: largest width of a mask over features.
     fill: what masked features become: 'zero' (the mean, where the mean is
       normalised) or 'mean' (of each feature over the clip).
   """

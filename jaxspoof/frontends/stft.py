@@ -86,7 +86,7 @@ def power_spectrum(
     window_K: at most n_fft samples.
     n_fft: points of the transform.
     hop: samples from one frame to the next.
-    frames: how many.
+    frames: number of frames to compute.
 
   Returns:
     `[B, frames, n_fft // 2 + 1]`.

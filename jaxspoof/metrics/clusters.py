@@ -22,7 +22,7 @@ class Cells(NamedTuple):
     attack: int [C]; the number of attacks for bona fide.
     strata: speakers heard as bona fide only, as both, as spoof only. Each is
       drawn from by itself, so that no class dies out by chance.
-    attacks: how many.
+    attacks: number of attacks.
   """
 
   of_trial: np.ndarray

@@ -17,25 +17,28 @@ class AasistConfig:
 
   Attributes:
     frontend: 'sinc' (fixed mel-spaced bank) or 'learnable_sinc'.
-    sinc_filters: filters of the bank; three make one frequency band.
-    sinc_taps: filter length in samples, made odd (128 means 129).
-    sample_rate: Hz.
+    sinc_filters: number of filters in the bank; three make one frequency band.
+    sinc_taps: length of a filter in samples; an even one becomes the next odd
+      one (128 means 129).
+    sample_rate: sampling rate of the waves in Hz.
     channels: output channels of each residual block.
     gat_dims: node sizes of the first and of the second graph layers.
     pool_ratios: share of nodes kept in the spectral, temporal and
       heterogeneous graphs. (The published configuration lists a fourth value
       that its code does not read.)
     temperatures: softmax temperatures in the same three graphs.
-    input_dropout: rate before each graph attention.
-    pool_dropout: rate before the scores of each graph pooling.
-    way_dropout: rate on the outputs of the two branches.
-    output_dropout: rate before the last layer.
-    freq_mask: silence a random band of filters in each training batch.
-    freq_mask_limit: widest such band plus one, in filters.
-    dtype: of the residual encoder, where the time and the memory go; front
-      end, graphs and statistics are at least float32.
+    input_dropout: dropout rate before each graph attention.
+    pool_dropout: dropout rate before the scores of each graph pooling.
+    way_dropout: dropout rate on the outputs of the two branches.
+    output_dropout: dropout rate before the last layer.
+    freq_mask: whether a random band of filters is silenced in each training
+      batch.
+    freq_mask_limit: the widest such band has one filter less than this.
+    dtype: dtype of the residual encoder, which takes most of the time and
+      memory; front end, graphs and statistics are at least float32.
     param_dtype: dtype of parameters and running statistics.
-    remat: recompute the residual blocks in the backward pass, to save memory.
+    remat: whether the residual blocks are computed again in the backward pass,
+      which saves memory and costs time.
   """
 
   frontend: str = 'sinc'

@@ -50,7 +50,7 @@ class Layer(NamedTuple):
 
   @property
   def reach(self) -> int:
-    """Frames that the kernel looks ahead, and back."""
+    """Number of frames that the kernel looks ahead, and also back."""
     return (self.size - 1) * self.dilation // 2
 
 
@@ -62,22 +62,24 @@ class TdnnSettings:
 
   Attributes:
     lin_neurons: size of the embedding.
-    activation: of the layers outside Res2Net, squeeze and excitation and
-      pooling, which keep ReLU: a function or one of `ACTIVATIONS`.
-    channels: of the first layer, the SE-Res2Net blocks and the layer that
-      aggregates the blocks.
-    kernel_sizes: taps, for each of these.
-    dilations: frames from tap to tap, for each of these.
-    attention_channels: hidden size of the pooling.
-    res2net_scale: groups of channels in a Res2Net block.
+    activation: activation function, or its name in `ACTIVATIONS`. Res2Net,
+      squeeze and excitation, and pooling always use ReLU.
+    channels: output channels of the first layer, of each SE-Res2Net block, and
+      of the layer that aggregates the blocks.
+    kernel_sizes: number of taps, one entry for each of `channels`.
+    dilations: frames from tap to tap, one entry for each of `channels`.
+    attention_channels: hidden size of the attentive pooling.
+    res2net_scale: number of groups of channels in a Res2Net block.
     se_channels: hidden size of squeeze and excitation.
-    global_context: the pooling sees mean and deviation of the clip.
-    groups: of the convolutions, for each of `channels`; in a block, of its
-      layers of one tap.
-    dropout: rate at which the same layers lose channels in training.
-    padding: 'clip' (each clip as if it were alone) or 'batch' (the original:
-      convolutions and normalisation take padding for sound).
-    dtype: of the layers before the pooling; sums are at least float32.
+    global_context: whether the attention of a frame also depends on mean and
+      deviation of the whole clip.
+    groups: groups of the convolutions, one entry for each of `channels`; in a
+      block, of its two layers of one tap.
+    dropout: rate at which these layers lose whole channels in training.
+    padding: 'clip' treats each clip of a batch as if it were alone; 'batch' is
+      the original's way, in which convolutions and normalisation treat padding
+      like sound.
+    dtype: dtype of the layers before the pooling; sums are at least float32.
     param_dtype: dtype of parameters and running statistics.
   """
 
@@ -143,12 +145,12 @@ class TdnnSettings:
 
   @property
   def min_frames(self) -> int:
-    """Shortest clip that every reflection fits into."""
+    """Frames of the shortest clip that can be reflected in every layer."""
     return 1 + max(layer.reach for layer in self.layers_of(self._features))
 
   @property
   def dropped(self) -> int:
-    """How many numbers for dropout a clip needs in training."""
+    """How many random numbers dropout uses for each clip in training."""
     first, *blocks, last = self.channels
     return (first + 2 * sum(blocks) + last) * (self.dropout > 0)
 
@@ -326,7 +328,7 @@ class Tdnn(nnx.Module):
     extent: Extent | None = None,
     noise: layers.Noise | None = None,
   ) -> jax.Array:
-    """What follows the convolution, its bias included."""
+    """Adds the bias, then does activation, normalisation and dropout."""
     mask_BxN = None if extent is None else extent.norm_mask_BxN
     bias_O = self.conv.bias[...]
     if self.activation is jax.nn.relu:
@@ -396,7 +398,20 @@ class SERes2Net(nnx.Module):
     dropout: float,
     **options,
   ):
-    """Activation, groups and dropout are of the layers of one tap."""
+    """Draws the parameters.
+
+    Args:
+      inputs: channels in.
+      outputs: channels out.
+      size: taps of the convolutions in Res2Net.
+      dilation: frames from tap to tap in Res2Net.
+      scale: number of groups in Res2Net.
+      hidden: hidden size of squeeze and excitation.
+      activation: of the two layers of one tap around Res2Net.
+      groups: of these two layers.
+      dropout: of these two layers.
+      **options: `param_dtype` and `rngs` of the layers.
+    """
     own = dict(activation=activation, groups=groups, dropout=dropout)
     self.tdnn1 = Tdnn(inputs, outputs, **own, **options)
     self.res2net = Res2Net(outputs, scale, size, dilation=dilation, **options)
