@@ -38,11 +38,11 @@ class Archive:
   """A published archive.
 
   Attributes:
-    urls: addresses of the archive, which are tried in turn.
-    gigabytes: size of the archive as people are told it.
-    counts: number of trials, by split.
-    size: size of the archive in bytes; None if it is not known.
-    sha256: checksum of the archive; None if it is not known.
+    urls: where it is; each is tried.
+    gigabytes: its size, for people.
+    counts: trials, by split.
+    size: bytes; None if not known.
+    sha256: checksum; None if not known.
   """
 
   urls: tuple[str, ...]
