@@ -122,7 +122,7 @@ def test_the_committed_genotype_is_of_the_size_that_the_docs_say(settings):
   network = models.system(model)
   count = network.parameters()
   macs = network.macs(16_000)['total']
-  readme = ' '.join((ROOT / 'README.md').read_text().split())
+  page = ' '.join((ROOT / 'docs/search.md').read_text().split())
   said = f'{count:,} weights and {macs / 1e6:.1f} million MACs per clip'
   assert said in page
 

@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxspoof.blocks import layers
 from jaxspoof.frontends.ssl import parts
 from jaxspoof.frontends.ssl.architecture import Architecture
-from jaxspoof.models import layers
 
 
 class States(NamedTuple):

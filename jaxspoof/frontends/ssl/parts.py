@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxspoof.models import layers
+from jaxspoof.blocks import layers
 from jaxspoof.ops import grouped
 
 CONV_EPSILON = 1e-5  # of the norms of convolutions, in every model
