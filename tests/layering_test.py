@@ -12,8 +12,9 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 LAYERS = (
   'machine arithmetic losses optim classes config_changes audio darts.spaces',
   'ops score_files',
-  'frontends blocks metrics',
-  'system runs tfds_builders',
+  'blocks metrics',
+  'frontends runs tfds_builders',
+  'system',
   'data darts.network report verify',
   'config darts.pages',
   'models overrides',
