@@ -302,16 +302,22 @@ def test_errors_travel_between_processes():
   assert str(error) == 'clip: bad'
 
 
-def test_crop_or_repeat():
+def filled(wave, samples, rng=None):
+  out = np.empty(samples, np.float32)
+  audio.fill(out, wave, rng)
+  return out
+
+
+def test_clips_are_cut_or_repeated():
   wave = np.arange(10, dtype=np.float32)
-  np.testing.assert_array_equal(audio.crop_or_repeat(wave, 4), [0, 1, 2, 3])
-  np.testing.assert_array_equal(audio.crop_or_repeat(wave, 10), wave)
+  np.testing.assert_array_equal(filled(wave, 4), [0, 1, 2, 3])
+  np.testing.assert_array_equal(filled(wave, 10), wave)
   repeated = [*range(10), *range(10), 0, 1, 2]
-  np.testing.assert_array_equal(audio.crop_or_repeat(wave, 23), repeated)
+  np.testing.assert_array_equal(filled(wave, 23), repeated)
   rng = np.random.default_rng(0)
-  np.testing.assert_array_equal(audio.crop_or_repeat(wave, 10, rng), wave)
-  np.testing.assert_array_equal(audio.crop_or_repeat(wave, 23, rng), repeated)
-  starts = {int(audio.crop_or_repeat(wave, 4, rng)[0]) for _ in range(300)}
+  np.testing.assert_array_equal(filled(wave, 10, rng), wave)
+  np.testing.assert_array_equal(filled(wave, 23, rng), repeated)
+  starts = {int(filled(wave, 4, rng)[0]) for _ in range(300)}
   assert starts == set(range(7))  # the last start is drawn too
   with pytest.raises(ValueError, match='no samples cannot be repeated'):
-    audio.crop_or_repeat(wave[:0], 4)
+    filled(wave[:0], 4)

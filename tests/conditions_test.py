@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import soundfile
 
-from jaxspoof import audio
 from jaxspoof.data import conditions, pipeline
 
 RATE = 16_000
@@ -139,7 +138,7 @@ def test_an_utterance_gets_the_same_noise_in_any_batch(records, options):
         got = got[: len(expected)]
         np.testing.assert_array_equal(got, expected[: len(got)])
       else:
-        expected = audio.crop_or_repeat(expected, 5_000)
+        expected = np.resize(expected, 5_000)
         np.testing.assert_array_equal(got, expected)
     if 'workers' in options:  # processes are slow to start
       break

@@ -15,11 +15,9 @@ import soundfile
 from flax import nnx
 
 from jaxspoof import audio, losses, models
-from jaxspoof.config import DataConfig
-from jaxspoof.data import pipeline
 from jaxspoof.detector import Detection, Detector, Failure
 from jaxspoof.runs import weights_file
-from jaxspoof.training import scoring, sharding, state, steps
+from jaxspoof.training import state
 
 pytestmark = pytest.mark.usefixtures('programs')
 RATE, SAMPLES = 16_000, 8_000
@@ -138,26 +136,6 @@ def test_the_first_samples_are_scored_and_short_waves_repeated(detector):
     detector.score([long[:SAMPLES], np.tile(short, 5)]),
   )
   assert detector.score([long]) != detector.score([long[SAMPLES:]])
-
-
-def test_scores_are_those_of_the_evaluation_in_training(detector, reference):
-  paths = sorted((reference / 'audio').glob('*.flac'))
-  records = [
-    {'audio': p.read_bytes(), 'label': 0, 'utterance': p.stem} for p in paths
-  ]
-  shardings = sharding.make()
-  graphdef, params, batch_stats = state.split(small_model())
-  in_training = scoring.outputs_of(
-    steps.make_eval_step(graphdef, shardings),
-    params,
-    batch_stats,
-    pipeline.Source(records, 'clips', 'eval'),
-    DataConfig('clips', eval_samples=SAMPLES, eval_batch=4),
-    None,
-    shardings,
-  )
-  found = [result.logits for result in detector.score_files(paths)]
-  np.testing.assert_allclose(found, in_training, atol=1e-5)
 
 
 def test_waves_of_a_wrong_shape(detector):

@@ -13,7 +13,7 @@ import pytest
 import scipy.fft
 
 from jaxspoof import arithmetic, frontends
-from jaxspoof.frontends import filters, masked, sinc, spec_augment, stft
+from jaxspoof.frontends import filters, masked, spec_augment, stft
 from jaxspoof.frontends import spectral_config as configs
 from jaxspoof.ops.platform import accelerator_form
 from jaxspoof.training import sharding
@@ -36,27 +36,11 @@ def _small(kind, **changes):
   return frontends.make('ecapa_mfcc', kind=kind, **changes)
 
 
-class _Sinc:
-  """The sinc front end under the contract, as far as it fits."""
-
-  config = None
-  features = 4
-  min_samples = sinc.samples_needed(32, 3, 1)
-
-  def frames(self, samples):
-    return sinc.frames_made(samples, 32, 3)
-
-  def __call__(self, wave):
-    h = sinc.SincFrontend(12, 32)(wave)
-    return h, jnp.full(h.shape[0], h.shape[1], jnp.int32)
-
-
 CONTRACT = [
   *(pytest.param(lambda k=k: _small(k), id=k) for k in configs.KINDS),
   pytest.param(lambda: _small('mfcc', pad_mode='reflect'), id='reflect'),
   pytest.param(lambda: _small('lfcc', center=False), id='not centred'),
   pytest.param(lambda: _small('lfcc', n_fft=127, win_length=99), id='odd'),
-  pytest.param(_Sinc, id='sinc'),
 ]
 
 

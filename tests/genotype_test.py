@@ -34,22 +34,6 @@ def test_discretise_by_hand():
   assert found.normal[2:] == (('avg_pool_3x3', 1), ('max_pool_3x3', 0))
 
 
-@pytest.mark.parametrize('name', list(spaces.SPACES))
-def test_one_hot_is_discretised_to_itself(name):
-  space = spaces.space(name)
-  for seed in range(5):
-    genotype = genotype_lib.random_genotype(
-      space, 4, np.random.default_rng(seed)
-    )
-    found = genotype_lib.discretise(space, genotype_lib.one_hot(genotype))
-    for kind in genotype_lib.KINDS:
-      nodes = [
-        [set(cell[i : i + 2]) for i in range(0, 8, 2)]
-        for cell in (getattr(found, kind), getattr(genotype, kind))
-      ]
-      assert nodes[0] == nodes[1]
-
-
 def test_random_genotypes_reach_all_choices():
   space = spaces.space('raw')
   rng = np.random.default_rng(0)

@@ -48,8 +48,27 @@ def _wave(batch=4, samples=SAMPLES, seed=1):
   return rng.uniform(-0.5, 0.5, (batch, samples)).astype(np.float32)
 
 
+def _one_hot(genotype, sharpness=1e4):
+  """Architecture parameters that choose a genotype and nothing else."""
+  space = spaces.space(genotype.space)
+  edges = genotype_lib.edges_of(genotype.nodes)
+  arch = {}
+  for kind in genotype_lib.KINDS:
+    alpha = np.zeros((len(edges), len(space.operations)), np.float32)
+    beta = np.zeros(len(edges), np.float32)
+    if space.has_none:
+      alpha[:, 0] = sharpness
+    for k, (operation, j) in enumerate(getattr(genotype, kind)):
+      row = edges.index((j, k // genotype_lib.KEPT + 2))
+      alpha[row] = 0
+      alpha[row, space.operations.index(operation)] = sharpness
+      beta[row] = sharpness
+    arch[kind] = {'alpha': alpha, 'beta': beta}
+  return arch
+
+
 def _choose(supernet, genotype):
-  for kind, values in genotype_lib.one_hot(genotype).items():
+  for kind, values in _one_hot(genotype).items():
     for name, variable in vars(getattr(supernet, kind)).items():
       if isinstance(variable, Arch):
         variable[...] = jnp.asarray(values[name])
@@ -115,7 +134,7 @@ def test_counts_of_random_genotypes(space, seed):
   model = derived.abstract()
   counted = derived.macs(SAMPLES)['total']
   assert light_darts_cost.macs(derived, SAMPLES) == counted
-  arch = genotype_lib.one_hot(genotype)
+  arch = _one_hot(genotype)
   if not config.model.edge_normalisation:
     arch = {kind: {'alpha': arch[kind]['alpha']} for kind in arch}
   with jax.enable_x64(True):
@@ -124,6 +143,19 @@ def test_counts_of_random_genotypes(space, seed):
     costs = {name: float(cost) for name, cost in costs.items()}
   assert costs['macs'] == counted
   assert costs['parameters'] == _trained_values(model)
+
+
+@pytest.mark.parametrize('space', SPACES)
+def test_parameters_that_choose_a_genotype_are_discretised_to_it(space):
+  for seed in range(5):
+    genotype = _genotype(space, 4, seed)
+    found = genotype_lib.discretise(spaces.space(space), _one_hot(genotype))
+    for kind in genotype_lib.KINDS:
+      nodes = [
+        [set(cell[i : i + 2]) for i in range(0, 8, 2)]
+        for cell in (getattr(found, kind), getattr(genotype, kind))
+      ]
+      assert nodes[0] == nodes[1]
 
 
 # -- expected cost ------------------------------------------------------------
@@ -181,7 +213,7 @@ def test_normalised_cost_and_its_gradient():
     assert change / (2 * step) == pytest.approx(slope, rel=0.02)
   # No NaN where everything is decided.
   sharp = jax.tree.map(
-    jnp.asarray, genotype_lib.one_hot(_genotype('darts', config.model.nodes))
+    jnp.asarray, _one_hot(_genotype('darts', config.model.nodes))
   )
   grads = jax.grad(cost)(sharp, 'macs')
   assert all(np.isfinite(g).all() for g in jax.tree.leaves(grads))
@@ -205,6 +237,24 @@ def test_largest_network_is_the_largest():
 # -- the derived network and the supernet -------------------------------------
 
 
+def _inherit(model, supernet):
+  """Copies to a derived network the weights its edges have in a supernet."""
+  nnx.update(model.output, nnx.state(supernet.output))
+  nnx.update(model.trunk.stem, nnx.state(supernet.trunk.stem))
+  for ours, theirs in zip(model.trunk.cells, supernet.trunk.cells, strict=True):
+    for name in ('projection0', 'projection1'):
+      nnx.update(getattr(ours, name), nnx.state(getattr(theirs, name)))
+    for kind in ('kernel', 'norm'):
+      rows = getattr(theirs, f'{kind}_rows')
+      for (strided, name), wanted in getattr(ours, f'{kind}_rows').items():
+        index = np.array([rows[strided, name].index(row) for row in wanted])
+        for key, target in getattr(ours, f'{kind}s').items():
+          if key.startswith(f'{name}_s{1 + strided}_u'):
+            source = nnx.state(getattr(theirs, f'{kind}s')[key])
+            for leaf, variable in nnx.to_pure_dict(source).items():
+              getattr(target, leaf)[...] = variable[index]
+
+
 @pytest.mark.parametrize('space', SPACES)
 def test_derived_network_is_the_supernet_with_one_choice(space):
   config, genotype = _config(space), _genotype(space, seed=3)
@@ -214,20 +264,12 @@ def test_derived_network_is_the_supernet_with_one_choice(space):
   model = derived.make(nnx.Rngs(1))
   wave = jnp.asarray(_wave())
   before = _both_modes(*nnx.split(model), wave)[0]
-  light_darts.inherit(model, supernet)
+  _inherit(model, supernet)
   wanted = _both_modes(*nnx.split(supernet), wave)
   got = _both_modes(*nnx.split(model), wave)
   assert np.abs(before - got[0]).max() > 1e-2
   np.testing.assert_allclose(got[0], wanted[0], rtol=1e-4, atol=1e-5)
   np.testing.assert_allclose(got[2], wanted[2], rtol=1e-4, atol=1e-5)
-
-
-def test_inherit_refuses_other_sizes():
-  config, genotype = _config(), _genotype('light')
-  derived = light_darts.derived(config, genotype, channels=6)
-  model = derived.make(nnx.Rngs(0))
-  with pytest.raises(ValueError, match='same space.*channels'):
-    light_darts.inherit(model, config.make(nnx.Rngs(0)))
 
 
 # -- training -----------------------------------------------------------------

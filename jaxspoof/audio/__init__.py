@@ -241,35 +241,17 @@ def _sort_in(path: str, found: Found) -> None:
   (found.files if containers.is_audio(head) else found.others).append(path)
 
 
-def crop_or_repeat(
-  wave: np.ndarray, samples: int, rng: np.random.Generator | None = None
-) -> np.ndarray:
-  """Cuts a clip to a fixed length, repeating it first where it is too short.
-
-  Args:
-    wave: float32 [n], n >= 1.
-    samples: Wanted length.
-    rng: Draws the start of the cut uniformly; without it the first samples are
-      taken. A clip that is too short always starts at its beginning, as in the
-      original AASIST.
-
-  Returns:
-    float32 [samples].
-  """
-  out = np.empty(samples, np.float32)
-  fill(out, wave, rng)
-  return out
-
-
 def fill(
   out: np.ndarray, wave: np.ndarray, rng: np.random.Generator | None = None
 ) -> None:
-  """Crops or repeats a clip into an existing array, see `crop_or_repeat`.
+  """Cuts a clip to a fixed length, repeating it first where it is too short.
 
   Args:
     out: float32 [samples], which is overwritten.
     wave: float32 [n], n >= 1.
-    rng: draws the start of the crop; None takes the first samples.
+    rng: draws the start of the cut uniformly; without it the first samples are
+      taken. A clip that is too short always starts at its beginning, as in the
+      original AASIST.
   """
   if not len(wave):
     raise ValueError('a clip of no samples cannot be repeated')

@@ -79,9 +79,9 @@ def read_lines(path, expected: str = 'lines') -> Iterator[tuple[int, str]]:
     raise ScoreFileError(f'{path}: empty; expected {expected}')
 
 
-def read_rows(path, expected: str = 'lines') -> Iterator[tuple[int, list[str]]]:
+def read_rows(path) -> Iterator[tuple[int, list[str]]]:
   """Yields (line number, fields) of each line; see `read_lines`."""
-  for number, line in read_lines(path, expected):
+  for number, line in read_lines(path):
     yield number, line.split()
 
 

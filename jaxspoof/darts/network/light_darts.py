@@ -16,14 +16,12 @@ from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
 from jaxspoof.blocks import heads, layers
 from jaxspoof.darts import spaces
 from jaxspoof.darts.network import trunk
 from jaxspoof.darts.network.cell import Edge
-from jaxspoof.darts.network.supernet import Supernet
 from jaxspoof.darts.spaces import genotype as genotype_lib
 from jaxspoof.darts.spaces.genotype import KEPT, Genotype
 from jaxspoof.system import Encoded, System, SystemConfig
@@ -234,50 +232,6 @@ class LightDarts(System):
     if self.deterministic or not count:
       return None
     return layers.Noise.draw(rngs, batch, count)
-
-
-def inherit(model: LightDarts, supernet: Supernet) -> None:
-  """Copies to a derived network the weights its edges have in a supernet.
-
-  Both must have the same sizes, and the supernet no partial connections. With
-  architecture parameters that choose the genotype alone both then compute the
-  same, if pooling is normalised in both.
-
-  Raises:
-    ValueError: sizes differ.
-  """
-  same = ('space', 'num_cells', 'channels', 'stem_multiplier')
-  if supernet.config.partial > 1 or any(
-    getattr(supernet.config, n) != getattr(model.config, n) for n in same
-  ):
-    raise ValueError(
-      'weights can be inherited from a supernet of the same '
-      f'{", ".join(same)} with partial=1 alone'
-    )
-  for name in ('stem', 'output'):
-    ours, theirs = (
-      m.output if name == 'output' else m.trunk.stem for m in (model, supernet)
-    )
-    nnx.update(ours, nnx.state(theirs))
-  for ours, theirs in zip(model.trunk.cells, supernet.trunk.cells, strict=True):
-    for name in ('projection0', 'projection1'):
-      nnx.update(getattr(ours, name), nnx.state(getattr(theirs, name)))
-    for kind in ('kernels', 'norms'):
-      _copy_rows(ours, theirs, kind)
-
-
-def _copy_rows(ours, theirs, kind: str) -> None:
-  """Kernels or statistics of the edges of one cell."""
-  attribute = kind[:-1] + '_rows'
-  theirs_rows = getattr(theirs, attribute)
-  for (strided, name), rows in getattr(ours, attribute).items():
-    index = np.array([theirs_rows[strided, name].index(row) for row in rows])
-    prefix = f'{name}_s{1 + strided}_u'
-    for key, target in getattr(ours, kind).items():
-      if key.startswith(prefix):
-        source = getattr(theirs, kind)[key]
-        for leaf, variable in nnx.to_pure_dict(nnx.state(source)).items():
-          getattr(target, leaf)[...] = variable[index]
 
 
 def read_genotype(genotype: Genotype | Mapping | str | None) -> Genotype:

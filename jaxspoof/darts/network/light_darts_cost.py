@@ -69,8 +69,7 @@ def expected(
   second input in the same way from the other edges; and for both inputs an
   operation other than 'none' with probabilities proportional to p. Every
   network drawn has two inputs at each node, as the rule of DARTS leaves, and
-  where `arch` chooses one genotype alone (`genotype.one_hot`), this cost is
-  that of its network.
+  where `arch` chooses one genotype alone, this cost is that of its network.
 
   The expectation is computed exactly, without drawing networks, because the
   cost is a sum over edges.

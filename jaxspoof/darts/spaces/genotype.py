@@ -222,38 +222,6 @@ def random_genotype(
   return Genotype(space=space.name, **cells)
 
 
-def one_hot(
-  genotype: Genotype, *, sharpness: float = 1e4
-) -> dict[str, dict[str, np.ndarray]]:
-  """Architecture parameters that choose a genotype and nothing else.
-
-  Args:
-    genotype: the cells, of two inputs for each node and all nodes in the
-      output.
-    sharpness: difference between what is chosen and what is not, in logits.
-
-  Returns:
-    'alpha' and 'beta' of both cells, float32; edges that are not kept choose
-    'none' where the space has it.
-  """
-  space = spaces.space(genotype.space)
-  index = {edge: i for i, edge in enumerate(edges_of(genotype.nodes))}
-  arch = {}
-  for kind in KINDS:
-    alpha = np.zeros((len(index), len(space.operations)), np.float32)
-    beta = np.zeros(len(index), np.float32)
-    kept = set()
-    for k, (operation, j) in enumerate(getattr(genotype, kind)):
-      row = index[j, k // KEPT + 2]
-      alpha[row, space.operations.index(operation)] = sharpness
-      beta[row] = sharpness
-      kept.add(row)
-    if space.has_none:
-      alpha[[row for row in index.values() if row not in kept], 0] = sharpness
-    arch[kind] = {'alpha': alpha, 'beta': beta}
-  return arch
-
-
 def _softmax(x: np.ndarray) -> np.ndarray:
   x = np.exp(x - x.max(1, keepdims=True))
   return x / x.sum(1, keepdims=True)
