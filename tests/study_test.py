@@ -147,7 +147,7 @@ def test_the_page_shows_what_came_out(runs):
     'resamples': 50,
   }
   (workdir / 'study.json').write_text(json.dumps(result))
-  shown = page.write(workdir).read_text()
+  shown = page.page(workdir)
   for words in ('On eval the found cell', '1,234', DEFAULT.hash, 'All runs'):
     assert words in shown
 

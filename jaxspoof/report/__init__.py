@@ -18,6 +18,7 @@ jaxspoof.report WORKDIR WORKDIR --out=compare.html` compares runs.
 import importlib
 import pathlib
 
+from jaxspoof.machine.files import write_atomically
 from jaxspoof.runs import names
 from jaxspoof.runs.run import checked_folder
 
@@ -47,7 +48,10 @@ def write(workdir) -> pathlib.Path:
   config = names.json_or_none(workdir / names.CONFIG) or {}
   page = PAGES.get(config.get('job'), 'jaxspoof.report.page')
   # Only now, because it imports matplotlib.
-  return importlib.import_module(page).write(workdir)
+  text = importlib.import_module(page).page(workdir)
+  path = workdir / names.REPORT
+  write_atomically(path, text)
+  return path
 
 
 def compare(workdirs, out) -> pathlib.Path:

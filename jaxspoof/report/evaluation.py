@@ -3,7 +3,6 @@
 import dataclasses
 import pathlib
 
-from jaxspoof.machine.files import write_atomically
 from jaxspoof.metrics.table import METRICS, Metric
 from jaxspoof.report import background, decisions, results
 from jaxspoof.report.markup import (
@@ -16,13 +15,12 @@ from jaxspoof.report.markup import (
   table,
 )
 from jaxspoof.report.page import document
-from jaxspoof.runs import names
 from jaxspoof.runs.names import RunError
 from jaxspoof.runs.run import Run, load
 
 
-def write(workdir) -> pathlib.Path:
-  """Writes `report.html` from the files of an evaluation.
+def page(workdir: pathlib.Path) -> str:
+  """The page of an evaluation, from its files.
 
   Raises:
     RunError: the evaluation has not ended, or a file of it is broken.
@@ -33,9 +31,7 @@ def write(workdir) -> pathlib.Path:
       f'{workdir} holds no metrics.json yet: it is written when all splits '
       'are scored under all conditions'
     )
-  path = run.workdir / names.REPORT
-  write_atomically(path, render(run))
-  return path
+  return render(run)
 
 
 def render(run: Run) -> str:

@@ -1,12 +1,8 @@
 """Puts the parts of the report together."""
 
-import pathlib
-
-from jaxspoof.machine.files import write_atomically
 from jaxspoof.report import background, decisions, results, tracing
 from jaxspoof.report.markup import Html, element, join, percent
 from jaxspoof.report.style import CSS
-from jaxspoof.runs import names
 from jaxspoof.runs.run import Run, load
 
 PARTS = (
@@ -25,12 +21,9 @@ PARTS = (
 )
 
 
-def write(workdir) -> pathlib.Path:
-  """Write `report.html`; see `jaxspoof.report.write`."""
-  run = load(workdir)
-  path = run.workdir / names.REPORT
-  write_atomically(path, render(run))
-  return path
+def page(workdir) -> str:
+  """The page of a run; see `jaxspoof.report.write`."""
+  return render(load(workdir))
 
 
 def render(run: Run) -> str:

@@ -7,7 +7,6 @@ import numpy as np
 from jaxspoof.darts import spaces
 from jaxspoof.darts.pages import cells, evolution
 from jaxspoof.darts.spaces.genotype import KINDS, Genotype
-from jaxspoof.machine.files import write_atomically
 from jaxspoof.report import background
 from jaxspoof.report.markup import (
   Html,
@@ -21,7 +20,7 @@ from jaxspoof.report.markup import (
 from jaxspoof.report.page import document
 from jaxspoof.runs import names
 from jaxspoof.runs.names import RunError
-from jaxspoof.runs.run import Run, checked_folder, metric_lines
+from jaxspoof.runs.run import Run, metric_lines
 
 CURVES = (
   # key, title, whether it is measured once an epoch, factor
@@ -37,12 +36,9 @@ CURVES = (
 )
 
 
-def write(workdir) -> pathlib.Path:
-  """Writes `report.html` of a search; see `jaxspoof.report.write`."""
-  workdir = checked_folder(workdir)
-  path = workdir / names.REPORT
-  write_atomically(path, render(load(workdir)))
-  return path
+def page(workdir: pathlib.Path) -> str:
+  """The page of a search; see `jaxspoof.report.write`."""
+  return render(load(workdir))
 
 
 def load(workdir: pathlib.Path) -> Run:

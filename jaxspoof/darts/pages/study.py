@@ -6,7 +6,6 @@ from typing import Any
 
 from jaxspoof.darts.pages import cells
 from jaxspoof.darts.spaces.genotype import KINDS, Genotype
-from jaxspoof.machine.files import write_atomically
 from jaxspoof.report.markup import (
   Html,
   element,
@@ -27,22 +26,19 @@ NAMES = {
 }
 
 
-def write(workdir) -> pathlib.Path:
-  """Writes `report.html` from the `study.json` of a study.
+def page(workdir: pathlib.Path) -> str:
+  """The page of a study, from its `study.json`.
 
   Raises:
     RunError: there is none.
   """
-  workdir = pathlib.Path(workdir)
   result = names.json_or_none(workdir / names.STUDY)
   if result is None:
     raise RunError(
       f'{workdir} holds no study.json yet: it is written when all runs of the '
       'study have ended'
     )
-  path = workdir / names.REPORT
-  write_atomically(path, render(result))
-  return path
+  return render(result)
 
 
 def render(result: dict[str, Any]) -> str:
