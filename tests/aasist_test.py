@@ -14,7 +14,7 @@ from jaxspoof.blocks import layers
 from jaxspoof.models import graph
 from jaxspoof.models.aasist import Aasist, AasistConfig
 from jaxspoof.ops import pool
-from jaxspoof.training import sharding, state
+from jaxspoof.training import state
 
 # Small, but with every part: shortcuts, equal sizes, both graphs, branches.
 SMALL = AasistConfig(
@@ -300,28 +300,6 @@ def test_bfloat16_is_close():
   leaves = jax.tree.leaves((grads, new_stats))
   assert all(leaf.dtype == jnp.float32 for leaf in leaves)
   assert all(np.isfinite(leaf).all() for leaf in leaves)
-
-
-# -- float64 and several devices ----------------------------------------------
-
-
-def test_four_devices_equal_one_in_float64():
-  with jax.enable_x64(True):
-    config = dataclasses.replace(SMALL, dtype='float64', param_dtype='float64')
-    graphdef, *trees = state.split(Aasist(config, nnx.Rngs(0)))
-    wave = _wave(8).astype(np.float64)
-    results = []
-    for devices in (1, 4):
-      placed = sharding.make(devices)
-      params, stats = jax.device_put(trees, placed.replicated)
-      data = jax.device_put(wave, placed.batch)
-      compiled = _training.lower(graphdef, params, stats, data, 0).compile()
-      results.append(compiled(params, stats, data, 0))
-    assert 'all-reduce' in compiled.as_text()
-    assert 'all-gather' not in compiled.as_text()
-  for a, b in zip(*map(jax.tree.leaves, results), strict=True):
-    assert a.dtype == np.float64
-    np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-13)
 
 
 # -- layers -------------------------------------------------------------------

@@ -290,9 +290,8 @@ def test_a_misspelt_augmentation_names_the_near_one(names):
     data_config(augment=names)
 
 
-@pytest.mark.parametrize('variant', ['', ':quickstart'])
-def test_run_configs_hold_rawboost_and_leave_it_off(variant, repository):
-  values = overrides.load(f'{repository}/configs/aasist.py{variant}')
+def test_run_configs_hold_rawboost_and_leave_it_off(repository):
+  values = overrides.load(f'{repository}/configs/aasist.py')
   config = config_lib.run_config(values.to_dict())
   assert config.data.augment == 'none'
   assert config.data.rawboost == RawBoostConfig()

@@ -61,34 +61,6 @@ class EcapaConfig(TdnnSettings):
       )
 
 
-class SpecAugment(nnx.Module):
-  """Masks bands of time and frequency in training mode."""
-
-  def __init__(self, config: SpecAugmentConfig):
-    """Starts in training mode."""
-    self.config, self.deterministic = config, False
-
-  def set_view(self, deterministic: bool | None = None):
-    """Sets the mode; `nnx.view` calls it on every layer of a model.
-
-    Args:
-      deterministic: if True, return the input as it is.
-    """
-    if deterministic is not None:
-      self.deterministic = deterministic
-
-  def __call__(self, h_BxNxF, frames_B, rngs: nnx.Rngs | None) -> jax.Array:
-    """Returns the features with holes; draws from the stream `mask`."""
-    if self.deterministic:
-      return h_BxNxF
-    if rngs is None:
-      raise ValueError(
-        'spec_augment needs random numbers in training mode: call the model '
-        'with rngs=nnx.Rngs(mask=key), or take its evaluation view'
-      )
-    return spec_augment(rngs.mask(), h_BxNxF, frames_B, self.config)
-
-
 class Ecapa(System):
   """The countermeasure: features in training masked, `ECAPA_TDNN`, a head."""
 
@@ -96,10 +68,6 @@ class Ecapa(System):
 
   def build(self, config: EcapaConfig, rngs: nnx.Rngs) -> int:
     """Makes the layers."""
-    if config.spec_augment is not None:
-      self.augment = SpecAugment(config.spec_augment)
-    else:
-      self.augment = None
     features = self.frontend.config.features
     self.tdnn = ECAPA_TDNN(**vars(config.tdnn(features)), rngs=rngs)
     return config.lin_neurons
@@ -111,11 +79,17 @@ class Ecapa(System):
     rngs: nnx.Rngs | None = None,
   ) -> Encoded:
     """The embedding of features, `[B, lin_neurons]`."""
-    if self.augment is not None:
+    masks = self.config.spec_augment
+    if masks is not None and not self.deterministic:
+      if rngs is None:
+        raise ValueError(
+          'spec_augment needs random numbers in training mode: call the model '
+          'with rngs=nnx.Rngs(mask=key), or take its evaluation view'
+        )
       batch, frames, _ = features.shape
       valid_B = frames_B
       if valid_B is None:
         valid_B = jnp.full((batch,), frames, jnp.int32)
-      features = self.augment(features, valid_B, rngs)
+      features = spec_augment(rngs.mask(), features, valid_B, masks)
     embedding_BxD = self.tdnn.embed(features, frames_B, rngs)[:, 0]
     return Encoded(embedding_BxD, embedding_BxD)
