@@ -8,7 +8,7 @@ import pytest
 SMALL = {
   'aasist': '--model=aasist_l --samples=4000 --forward 1 --train --rounds=1',
   'bootstrap': '--resamples=5 --tests=2',
-  'builders': '--clips=60',
+  'builders': '--clips=40 --batches=2',
   'ecapa': '--channels=16 --frames=30 --forward 1 --train 2 --rounds=1',
   'eer': '--trials=1000 --resamples=10',
   'gpu': 'OUT --small --minutes=4 --parts card kernels ours',

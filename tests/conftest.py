@@ -4,15 +4,18 @@ import contextlib
 import os
 import pathlib
 
-# Before JAX starts: the suite runs on four virtual CPU devices.
+from tests import kept_programs
+
+# Before JAX starts, and for the processes that tests start.
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+os.environ['XLA_FLAGS'] = ' '.join(
+  [*kept_programs.XLA_FLAGS, os.environ.get('XLA_FLAGS', '')]
+).strip()
 
 import jax
 import pytest
 from absl import flags
 from jax.experimental.compilation_cache import compilation_cache
-
-from tests import kept_programs
 
 pytest_plugins = ['tests.fixtures_corpus']
 
@@ -56,7 +59,7 @@ def cases() -> pathlib.Path:
   return CASES
 
 
-@pytest.fixture(scope='module')
+@pytest.fixture(scope='module', autouse=True)
 def programs(tmp_path_factory):
   """A cache of compiled programs: not the user's, and each compiled once.
 

@@ -9,23 +9,29 @@ afterwards, renamed into place. Tests of how something is compiled do without
 """
 
 import hashlib
+import importlib.metadata
 import os
 import pathlib
 import platform
 import shutil
 import sys
 
-import jax
-import jaxlib
-
 CACHE = pathlib.Path(__file__).resolve().parents[1] / '.cache' / 'programs'
 SUFFIX = '-cache'  # of an entry of XLA's cache
 LARGEST = 2**30  # bytes
+VERSIONS = [importlib.metadata.version(name) for name in ('jax', 'jaxlib')]
+# XLA for CPUs writes loops with older code in a third of the time of its new
+# one, and in one thread in less still. The programs are a little slower.
+XLA_FLAGS = ['--xla_cpu_parallel_codegen_split_count=1']
+AS_USERS = {}  # `compiler_options` for what users get
+if VERSIONS[1].startswith('0.10.'):  # 0.11 has the new code alone
+  XLA_FLAGS.append('--xla_cpu_use_fusion_emitters=false')
+  AS_USERS['xla_cpu_use_fusion_emitters'] = True
 
 
 def kept() -> pathlib.Path:
   """The folder of programs that fit these versions and this processor."""
-  about = [sys.version, jax.__version__, jaxlib.__version__, platform.machine()]
+  about = [sys.version, *VERSIONS, platform.machine()]
   processor = pathlib.Path('/proc/cpuinfo')
   if processor.is_file():
     lines = processor.read_text().splitlines()
