@@ -64,8 +64,8 @@ def programs(tmp_path_factory):
   """A cache of compiled programs: not the user's, and each compiled once.
 
   They compile without most optimisations, in half the time: for tests of what
-  is computed, not of how fast. What was compiled is kept for other files and
-  runs, see `tests/kept_programs.py`.
+  is computed, not of how fast (`kept_programs.AS_USERS` is for those that run
+  long). What was compiled is kept for other files and runs.
   """
   with cached(tmp_path_factory, jax_disable_most_optimizations=True) as folder:
     yield folder
@@ -117,14 +117,6 @@ def compiled_anew():
   yield
   jax.config.update('jax_enable_compilation_cache', True)
   compilation_cache.reset_cache()
-
-
-@pytest.fixture
-def optimised(programs):
-  """Programs as users get them, in a module that uses `programs`."""
-  jax.config.update('jax_disable_most_optimizations', False)
-  yield
-  jax.config.update('jax_disable_most_optimizations', True)
 
 
 def pytest_configure(config):

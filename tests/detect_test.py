@@ -83,7 +83,7 @@ def write_wave(path, samples, rate=RATE, **options):
 
 
 # ------------------------------------------------------------- detector ---
-def test_released_weights_give_the_golden_logits(reference, optimised):
+def test_released_weights_give_the_golden_logits(reference):
   clips = [
     reference / 'audio' / f'{name}.flac'
     for name in ('LA_T_1272637', 'LA_D_1003356', 'LA_E_6163791')
