@@ -200,7 +200,26 @@ def _parser() -> argparse.ArgumentParser:
     ' variable TFDS_DATA_DIR, or ~/tensorflow_datasets)',
   )
   parser.add_argument(
-    '--name', dest='own', help='name of your data (wav_folder/NAME)'
+    '--manual_dir',
+    type=path,
+    help='folder with the official archives that you have downloaded'
+    ' (default: downloads/manual in the data_dir)',
+  )
+  parser.add_argument(
+    '--download',
+    action='store_true',
+    help='download archives that are missing, where that is possible',
+  )
+  parser.add_argument(
+    '--manifest',
+    type=path,
+    help='for wav_folder: the CSV or TSV table that lists your files',
+  )
+  parser.add_argument(
+    '--name',
+    dest='own',
+    help='for wav_folder and parquet_folder: a name for your data, which is'
+    ' then wav_folder/NAME (default: the name of the table)',
   )
   return parser
 
