@@ -161,10 +161,10 @@ class System(nnx.Module):
     """Makes front end, encoder and head, and draws their parameters.
 
     Args:
-      config: of the encoder.
-      rngs: stream `params`.
-      frontend: of the front end; None: the encoder's own.
-      head: what the last layer is.
+      config: config of the encoder.
+      rngs: random streams; weights are drawn from `params`.
+      frontend: config of the front end; None takes the encoder's own.
+      head: kind of the last layer, and how many classes it knows.
 
     Raises:
       ValueError: the two do not go together.
@@ -277,11 +277,11 @@ class System(nnx.Module):
     """Makes the layers of the encoder, which each model defines.
 
     Args:
-      config: of the encoder.
-      rngs: stream `params`.
+      config: config of the encoder.
+      rngs: random streams; weights are drawn from `params`.
 
     Returns:
-      E, the size of the embedding.
+      E, the size of the embedding; the head is made for it.
     """
     raise NotImplementedError(f'{type(self).__name__} does not define build')
 
@@ -386,13 +386,17 @@ class SystemConfig:
     return parameters(self.abstract())
 
   def macs(self, samples: int) -> dict[str, int]:
-    """Multiply-accumulates of one clip in evaluation, by stage and in 'total'.
+    """Counts the multiply-accumulates (MACs) of scoring one clip.
 
     Args:
       samples: length of the clip.
 
+    Returns:
+      MACs by stage of the system, such as 'frontend' and 'head', and their sum,
+      'total'.
+
     Raises:
-      ValueError: a clip that is too short for the model.
+      ValueError: the clip is too short for the model.
     """
     model = nnx.view(
       self.abstract(), deterministic=True, use_running_average=True
@@ -410,6 +414,6 @@ class SystemConfig:
 
 
 def parameters(model: nnx.Module) -> int:
-  """Number of trained values of a model, abstract or not."""
+  """Number of trained values of a model, which may be abstract."""
   arrays = jax.tree.leaves(nnx.to_pure_dict(nnx.state(model, nnx.Param)))
   return sum(math.prod(array.shape) for array in arrays)

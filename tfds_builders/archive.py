@@ -151,12 +151,14 @@ def opened(path: pathlib.Path, roots: Sequence[str]) -> Iterator[Archive]:
 def find(
   folder: pathlib.Path, name: str, roots: Sequence[str]
 ) -> pathlib.Path | None:
-  """Returns what of an archive is below a folder.
+  """Finds an archive, packed or unpacked, in a folder; None if it is not there.
 
   Args:
     folder: where people put what they download.
-    name: of the archive: 'LA' finds LA.zip, LA/, LA/LA/ and `folder` itself.
-    roots: as for `opened`.
+    name: name of the archive: 'LA' finds LA.zip, LA/, LA/LA/ and `folder`
+      itself.
+    roots: paths inside the archive of files of which every copy has at least
+      one.
   """
   if (folder / f'{name}.zip').is_file():
     return folder / f'{name}.zip'

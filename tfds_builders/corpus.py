@@ -30,11 +30,12 @@ class Counts:
   """Trials of a split, as published.
 
   Attributes:
-    total: all trials.
-    bona_fide: those of them that are bona fide; None if not known.
-    attacks: trials of each attack; None if not known.
-    certain: counted in the published list itself, so that other numbers mean
-      another list; else reported elsewhere, and a difference is only told.
+    total: number of all trials.
+    bona_fide: number of bona fide trials; None if it is not known.
+    attacks: number of trials of each attack; None if they are not known.
+    certain: whether the numbers were counted in the published list itself, so
+      that other numbers mean another list. Otherwise they are reported
+      elsewhere, and a difference is only mentioned.
   """
 
   total: int
@@ -68,8 +69,8 @@ class Split:
     lists: what must be there for it to be read, below the folder of the corpus:
       a list of trials, or a folder of them ('real/'). Where it has been
       published in several places, the first that is there counts.
-    counts: as published; None if not known.
-    page: where it is, if not with the rest.
+    counts: published numbers of trials; None if they are not known.
+    page: address of this split, if it is not published with the rest.
     labels: the attack that each label of its list means, '-' for bona fide.
   """
 
@@ -84,9 +85,9 @@ class Download:
   """One zip file that holds all of a corpus.
 
   Attributes:
-    urls: where it is; each is tried.
-    size: bytes; None if not known.
-    sha256: checksum; None if not known.
+    urls: addresses of the file, which are tried in turn.
+    size: size of the file in bytes; None if it is not known.
+    sha256: checksum of the file; None if it is not known.
   """
 
   urls: tuple[str, ...]
@@ -99,21 +100,22 @@ class Corpus:
   """What is published of a corpus.
 
   Attributes:
-    title: what it is, in one sentence.
+    title: what the corpus is, in one sentence.
     citation: the paper to cite.
-    licence: of the audio.
-    homepage: where it is described or lies.
-    folder: what its archive is called: 'LA' is LA.zip, LA/ or LA/LA/.
-    splits: by name, in the order of building.
-    get: how to get it, after 'Get ': 'LA.zip (7.6 GB)'.
+    licence: licence of the audio.
+    homepage: address of a page that describes or holds it.
+    folder: name of its archive: 'LA' is LA.zip, LA/ or LA/LA/.
+    splits: the splits by name, in the order of building.
+    get: what has to be got, as it follows the word 'Get': 'LA.zip (7.6 GB)'.
     fields: text fields of a record besides the usual ones.
-    apart: splits are published apart: those that are not there are left out,
-      with a note. Else all must be.
-    rate: sample rate in Hz that every clip must have, with one channel; None
-      where clips are as they are.
-    broken: some published clips cannot be decoded: they are left out, counted
-      and listed in `undecodable.txt`. Else nothing is built from such clips.
-    download: the archive, if it is one zip that needs no login.
+    apart: whether splits are published apart. Then splits that are not there
+      are left out, with a note; otherwise all must be there.
+    rate: sampling rate in Hz that every clip must have, in one channel; None
+      takes clips as they are.
+    broken: whether some published clips cannot be decoded. Then these are left
+      out, counted and listed in `undecodable.txt`; otherwise a clip that cannot
+      be decoded is an error.
+    download: the archive, if it is one zip file that needs no login.
   """
 
   title: str
@@ -173,12 +175,12 @@ class CorpusBuilder(records.RecordBuilder):
     """Reads the lists.
 
     Args:
-      files: those of the corpus.
-      lists: for each split that is there, which of its `lists` is.
+      files: the files of the corpus.
+      lists: for each split that is there, the path of its list.
 
     Returns:
-      Trials by split. `source` is the audio's path in `files`; its size is
-      looked up afterwards.
+      Trials by split. Their `source` is the path of the audio in `files`; the
+      size of the audio is looked up afterwards.
 
     Raises:
       BuildError: what is wrong with the lists, all of it.

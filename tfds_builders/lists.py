@@ -24,10 +24,12 @@ def columns(
 
   Args:
     files: where the list is.
-    path: of the list.
-    patterns: name of each column -> regular expression of all of its content.
-    key: the column that is different in each line; None for all of them.
-    wrong: says what else is wrong with the columns of a line, '' if nothing.
+    path: path of the list.
+    patterns: for the name of each column, in order, a regular expression that
+      matches all of its content.
+    key: the column that is different in each line; None if only whole lines
+      are.
+    wrong: says what else is wrong with the columns of a line; '' if nothing.
 
   Returns:
     The columns of each line.
@@ -82,10 +84,10 @@ def table(
 
   Args:
     files: where the table is.
-    path: of the table.
-    patterns: name of each column needed -> regular expression of its content;
-      there may be others.
-    delimiter: between columns.
+    path: path of the table.
+    patterns: for the name of each column that is needed, a regular expression
+      that matches its content. There may be other columns.
+    delimiter: what stands between columns.
 
   Raises:
     BuildError: a column is not there, or rows have other content.

@@ -128,7 +128,7 @@ class TdnnSettings:
     return self.groups[0]
 
   def layers_of(self, features: int) -> tuple[Layer, ...]:
-    """The layers that take so many features of a frame.
+    """The layers behind a front end with this many features.
 
     Returns:
       The first layer, the blocks, and the layer that aggregates the blocks.
@@ -512,13 +512,13 @@ class ECAPA_TDNN(nnx.Module):  # noqa: N801 (the name of the original)
     """Draws the parameters as the original does.
 
     Args:
-      input_size: features of a frame.
+      input_size: number of features in a frame.
       *settings: attributes of `TdnnSettings`, in their order.
-      rngs: stream `params`.
-      **named: other attributes of `TdnnSettings`.
+      rngs: random streams; weights are drawn from `params`.
+      **named: attributes of `TdnnSettings` by name.
 
     Raises:
-      ValueError: arguments that do not fit, named.
+      ValueError: arguments do not fit together; the message names them.
     """
     config = TdnnConfig(*settings, input_size=input_size, **named)
     self.config = config

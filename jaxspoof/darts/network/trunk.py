@@ -189,10 +189,10 @@ class Trunk(nnx.Module):
     """Makes the stem and `cell0`, `cell1` and so on.
 
     Args:
-      config: sizes.
+      config: sizes of the stem and of the cells.
       wirings: edges and stacked states of the 'normal' and 'reduce' cell.
-      rngs: stream `params`.
-      **options: of each `Cell`.
+      rngs: random streams; weights are drawn from `params`.
+      **options: further arguments of each `Cell`.
     """
     space = spaces.space(config.space)
     drawn = dict(param_dtype=config.param_dtype, rngs=rngs)
