@@ -383,6 +383,17 @@ def test_what_is_named_exists(page):
     assert any(has(config, field) for config in all_configs()), field
 
 
+def test_the_readme_draws_every_package():
+  section = PAGES['README.md'].split('## Layout')[1].split('\n## ')[0]
+  named = set(re.findall(r'`(?:jaxspoof/)?([\w.]+)`', section))
+  there = {
+    path.name
+    for path in (ROOT / 'jaxspoof').iterdir()
+    if path.name[0] not in '._'
+  }
+  assert there <= named, there - named
+
+
 def has(config, field):
   with contextlib.suppress(SystemExit):
     overrides.check_path(config, overrides.today(field))
