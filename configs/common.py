@@ -134,6 +134,8 @@ def frontend(name: str = '', **fields) -> ml_collections.ConfigDict:
   for kind in frontends.KINDS:
     for field in dataclasses.fields(kind):
       first, *_ = typing.get_args(field.type) or (field.type,)
-      section[field.name] = config_dict.placeholder(first)
+      # A section within the section has no type that could be kept to.
+      free = first is typing.Any
+      section[field.name] = None if free else config_dict.placeholder(first)
   section.update(fields)
   return section

@@ -25,6 +25,7 @@ from jaxspoof.runs import workdir as workdir_lib
 from jaxspoof.training import state as state_lib
 from jaxspoof.training import steps
 from jaxspoof.weights import aasist as aasist_importer
+from jaxspoof.weights import frozen
 
 # What the original scores of each clip: about four seconds.
 ORIGINAL_SAMPLES = 64_600
@@ -354,6 +355,7 @@ def _load_run(
 ) -> tuple[str, nnx.Module, dict]:
   """Name and module of a run's best weights, and options of `Detector`."""
   config, params, batch_stats = weights_file.load(path)
+  params = frozen.completed(path, config, params)
   if not {'model', 'data', 'loss'} <= config.keys():
     raise ValueError(
       f'{path / names.CONFIG}: expected the config of a training run, with '

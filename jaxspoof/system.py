@@ -174,7 +174,7 @@ class System(nnx.Module):
     self.config, self.deterministic = config, False
     self.min_samples = frontend.samples_needed(config.min_frames)
     if self.takes == FEATURES:
-      self.frontend = frontends.make(frontend)
+      self.frontend = frontends.make(frontend, rngs=rngs)
     options = dict(param_dtype=config.param_dtype, rngs=rngs)
     # The head last: in this order weights have always been drawn.
     made = head.make(self.build(config, rngs), **options)

@@ -16,9 +16,9 @@ from jaxspoof.models.ecapa_tdnn import (
   TdnnConfig,
   frames_of,
 )
+from jaxspoof.tensors.torch_pickle import CheckpointError
 from jaxspoof.training import sharding, state
 from jaxspoof.weights import ecapa as importer
-from jaxspoof.weights.torch_pickle import CheckpointError
 
 pytestmark = pytest.mark.usefixtures('programs')
 

@@ -15,8 +15,9 @@ import pytest
 from flax import nnx
 
 from jaxspoof import models
-from jaxspoof.weights import aasist, torch_pickle, unpickler
-from jaxspoof.weights.torch_pickle import CheckpointError
+from jaxspoof.tensors import torch_pickle, unpickler
+from jaxspoof.tensors.torch_pickle import CheckpointError
+from jaxspoof.weights import aasist
 
 LEGACY = 0x1950A86A20F9469CFC6C
 

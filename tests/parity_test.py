@@ -9,8 +9,9 @@ import optax
 import pytest
 from flax import nnx
 
+from jaxspoof.tensors import torch_pickle
 from jaxspoof.training import state
-from jaxspoof.weights import aasist, torch_pickle
+from jaxspoof.weights import aasist
 from tests.kept_programs import AS_USERS
 
 VARIANTS = {'aasist': 'AASIST', 'aasist_l': 'AASIST-L'}

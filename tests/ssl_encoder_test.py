@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from jaxspoof.frontends.ssl import names as ssl_names
 from jaxspoof.frontends.ssl import parts
+from jaxspoof.frontends.ssl import weights as ssl
 from jaxspoof.frontends.ssl.architecture import ARCHITECTURES
 from jaxspoof.frontends.ssl.encoder import Encoder
 from jaxspoof.ops import conv1d, grouped, platform
-from jaxspoof.weights import files, ssl, ssl_names
+from jaxspoof.tensors import files
 
 MODELS = (
   'wav2vec2_group',

@@ -13,8 +13,10 @@ import pytest
 from flax import nnx
 from safetensors.numpy import load_file, save_file
 
-from jaxspoof.weights import files, ssl, ssl_names
-from jaxspoof.weights.unpickler import CheckpointError
+from jaxspoof.frontends.ssl import names as ssl_names
+from jaxspoof.frontends.ssl import weights as ssl
+from jaxspoof.tensors import files
+from jaxspoof.tensors.unpickler import CheckpointError
 
 pytestmark = pytest.mark.usefixtures('programs')
 
@@ -210,8 +212,7 @@ def test_tensors_alone_tell_the_architecture(reference):
     folder = reference / 'ssl' / name
     wanted = ssl.describe(folder).architecture
     tensors, _ = ssl_names.encoder_part(load_file(folder / 'model.safetensors'))
-    # 32 values of 64 for each head is no head.
-    with pytest.raises(CheckpointError, match='x.pt: heads=0'):
+    with pytest.raises(CheckpointError, match='width 32 do not tell the num'):
       ssl.of_settings(tensors, {}, 'x.pt')
     cfg = {'model': {'encoder_attention_heads': 4}, 'task': {'normalize': True}}
     found = ssl.of_settings(tensors, {'cfg': cfg}, 'x.pt')

@@ -8,9 +8,9 @@ from flax import nnx
 from jaxspoof import models
 from jaxspoof.machine import files
 from jaxspoof.runs import weights_file
+from jaxspoof.tensors.torch_pickle import CheckpointError
 from jaxspoof.training import state
 from jaxspoof.weights import aasist, ecapa, start
-from jaxspoof.weights.torch_pickle import CheckpointError
 
 SMALL = dict(
   channels=(8, 8, 8, 8, 12),

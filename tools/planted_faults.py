@@ -401,7 +401,7 @@ FAULTS = (
   # -------------------------------------- files of others, what is said ---
   fault(
     'unpickler that lets os.system through',
-    'jaxspoof/weights/unpickler.py',
+    'jaxspoof/tensors/unpickler.py',
     '    call = _CALLS.get(called)\n',
     '    call = _CALLS.get(called)\n'
     "    if called.name == 'system':\n"

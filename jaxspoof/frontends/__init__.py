@@ -7,8 +7,11 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from flax import nnx
+
 from jaxspoof.frontends.raw import SincBank, SincConfig, WaveConfig
 from jaxspoof.frontends.spectral import PRESETS, Spectral, SpectralConfig
+from jaxspoof.frontends.ssl.frontend import Ssl, SslConfig
 
 __all__ = [
   'FRONTENDS',
@@ -17,6 +20,8 @@ __all__ = [
   'SincConfig',
   'Spectral',
   'SpectralConfig',
+  'Ssl',
+  'SslConfig',
   'WaveConfig',
   'as_section',
   'make',
@@ -24,29 +29,39 @@ __all__ = [
   'said',
 ]
 
-Config = WaveConfig | SincConfig | SpectralConfig
+Config = WaveConfig | SincConfig | SpectralConfig | SslConfig
 
-# What `config.frontend.name` may be. The first three are kinds, of which all
+# What `config.frontend.name` may be. The first four are kinds, of which all
 # fields may be given; the others are sets of fields of 'spectral'.
 FRONTENDS: dict[str, Config] = {
   'wave': WaveConfig(),
   'sinc': SincConfig(),
   'spectral': SpectralConfig(),
+  'ssl': SslConfig(),
   'log_mel': SpectralConfig(kind='log_mel'),
   'mfcc': PRESETS['ecapa_mfcc'],
   'lfcc': PRESETS['lfcc_pc_darts'],
   **PRESETS,
 }
 _WHOLE = 'spectral'  # of this one fields may be None
-_MADE_BY = {SincConfig: SincBank, SpectralConfig: Spectral}
-KINDS = {type(FRONTENDS[name]): name for name in ('wave', 'sinc', 'spectral')}
+_MADE_BY = {SincConfig: SincBank, SpectralConfig: Spectral, SslConfig: Ssl}
+_TRAINED = (SslConfig,)  # front ends that have weights of their own
+KINDS = {
+  type(FRONTENDS[name]): name for name in ('wave', 'sinc', 'spectral', 'ssl')
+}
 
 
-def make(config: Config | str = 'ecapa_mfcc', **changes):
+def make(
+  config: Config | str = 'ecapa_mfcc',
+  *,
+  rngs: nnx.Rngs | None = None,
+  **changes,
+):
   """Makes a front end.
 
   Args:
     config: a config that says what to compute, or a key of `FRONTENDS`.
+    rngs: stream `params`; needed by front ends that have weights.
     **changes: fields of the config to replace.
 
   Raises:
@@ -54,7 +69,13 @@ def make(config: Config | str = 'ecapa_mfcc', **changes):
     TypeError: a field is not known.
   """
   config = dataclasses.replace(_named(config), **changes)
-  return _MADE_BY[type(config)](config)
+  if not isinstance(config, _TRAINED):
+    return _MADE_BY[type(config)](config)
+  if rngs is None:
+    raise ValueError(
+      f'front end {KINDS[type(config)]!r} has weights: give rngs'
+    )
+  return _MADE_BY[type(config)](config, rngs)
 
 
 def resolve(section: Mapping[str, Any] | str, own: Config) -> Config:

@@ -30,7 +30,7 @@ from jaxspoof.training import console, cost, scoring, setup, steps, tasks
 from jaxspoof.training import sharding as sharding_lib
 from jaxspoof.training import state as state_lib
 from jaxspoof.training.clock import Clock
-from jaxspoof.weights import start
+from jaxspoof.weights import frozen, start
 
 
 def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
@@ -90,10 +90,14 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
     setup.train_batches(config, train_source, task, shortest, config.seed)
   )
   graphdef, state = make_state(config, system, tx, shardings)
-  from_file = config.init is not None and state.frozen
+  # A frozen encoder is read again wherever it is needed, and never copied.
+  encoder, source = None, config.init
+  if source is None and frozen.is_from_file(system.frontend, state.frozen):
+    encoder, source = frozen.fingerprint(state.frozen), system.frontend.weights
+  from_file = source is not None and state.frozen
   if from_file:
     digest = state_lib.tree_hash(state.frozen)
-    workdir_lib.keep_frozen(workdir, config.init, digest, first)
+    workdir_lib.keep_frozen(workdir, source, digest, first, encoder)
   train_step = steps.make_train_step(graphdef, tx, loss, config.seed, shardings)
   eval_step = steps.make_eval_step(graphdef, shardings)
   add_to_average = jax.jit(steps.add_to_average, donate_argnums=0)
@@ -153,7 +157,8 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
         if config.average == 'swa':
           state = add_to_average(state)
         if first:
-          weights_file.save(workdir, state.whole(), state.batch_stats)
+          kept = frozen.without(state.whole()) if encoder else state.whole()
+          weights_file.save(workdir, kept, state.batch_stats)
     writer.write(step, values)
     writer.say(console.progress(config, task, step, last_step, values, clock))
     if saves:
@@ -197,7 +202,8 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
         f'not above that of the best single one ({best_error:.4%})'
       )
   if first:
-    weights_file.save(workdir, params, batch_stats)
+    kept = frozen.without(params) if encoder else params
+    weights_file.save(workdir, kept, batch_stats)
 
   # ------------------------------- the eval splits, opened here, and once ---
   results = {}

@@ -139,7 +139,11 @@ def load_classes(workdir: pathlib.Path) -> tuple[str, ...]:
 
 
 def keep_frozen(
-  workdir: pathlib.Path, init: str, digest: str, first: bool
+  workdir: pathlib.Path,
+  init: str,
+  digest: str,
+  first: bool,
+  encoder: str | None = None,
 ) -> None:
   """Writes which weights checkpoints leave out, or checks that they are there.
 
@@ -148,6 +152,8 @@ def keep_frozen(
     init: the file, or the run, that gives the weights each time.
     digest: SHA-256 of these weights.
     first: whether this process writes.
+    encoder: of these, SHA-256 of an encoder that `weights.npz` leaves out too,
+      see `weights.frozen`.
 
   Raises:
     ValueError: they are others than when the run began.
@@ -156,7 +162,10 @@ def keep_frozen(
   known = names.json_or_none(path)
   if known is None:
     if first:
-      files.write_json(path, {'init': init, 'sha256': digest})
+      values = {'init': init, 'sha256': digest}
+      if encoder is not None:
+        values['encoder_sha256'] = encoder
+      files.write_json(path, values)
   elif known['sha256'] != digest:
     raise ValueError(
       f'init={init}: its frozen weights are not those that {workdir} began '

@@ -10,8 +10,8 @@ from flax import nnx
 
 from jaxspoof import models
 from jaxspoof.models.aasist import Aasist, AasistConfig
-from jaxspoof.weights import torch_pickle
-from jaxspoof.weights.torch_pickle import CheckpointError
+from jaxspoof.tensors import torch_pickle
+from jaxspoof.tensors.torch_pickle import CheckpointError
 
 # Substitutions that turn an old name into the new one, in this order.
 NAMES = (

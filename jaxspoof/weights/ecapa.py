@@ -9,8 +9,8 @@ import numpy as np
 from flax import nnx
 
 from jaxspoof.models.ecapa_tdnn import ECAPA_TDNN
-from jaxspoof.weights import torch_pickle
-from jaxspoof.weights.torch_pickle import CheckpointError
+from jaxspoof.tensors import torch_pickle
+from jaxspoof.tensors.torch_pickle import CheckpointError
 
 # Substitutions that turn an old name into the new one, in this order.
 NAMES = (

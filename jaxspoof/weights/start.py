@@ -15,9 +15,10 @@ from jaxspoof.models.aasist import Aasist
 from jaxspoof.models.ecapa import Ecapa
 from jaxspoof.runs import weights_file
 from jaxspoof.system import System
+from jaxspoof.tensors.torch_pickle import CheckpointError
 from jaxspoof.weights import aasist as aasist_importer
 from jaxspoof.weights import ecapa as ecapa_importer
-from jaxspoof.weights.torch_pickle import CheckpointError
+from jaxspoof.weights import frozen
 
 
 def start_from(module: System, path: str) -> System:
@@ -72,7 +73,8 @@ RELEASED = {Aasist: _from_aasist, Ecapa: _from_ecapa}
 
 def _from_run(module: System, workdir: pathlib.Path) -> System:
   heads = (module.head_name, 'auxiliary')
-  _, params, batch_stats = weights_file.load(workdir)
+  config, params, batch_stats = weights_file.load(workdir)
+  params = frozen.completed(workdir, config, params)
   given = {**_flat(params), **_flat(batch_stats)}
   state = nnx.state(module, (nnx.Param, nnx.BatchStat))
   wanted = dict(nnx.to_flat_state(state))

@@ -204,7 +204,8 @@ def layer(config, weights: dict, x_BxNxD, mask_Bx1x1xN, bias_HxNxN, dtype):
     )
     bias = None
     if bias_HxNxN is not None:
-      bias = gate(weights, x.reshape(heads)) * bias_HxNxN[None]
+      share_BxHxNx1 = gate(weights, x.reshape(heads))
+      bias = share_BxHxNx1 * bias_HxNxN.astype(share_BxHxNx1.dtype)[None]
     h = attend(q, k, v, bias, mask_Bx1x1xN)
     return dense(h.reshape(x.shape), weights['out']).astype(x_BxNxD.dtype)
 

@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from flax import nnx
 
+from jaxspoof.frontends.ssl import names
 from jaxspoof.frontends.ssl.architecture import Architecture
 from jaxspoof.frontends.ssl.encoder import Encoder
-from jaxspoof.weights import files, fit, ssl_names, unpickler
-from jaxspoof.weights.unpickler import CheckpointError
+from jaxspoof.tensors import files, fit, unpickler
+from jaxspoof.tensors.unpickler import CheckpointError
 
 _CONV = 'feature_extractor.conv_layers.'
 _POSITION = 'encoder.pos_conv_embed.'
@@ -94,13 +95,8 @@ def describe(path: str | os.PathLike) -> Source:
       processor = files.read_json(place / 'preprocessor_config.json')
       architecture = of_config(config, str(place / 'config.json'))
       return Source(architecture, processor.get('do_normalize'), config)
-  elif not place.is_file():
-    raise CheckpointError(
-      f'{place}: nothing there; expected a directory as Hugging Face has them, '
-      'or a file of fairseq, torchaudio or WavLM'
-    )
   found = files.open_weights(place)
-  encoder, _ = ssl_names.encoder_part(found.tensors)
+  encoder, _ = names.encoder_part(found.tensors)
   return of_settings(encoder, found.around, str(place))
 
 
@@ -132,6 +128,11 @@ def of_settings(
     fields['max_distance'] = said.get('max_distance', 1280)
   else:
     width = fields['width']
+    if width % 64 and 'heads' not in fields:
+      raise CheckpointError(
+        f'{where}: tensors of width {width} do not tell the number of heads; a '
+        'config.json would'
+      )
     fields.setdefault('heads', _HEADS.get(width, width // 64))
     guessed = f'{fields["heads"]} heads'
     if fields['buckets']:
@@ -242,7 +243,7 @@ def load(
   """
   if architecture is None:
     architecture = describe(path).architecture
-  encoder, _ = ssl_names.encoder_part(files.open_weights(path).tensors)
+  encoder, _ = names.encoder_part(files.open_weights(path).tensors)
   return of_tensors(encoder, architecture, str(path), **options)
 
 
@@ -253,7 +254,7 @@ def of_tensors(
   **options,
 ) -> Encoder:
   """An encoder of tensors by Hugging Face's names; empties the dictionary."""
-  given = ssl_names.translate(tensors)
+  given = names.translate(tensors)
   tensors.clear()
   for name, slots in given.items():
     if name.startswith('layers.'):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxspoof.weights.unpickler import CheckpointError
+from jaxspoof.tensors.unpickler import CheckpointError
 
 LISTED = 10  # differences shown of weights that do not fit
 
@@ -70,17 +70,21 @@ def differences(
     if shape and layers and len(slots) != shape[0]:
       found.append(f'{name}: of {len(slots)} layers, expected {shape[0]}')
     for old, array in slots:
-      if problem := _problem(array, shape[layers:] if shape else None):
+      # Kernels are stored backwards; shapes are said as the file has them.
+      turned = name.rpartition('.')[2] in ('kernel', 'v')
+      inner = None if shape is None else shape[layers:]
+      if problem := _problem(array, inner, -1 if turned else 1):
         found.append(f'{old}: {problem}')
   return found
 
 
-def _problem(array: np.ndarray, shape: tuple[int, ...] | None) -> str | None:
+def _problem(
+  array: np.ndarray, shape: tuple[int, ...] | None, step: int
+) -> str | None:
   if shape is None:
     return 'not a part of the model'
   if array.shape != shape:
-    # As the file has them: kernels are stored backwards.
-    return f'shape {array.shape[::-1]}, the model has {shape[::-1]}'
+    return f'shape {array.shape[::step]}, the model has {shape[::step]}'
   if not jnp.issubdtype(array.dtype, np.floating):
     return f'dtype {array.dtype}, not floating point'
   if not np.isfinite(array).all():

@@ -13,9 +13,9 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from jaxspoof.weights import torch_pickle
-from jaxspoof.weights.torch_pickle import Checkpoint
-from jaxspoof.weights.unpickler import CheckpointError
+from jaxspoof.tensors import torch_pickle
+from jaxspoof.tensors.torch_pickle import Checkpoint
+from jaxspoof.tensors.unpickler import CheckpointError
 
 # In a directory the first of these is read; an index names shards.
 CANDIDATES = (
@@ -45,6 +45,11 @@ def open_weights(path: str | os.PathLike) -> Checkpoint:
   path = pathlib.Path(path)
   if path.is_dir():
     path = weights_of(path)
+  elif not path.is_file():
+    raise CheckpointError(
+      f'{path}: nothing there; expected a directory as Hugging Face has '
+      'them, or a file of weights'
+    )
   if path.name.endswith('.index.json'):
     return Checkpoint(_shards(path), {})
   if path.suffix == '.safetensors':

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxspoof.weights import unpickler
-from jaxspoof.weights.unpickler import CheckpointError
+from jaxspoof.tensors import unpickler
+from jaxspoof.tensors.unpickler import CheckpointError
 
 __all__ = ['Checkpoint', 'CheckpointError', 'load', 'load_tree', 'read']
 

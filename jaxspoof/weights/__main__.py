@@ -1,0 +1,133 @@
+"""Says what is in a file or directory of weights: `python -m jaxspoof.weights`.
+
+What it holds, which model it fits, what it lacks or has too much, and the
+command that uses it. Nothing in it is run.
+"""
+
+import argparse
+import collections
+import sys
+from collections.abc import Iterator
+
+import numpy as np
+from flax import nnx
+
+from jaxspoof.frontends.ssl import names
+from jaxspoof.frontends.ssl import weights as ssl
+from jaxspoof.frontends.ssl.architecture import ARCHITECTURES
+from jaxspoof.frontends.ssl.encoder import Encoder
+from jaxspoof.tensors import files, fit
+from jaxspoof.tensors.unpickler import CheckpointError
+from jaxspoof.weights import aasist, ecapa
+
+SHOWN = 5  # names of tensors in a line
+
+
+def main(argv: list[str] | None = None) -> int:
+  """Prints what is in weights.
+
+  Returns:
+    0 where they fit a model, 1 where they fit none, 2 where they cannot be
+    read.
+  """
+  parser = argparse.ArgumentParser(
+    prog='python -m jaxspoof.weights',
+    description='Says what weights hold, what they fit and what they lack.',
+  )
+  parser.add_argument(
+    'path',
+    help='a file of torch.save or safetensors, or a directory as Hugging Face '
+    'has them',
+  )
+  path = parser.parse_args(argv).path
+  try:
+    found = files.open_weights(path)
+    print(f'{path}: {holdings(found.tensors)}')
+    if found.around:
+      print(f'beside them: {_some(found.around)}')
+    lines = list(fitting(path, found))
+  except (CheckpointError, OSError) as error:
+    print(f'python -m jaxspoof.weights: error: {error}', file=sys.stderr)
+    return 2
+  for line in lines:
+    print(line)
+  return 0 if lines and lines[-1].startswith('use: ') else 1
+
+
+def holdings(tensors: dict[str, np.ndarray]) -> str:
+  """How many values of which kinds."""
+  kinds = collections.Counter()
+  for array in tensors.values():
+    kinds[str(array.dtype)] += array.size
+  values = ', '.join(f'{n:,} values of {kind}' for kind, n in kinds.items())
+  return f'{len(tensors)} tensors, {values}'
+
+
+def fitting(path: str, found: files.Checkpoint) -> Iterator[str]:
+  """Lines that say what weights fit; the last one how they are used, if so."""
+  if variant := aasist.variant_of(found.tensors):
+    aasist.load(path, variant)
+    yield f'fits: {variant}, with its head'
+    yield f'use: python detect.py --checkpoint {path} --input FILE'
+  elif 'asp.conv.kernel' in (given := ecapa.translate(found.tensors)):
+    arguments = ecapa.arguments_of(given, {}, path)
+    yield f'fits: an ECAPA-TDNN of SpeechBrain, {arguments["channels"]}'
+    yield (
+      'use: python run.py --config=configs/ecapa_mfcc.py:voxceleb '
+      f'--config.init={path}'
+    )
+  else:
+    yield from of_encoder(path, found)
+
+
+def of_encoder(path: str, found: files.Checkpoint) -> Iterator[str]:
+  """The same of self-supervised encoders."""
+  tensors, others = names.encoder_part(found.tensors)
+  if not tensors:
+    yield f'fits: no model; it has {_some(found.tensors)}'
+    return
+  source = ssl.describe(path)
+  c = source.architecture
+  known = [name for name, one in ARCHITECTURES.items() if one == c]
+  yield (
+    f'encoder: {"WavLM" if c.buckets else "wav2vec 2.0 or HuBERT"}'
+    f'{f" (as {known[0]})" if known else ""}, {c.layers} layers of {c.width}, '
+    f'{c.heads} heads, {"pre" if c.pre_norm else "post"}-norm'
+  )
+  if source.guessed:
+    yield f'not said in it, assumed: {source.guessed}'
+  expected = {True: 'normalised waves', False: 'waves as they are'}
+  said = expected.get(source.normalise, 'not said; set frontend.normalise_wave')
+  yield f'expects: {said}'
+  if unused := [name for name in others if names.unused(name)]:
+    yield f'of pretraining, not used: {_some(unused)}'
+  if rest := [name for name in others if name not in unused]:
+    yield f'of something else, not used by the encoder: {_some(rest)}'
+  abstract = nnx.eval_shape(lambda: Encoder(c, nnx.Rngs(0)))
+  wanted = {
+    '.'.join(map(str, k)): v.shape
+    for k, v in nnx.to_flat_state(nnx.state(abstract))
+  }
+  given = names.translate(tensors)
+  problems = fit.differences(wanted, given, 'layers.')
+  for problem in problems[: fit.LISTED]:
+    yield f'does not fit: {problem}'
+  if (more := len(problems) - fit.LISTED) > 0:
+    yield f'and {more} more'
+  if not problems:
+    yield 'lacks: nothing'
+    yield (
+      'use: python run.py --config=configs/ssl_ecapa.py '
+      f'--config.frontend.weights={path}'
+    )
+
+
+def _some(names) -> str:
+  """The first of many names."""
+  names = list(names)
+  more = f' and {len(names) - SHOWN} more' if len(names) > SHOWN else ''
+  return ', '.join(names[:SHOWN]) + more
+
+
+if __name__ == '__main__':
+  sys.exit(main())
