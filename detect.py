@@ -40,10 +40,13 @@ def main(argv: list[str] | None = None) -> int:
       options.model,
       seconds=options.seconds,
       batch=options.batch,
+      bonafide_label=options.bonafide_label,
     )
   except (ValueError, OSError) as error:
     print(f'detect.py: error: {error}', file=sys.stderr)
     return 2
+  for note in detector.notes:
+    print(f'{options.checkpoint}: {note}', file=sys.stderr)
   paths, problems = expand(options.input)
   results = itertools.chain(problems, detector.score_files(paths))
   failed = (
@@ -79,7 +82,9 @@ def parser() -> argparse.ArgumentParser:
     required=True,
     metavar='CKPT',
     help='trained weights: the workdir of a training run, such as'
-    ' runs/aasist_quickstart, or a .pth file released by the authors of AASIST',
+    ' runs/aasist_quickstart, a .pth file released by the authors of AASIST, or'
+    ' a directory of a sequence classifier (wav2vec 2.0, HuBERT or WavLM) as'
+    ' Hugging Face has them',
   )
   made.add_argument(
     '--model',
@@ -98,6 +103,12 @@ def parser() -> argparse.ArgumentParser:
     '--batch',
     type=int,
     help='how many files are scored at once (default: 1 on a CPU, else 16)',
+  )
+  made.add_argument(
+    '--bonafide_label',
+    metavar='LABEL',
+    help='which label of a classifier, or the number of which output, means'
+    ' bona fide speech; needed where its labels do not say so',
   )
   made.add_argument(
     '--json',

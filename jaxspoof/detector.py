@@ -25,10 +25,14 @@ from jaxspoof.runs import workdir as workdir_lib
 from jaxspoof.training import state as state_lib
 from jaxspoof.training import steps
 from jaxspoof.weights import aasist as aasist_importer
-from jaxspoof.weights import frozen
+from jaxspoof.weights import classifiers, frozen
 
 # What the original scores of each clip: about four seconds.
 ORIGINAL_SAMPLES = 64_600
+# What is scored at most of a clip by models that take clips of any length: the
+# attention of a minute takes 16 times the memory of that of 15 seconds.
+LONGEST = 60 * audio.SAMPLE_RATE
+BUCKET = 16_000  # samples; few lengths, few programs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +85,7 @@ class Detector:
     shortest: with `bucket`, waves shorter than this many samples are repeated
       to this length first, because the model needs as much.
     classes: name of the class that each output stands for, bona fide last.
+    notes: sentences that a user of weights of others should read.
   """
 
   def __init__(
@@ -96,6 +101,7 @@ class Detector:
     bucket: int | None = None,
     shortest: int = 1,
     classes: tuple[str, ...] = workdir_lib.DETECTION,
+    notes: tuple[str, ...] = (),
   ):
     self.model = model
     self.sample_rate = audio.SAMPLE_RATE
@@ -105,6 +111,7 @@ class Detector:
     self.bucket = bucket
     self.shortest = shortest
     self.classes = classes
+    self.notes = notes
     self._weights = jax.device_put((params, batch_stats))
 
     def logits(params, batch_stats, batch):
@@ -129,23 +136,29 @@ class Detector:
     *,
     seconds: float | None = None,
     batch: int | None = None,
+    bonafide_label: str | None = None,
   ) -> 'Detector':
     """Loads the best weights of a run, or released ones.
 
     Args:
-      checkpoint: workdir of a run, or a `.pth` of the original AASIST.
+      checkpoint: workdir of a run, a `.pth` of the original AASIST, or a
+        directory of a sequence classifier of Hugging Face.
       model: name of the model that the checkpoint must be of, such as 'aasist';
         None accepts any.
       seconds: how much of each wave is scored; None takes as much as the
         evaluation of the run did, 64,600 samples for released weights.
       batch: how many waves are scored at once; None takes 16, but 1 on a CPU,
         where larger batches are no faster and the first results would wait.
+      bonafide_label: which label of a classifier means bona fide speech, where
+        its labels do not say so by their words.
 
     Raises:
       ValueError: there is no checkpoint, it is of another model, or the model
         needs more seconds.
     """
-    name, module, options = open_checkpoint(checkpoint, model, seconds)
+    name, module, options = open_checkpoint(
+      checkpoint, model, seconds, bonafide_label
+    )
     if batch is None:
       batch = 1 if jax.default_backend() == 'cpu' else 16
     return cls(name, *state_lib.split(module), batch=batch, **options)
@@ -268,19 +281,22 @@ def open_checkpoint(
   checkpoint: str | os.PathLike,
   model: str | None = None,
   seconds: float | None = None,
+  bonafide_label: str | None = None,
 ) -> tuple[str, nnx.Module, dict[str, Any]]:
   """Reads the best weights of a run, or released ones.
 
   Args:
-    checkpoint: workdir of a run, or a `.pth` of the original AASIST.
+    checkpoint: workdir of a run, a `.pth` of the original AASIST, or a
+      directory of a sequence classifier of Hugging Face.
     model: name of the model that the checkpoint must be of; None accepts any.
     seconds: how much of each wave is to be scored; None takes as much as the
       evaluation of the run did.
+    bonafide_label: of a classifier, see `weights.classifiers.load`.
 
   Returns:
     The name of the model, the model with its weights, and keyword arguments for
-    `Detector`: `samples` and `loss`, and for a run also `bucket`, `shortest`
-    and `classes`.
+    `Detector`: `samples` and `loss`, and for all but AASIST's files also
+    `bucket`, `shortest` and `classes`, and for a classifier `notes`.
 
   Raises:
     ValueError: there is no checkpoint, it is of another model, or the model
@@ -289,14 +305,18 @@ def open_checkpoint(
   path = pathlib.Path(checkpoint)
   if model is not None:
     models.variant(model)  # an unknown name is an error of its own
-  if path.is_dir():
+  if classifiers.is_directory(path):
+    name, module, options = _load_classifier(path, model, bonafide_label)
+  elif bonafide_label is not None:
+    raise ValueError(f'{path}: a bona fide label is for classifiers alone')
+  elif path.is_dir():
     name, module, options = _load_run(path, model)
   elif path.is_file():
     name, module, options = _load_original(path, model)
   else:
     raise ValueError(
-      f'{path}: no checkpoint there; expected the workdir of a run, or a'
-      ' .pth file of the original AASIST'
+      f'{path}: no checkpoint there; expected the workdir of a run, a .pth'
+      ' file of the original AASIST, or a directory of Hugging Face'
     )
   if seconds is not None:
     options['samples'] = _samples(seconds, module.min_samples, name)
@@ -348,6 +368,27 @@ def _load_original(
   names = {known.config: name for name, known in models.VARIANTS.items()}
   options = {'samples': ORIGINAL_SAMPLES, 'loss': losses.CrossEntropy()}
   return names[module.config], module, options
+
+
+def _load_classifier(
+  path: pathlib.Path, model: str | None, bonafide_label: str | None
+) -> tuple[str, nnx.Module, dict]:
+  """Name and module of a classifier's directory, and options of `Detector`."""
+  if model not in (None, 'mean'):
+    raise ValueError(
+      f"{path}: checkpoint of another model: a classifier ('mean'), not of"
+      f' {model!r}'
+    )
+  found = classifiers.load(path, bonafide_label)
+  options = {
+    'samples': LONGEST,
+    'bucket': BUCKET,
+    'shortest': found.module.min_samples,
+    'loss': losses.CrossEntropy(),
+    'classes': found.classes,
+    'notes': found.notes,
+  }
+  return 'mean', found.module, options
 
 
 def _load_run(

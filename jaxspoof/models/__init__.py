@@ -12,6 +12,7 @@ from jaxspoof.frontends.spec_augment import SpecAugmentConfig
 from jaxspoof.models.aasist import Aasist, AasistConfig
 from jaxspoof.models.ecapa import Ecapa, EcapaConfig
 from jaxspoof.models.lcnn import Lcnn, LcnnConfig
+from jaxspoof.models.mean import Mean, MeanConfig
 from jaxspoof.models.rawnet2 import RawNet2, RawNet2Config
 from jaxspoof.system import System, SystemConfig
 
@@ -20,6 +21,7 @@ MODELS: dict[str, tuple[type, type[System]]] = {
   'ecapa': (EcapaConfig, Ecapa),
   'lcnn': (LcnnConfig, Lcnn),
   'light_darts': (LightDartsConfig, LightDarts),
+  'mean': (MeanConfig, Mean),
   'rawnet2': (RawNet2Config, RawNet2),
 }
 
@@ -88,6 +90,8 @@ VARIANTS = {
   ),
   'ecapa_lfcc': Variant('ecapa', EcapaConfig(), 'lfcc_pc_darts'),
   'lcnn': Variant('lcnn', LcnnConfig()),
+  # The back end of Hugging Face's classifiers, for self-supervised front ends.
+  'mean': Variant('mean', MeanConfig()),
   'rawnet2': Variant('rawnet2', RawNet2Config()),
   # The hand-made default; `genotype` makes it what a search has found.
   'light_darts': Variant('light_darts', LightDartsConfig()),
