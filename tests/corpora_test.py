@@ -1,5 +1,6 @@
 """What the builders of all published corpora have in common."""
 
+import json
 import pathlib
 import re
 
@@ -56,6 +57,26 @@ def assert_holds(name: str, data_dir: pathlib.Path, made=None) -> None:
     assert len(source) == len(expected)
 
 
+def assert_described(name: str, data_dir: pathlib.Path) -> None:
+  """Looks for what is declared in the Croissant metadata."""
+  built, published = build.builder(name, data_dir), declared(name)
+  folder = pathlib.Path(built.data_dir)
+  described = json.loads((folder / 'croissant.json').read_text())
+  assert described['name'] == name
+  assert described['license'] == published.licence
+  assert described['citeAs'] == published.citation
+  assert described['url'] == published.homepage
+  for files, records_of in zip(
+    described['distribution'], described['recordSet'], strict=True
+  ):
+    split = built.info.splits[records_of['@id']]
+    assert len(list(folder.glob(files['includes']))) == split.num_shards
+    assert records_of['description'] == f'{split.num_examples} trials'
+    fields = [field['name'] for field in records_of['field']]
+    assert set(fields) == set(built.info.features)
+    assert set(published.fields) < set(fields)
+
+
 def test_every_published_corpus_has_a_miniature():
   own = {'quickstart', 'wav_folder', 'parquet_folder'}
   assert set(NAMES) == set(build.CORPORA) - own
@@ -64,7 +85,9 @@ def test_every_published_corpus_has_a_miniature():
 # Of one corpus all layouts, of each other one.
 LAYOUTS = ('.', '{}', '{0}/{0}', 'zip', 'flat zip')
 TRIED = [('asvspoof2019_la', layout) for layout in LAYOUTS] + [
-  (name, LAYOUTS[(1, 3)[number % 2]]) for number, name in enumerate(NAMES)
+  (name, LAYOUTS[(1, 3)[number % 2]])
+  for number, name in enumerate(NAMES)
+  if name != 'asvspoof2019_la'
 ]
 
 
@@ -81,6 +104,7 @@ def test_every_layout_gives_the_same_corpus(tmp_path, name, layout, capsys):
   options = [f'--data_dir={tmp_path / "data"}', f'--manual_dir={manual}']
   assert build.main([name, *options]) == 0
   assert_holds(name, tmp_path / 'data')
+  assert_described(name, tmp_path / 'data')
   assert sorted(manual.rglob('*')) == before  # read in place
   said = capsys.readouterr().out
   for split, trials in made.trials.items():

@@ -21,7 +21,7 @@ import tensorflow_datasets as tfds
 
 from jaxspoof import audio
 from jaxspoof.classes import BONA_FIDE
-from tfds_builders import archive, download, records
+from tfds_builders import archive, croissant, download, records
 from tfds_builders.errors import BuildError, Problems
 
 
@@ -199,6 +199,9 @@ class CorpusBuilder(records.RecordBuilder):
   def _download_and_prepare(self, dl_manager, download_config=None) -> None:
     with contextlib.ExitStack() as self._opened:
       super()._download_and_prepare(dl_manager, download_config)
+    corpus = self.CORPUS
+    folder = pathlib.Path(self.data_dir)
+    croissant.write(self.info, corpus.title, corpus.licence, folder)
 
   def _shard_iterators_per_split(self, dl_manager):
     path = self._path()
