@@ -359,3 +359,6 @@ def test_archive_found_in_a_folder_prefers_the_zip(tmp_path):
   assert archive.find(tmp_path, 'LA', [root]) == tmp_path / 'LA' / 'LA'
   write_zip(tmp_path / 'LA.zip', files(), '')
   assert archive.find(tmp_path, 'LA', [root]) == tmp_path / 'LA.zip'
+  # Another one of that name, where no such zip is published.
+  found = archive.find(tmp_path, 'LA', [root], zipped=False)
+  assert found == tmp_path / 'LA' / 'LA'

@@ -94,18 +94,21 @@ def test_labels_in_words_and_columns_of_their_own(tmp_path):
   assert trials.utterance.tolist() == [f'train.parquet:{n}' for n in (1, 2, 3)]
 
 
-def test_rows_that_cannot_be_decoded_are_listed(tmp_path, capsys):
+def test_rows_that_cannot_be_decoded_are_listed(tmp_path, capsys, monkeypatch):
   columns = rows()
   columns['audio'][1]['bytes'] = columns['audio'][1]['bytes'][:-200]
   columns['audio'][4]['bytes'] = None
   write(tmp_path / 'in' / 'eval.parquet', columns)
+  with pytest.raises(build.BuildError, match='2 problems'):
+    built(tmp_path)
+  monkeypatch.setattr(records, 'BROKEN_SHARE', 0.5)
   made = built(tmp_path)
   assert made.info.splits['eval'].num_examples == ROWS - 2
   listed = pathlib.Path(made.data_dir, records.UNDECODABLE).read_text()
   first, second = listed.splitlines()
   assert first.startswith('eval.parquet: LA_E_0000001: truncated or damaged')
   assert second == 'eval.parquet: LA_E_0000004: no audio in its row'
-  assert 'warning: 2 rows cannot be decoded' in capsys.readouterr().out
+  assert 'warning: 2 clips cannot be decoded' in capsys.readouterr().out
 
 
 def only(column: str, values: list) -> dict:

@@ -149,7 +149,7 @@ def opened(path: pathlib.Path, roots: Sequence[str]) -> Iterator[Archive]:
 
 
 def find(
-  folder: pathlib.Path, name: str, roots: Sequence[str]
+  folder: pathlib.Path, name: str, roots: Sequence[str], zipped: bool = True
 ) -> pathlib.Path | None:
   """Finds an archive, packed or unpacked, in a folder; None if it is not there.
 
@@ -160,12 +160,12 @@ def find(
     roots: paths inside the archive of files of which every copy has at least
       one.
   """
-  if (folder / f'{name}.zip').is_file():
-    return folder / f'{name}.zip'
-  for path in (folder, folder / name, folder / name / name):
-    if any(map(_Folder(path).has, roots)):
-      return path
-  return None
+  places = (folder, folder / name, folder / name / name)
+  found = [path for path in places if any(map(_Folder(path).has, roots))]
+  packed = folder / f'{name}.zip'
+  if packed.is_file():
+    found.insert(0 if zipped else len(found), packed)
+  return found[0] if found else None
 
 
 def _folder(path: pathlib.Path, roots: Sequence[str]) -> Archive:

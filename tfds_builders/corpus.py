@@ -223,7 +223,8 @@ class CorpusBuilder(records.RecordBuilder):
         f'{self.name} must be got by hand: leave out --download. '
         f'{self._how(folder)}'
       )
-    if path := archive.find(folder, corpus.folder, corpus.roots):
+    zipped = corpus.download is not None
+    if path := archive.find(folder, corpus.folder, corpus.roots, zipped):
       return path
     file = folder / f'{corpus.folder}.zip'
     if not self.inputs.download:
@@ -318,12 +319,10 @@ class CorpusBuilder(records.RecordBuilder):
     return checked
 
   def _finish(self, problems: Problems) -> None:
-    """Decides on what could not be decoded."""
-    if not self.CORPUS.broken:
+    if self.CORPUS.broken:
+      self.leave_out(problems)
+    else:
       problems.raise_if_any()
-    if len(problems):
-      why = 'clips cannot be decoded and are left out'
-      self.list_left_out(records.UNDECODABLE, list(problems), why)
 
 
 def _warn(splits: Mapping[str, Sequence[records.Trial]]) -> None:

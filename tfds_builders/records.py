@@ -24,6 +24,8 @@ from tfds_builders.errors import SHOWN, BuildError, Problems
 from tfds_builders.progress import Progress
 
 UNDECODABLE = 'undecodable.txt'  # beside the records, where any were left out
+# More clips that cannot be decoded are not a few bad files, but a bad copy.
+BROKEN_SHARE = 0.01
 # Of the splits of corpora that come without.
 SHARES = {'train': 0.6, 'dev': 0.2, 'eval': 0.2}
 SHARD_BYTES = 100_000_000
@@ -189,6 +191,19 @@ class RecordBuilder(tfds.core.ShardBasedBuilder):
   def _finish(self, problems: Problems) -> None:
     """Decides on the clips that could not be read."""
     problems.raise_if_any()
+
+  def leave_out(self, problems: Problems) -> None:
+    """Leaves out the clips that could not be read, if they are few.
+
+    Raises:
+      BuildError: they are more than `BROKEN_SHARE` of all.
+    """
+    written = sum(tally.attacks.total() for tally in self.tally.values())
+    if len(problems) > BROKEN_SHARE * (written + len(problems)):
+      problems.raise_if_any()
+    if len(problems):
+      why = 'clips cannot be decoded and are left out'
+      self.list_left_out(UNDECODABLE, list(problems), why)
 
   def list_left_out(self, name: str, lines: Sequence[str], why: str) -> None:
     """Tells of clips that are left out, and lists all beside the records."""

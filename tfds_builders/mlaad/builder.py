@@ -43,6 +43,7 @@ class Mlaad(corpus.CorpusBuilder):
       f'M-AILABS: {_GENUINE}/de_DE/by_book/...'
     ),
     fields=('language', 'architecture', 'group'),
+    broken=True,
   )
 
   def _trials(self, files, lists_of):

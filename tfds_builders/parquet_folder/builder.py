@@ -56,11 +56,7 @@ class ParquetFolder(records.OwnRecordBuilder):
     return self.shards(splits, _Reader(folder), folder)
 
   def _finish(self, problems: Problems) -> None:
-    if len(problems):
-      why = 'rows cannot be decoded and are left out'
-      self.list_left_out(records.UNDECODABLE, list(problems), why)
-    if not any(tally.attacks for tally in self.tally.values()):
-      problems.raise_if_any()
+    self.leave_out(problems)
 
 
 class _Reader:

@@ -36,6 +36,7 @@ class Spoofceleb(corpus.CorpusBuilder):
     },
     get='SpoofCeleb, unpacked to spoofceleb/',
     apart=True,
+    broken=True,
   )
 
   def _trials(self, files, lists_of):
