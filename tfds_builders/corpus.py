@@ -170,7 +170,7 @@ class CorpusBuilder(records.RecordBuilder):
 
   @abc.abstractmethod
   def _trials(
-    self, files: archive.Archive, lists: Mapping[str, str]
+    self, files: archive.Archive, lists_of: Mapping[str, str]
   ) -> Mapping[str, Sequence[records.Trial]]:
     """Reads the lists.
 
@@ -297,6 +297,9 @@ class CorpusBuilder(records.RecordBuilder):
     # FLAC takes about one byte for a sample.
     factor = 1 + getattr(self.builder_config, 'pcm', False)
     for split, trials in splits.items():
+      if not trials:
+        self._say_left_out(split, f'{files.path} lists no trials of it')
+        continue
       sizes = [files.size(trial.source) for trial in trials]
       if self.CORPUS.apart and set(sizes) == {None}:
         self._say_left_out(split, f'{files.path} has none of its audio')
