@@ -105,6 +105,11 @@ def test_every_layout_gives_the_same_corpus(tmp_path, name, layout, capsys):
   assert build.main([name, *options]) == 0
   assert_holds(name, tmp_path / 'data')
   assert_described(name, tmp_path / 'data')
+  source = pipeline.open_source(
+    name, next(iter(made.trials)), tmp_path / 'data'
+  )
+  batches = iter(pipeline.train_batches(source, batch=2, samples=600, seed=0))
+  assert next(batches)['wave'].shape == (2, 600)
   assert sorted(manual.rglob('*')) == before  # read in place
   said = capsys.readouterr().out
   for split, trials in made.trials.items():
