@@ -1,1 +1,1 @@
-"""SpoofCeleb: VoxCeleb1 and 23 attacks; see README.md."""
+"""SpoofCeleb: celebrities in online videos, and spoofs; see README.md."""
