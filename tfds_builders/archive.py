@@ -159,6 +159,8 @@ def find(
       itself.
     roots: paths inside the archive of files of which every copy has at least
       one.
+    zipped: it is published as this one zip, which has checksums: taken before
+      what was unpacked from it. Else a zip of this name may be anything.
   """
   places = (folder, folder / name, folder / name / name)
   found = [path for path in places if any(map(_Folder(path).has, roots))]
