@@ -46,6 +46,35 @@ def test_key_files_of_2021_say_what_is_wrong(tmp_path):
   assert '2 columns, expected 13: speaker utterance codec' in text[3]
 
 
+@pytest.mark.parametrize('system', ['ASVTorch_Kaldi', 'ASVtorch_kaldi'])
+def test_verification_scores_of_2021(tmp_path, capsys, system):
+  made = miniatures.asvspoof2021('LA')
+  trials, scores = [], []
+  for number, (attack, key, subset) in enumerate([
+    ('bonafide', 'target', 'eval'), ('bonafide', 'nontarget', 'eval'),
+    ('A07', 'spoof', 'eval'), ('A08', 'spoof', 'eval'),
+    ('bonafide', 'target', 'progress'),
+  ]):  # fmt: skip
+    trial = f'LA_0007-alaw-ita_tx LA_E_{number:07d}-alaw-ita_tx'
+    trials.append(f'{trial} alaw ita_tx {attack} {key} notrim {subset}')
+    scores.append(f'{trial} {number - 1.5}')
+  made.write_lines('keys/LA/ASV/trial_metadata.txt', *trials)
+  made.write_lines(f'keys/LA/ASV/{system}/score.txt', *scores)
+  folder = built('asvspoof2021_la', made, tmp_path)
+  kept = pipeline.asv_scores('asvspoof2021_la', 'eval', tmp_path / 'data')
+  assert kept.read_text().splitlines() == [
+    'bonafide target -1.5', 'bonafide nontarget -0.5',
+    'A07 spoof 0.5', 'A08 spoof 1.5',
+  ]  # fmt: skip
+  said = capsys.readouterr().out
+  assert 'note: no t-DCF of progress: keys/LA/ASV: ' in said
+  assert 'no nontarget trial' in said
+  assert {path.name for path in (folder / 'asv_scores').iterdir()} == {
+    'eval.txt'
+  }
+  assert not list(folder.glob('tmp*'))
+
+
 def test_a_subset_without_trials_is_left_out(tmp_path, capsys):
   made = miniatures.asvspoof2021('LA')
   path = 'keys/LA/CM/trial_metadata.txt'

@@ -13,11 +13,14 @@ DF, which is `codec` here as in LA.
 """
 
 import functools
+import pathlib
+import tempfile
 from collections.abc import Mapping, Sequence
 
 from jaxspoof import audio
 from jaxspoof.classes import BONA_FIDE, UNKNOWN
-from tfds_builders import corpus, lists, records
+from jaxspoof.score_files import asv_scores
+from tfds_builders import archive, corpus, lists, records
 from tfds_builders.corpus import Counts
 
 SUBSETS = ('progress', 'eval', 'hidden')
@@ -62,6 +65,7 @@ COLUMNS: dict[str, dict[str, str]] = {
     **_SUBSET,
   },
 }
+_ASV_SYSTEM = ('Torch_Kaldi', 'torch_kaldi')
 _USUAL = ('speaker', 'utterance', 'attack', 'label', 'subset')
 
 
@@ -122,7 +126,50 @@ class _Asvspoof2021(corpus.CorpusBuilder):
           extra=_extra(tuple((f, cells[f]) for f in self.CORPUS.fields)),
         )
       )
+    self._keep_asv_scores(files, [name for name in SUBSETS if found[name]])
     return found
+
+  def _keep_asv_scores(
+    self, files: archive.Archive, subsets: Sequence[str]
+  ) -> None:
+    """Takes the organisers' verification scores over, for the t-DCF.
+
+    Those of a subset are all pooled, as for the pooled t-DCF of the organisers.
+    """
+    folder = f'keys/{self.TRACK}/ASV'
+    protocol = f'{folder}/trial_metadata.txt'
+    # The README and the code of the organisers write its name differently.
+    scores = [f'{folder}/ASV{name}/score.txt' for name in _ASV_SYSTEM]
+    scores = [path for path in scores if files.has(path)]
+    if self.TRACK != 'LA':  # DF has none; of PA the columns are others
+      return
+    if not scores or not files.has(protocol):
+      print(f'note: {files.path} has no scores in {folder}: no t-DCF')
+      return
+    kept = pathlib.Path(self.data_dir, 'asv_scores')
+    kept.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=self.data_dir) as name:
+      paths = pathlib.Path(name, 'score.txt'), pathlib.Path(name, 'trial.txt')
+      for path, source in zip(paths, (scores[0], protocol), strict=True):
+        path.write_bytes(files.read(source))
+      for subset in subsets:
+        try:
+          found = asv_scores.read(*paths, phase=subset)
+        except ValueError as error:
+          print(f'note: no t-DCF of {subset}: {folder}: {error}')
+          continue
+        (kept / f'{subset}.txt').write_text(_as_of_2019(found))
+
+
+def _as_of_2019(scores: asv_scores.AsvScores) -> str:
+  """One line `CM_KEY ASV_KEY SCORE` for each."""
+  lines = [f'bonafide target {score!r}' for score in scores.target.tolist()]
+  lines += [
+    f'bonafide nontarget {score!r}' for score in scores.nontarget.tolist()
+  ]
+  spoofs = zip(scores.attack.tolist(), scores.spoof.tolist(), strict=True)
+  lines += [f'{attack} spoof {score!r}' for attack, score in spoofs]
+  return ''.join(f'{line}\n' for line in lines)
 
 
 def _attack(cells: Mapping[str, str]) -> str:
