@@ -36,14 +36,16 @@ def test_key_files_of_2021_say_what_is_wrong(tmp_path):
   lines = made.files[path].decode().splitlines()
   lines[1] = lines[1].replace('low_m4a', 'flac')
   lines[2] = lines[2].replace(' eval ', ' test ')
+  lines[5] = lines[5].replace(' bonafide notrim', ' spoof notrim')
   made.write_lines(path, *lines, 'LA_0009 LA_E_9332881')
   with pytest.raises(build.BuildError) as caught:
     built('asvspoof2021_df', made, tmp_path)
   text = str(caught.value).splitlines()
-  assert text[0].endswith(f'{path}: 3 problems')
+  assert text[0].endswith(f'{path}: 4 problems')
   assert "line 2: 'TEF2" in text[1] and "codec 'flac', expected noc" in text[1]
   assert "subset 'test', expected progress|eval|hidden" in text[2]
-  assert '2 columns, expected 13: speaker utterance codec' in text[3]
+  assert "label 'spoof' of attack 'bonafide'" in text[3]
+  assert '2 columns, expected 13: speaker utterance codec' in text[4]
 
 
 @pytest.mark.parametrize('system', ['ASVTorch_Kaldi', 'ASVtorch_kaldi'])
@@ -73,6 +75,15 @@ def test_verification_scores_of_2021(tmp_path, capsys, system):
     'eval.txt'
   }
   assert not list(folder.glob('tmp*'))
+
+
+def test_a_spoof_without_a_name_is_no_bona_fide_speech(tmp_path):
+  made = miniatures.asvspoof2021('DF')
+  path = 'keys/DF/CM/trial_metadata.txt'
+  made.files[path] = made.files[path].replace(b' SPO-N16 spoof', b' - spoof')
+  built('asvspoof2021_df', made, tmp_path)
+  expected = {'Task1-team20': 1, 'unknown': 1}
+  assert attacks('asvspoof2021_df', 'eval', tmp_path) == expected
 
 
 def test_a_subset_without_trials_is_left_out(tmp_path, capsys):

@@ -113,7 +113,8 @@ class _Asvspoof2021(corpus.CorpusBuilder):
     columns = COLUMNS[self.TRACK]
     found = {subset: [] for subset in SUBSETS}
     path = lists_of['eval']
-    rows = lists.columns(files, path, columns, 'utterance')
+    wrong = functools.partial(_wrong, tuple(columns))
+    rows = lists.columns(files, path, columns, 'utterance', wrong)
     for position, row in enumerate(rows):
       cells = dict(zip(columns, row, strict=True))
       found[cells['subset']].append(
@@ -172,11 +173,19 @@ def _as_of_2019(scores: asv_scores.AsvScores) -> str:
   return ''.join(f'{line}\n' for line in lines)
 
 
+def _wrong(columns: Sequence[str], fields: Sequence[str]) -> str:
+  cells = dict(zip(columns, fields, strict=True))
+  if cells.get('attack') == 'bonafide' and cells['label'] == 'spoof':
+    return "label 'spoof' of attack 'bonafide'"
+  return ''
+
+
 def _attack(cells: Mapping[str, str]) -> str:
   if cells['label'] == 'bonafide':
     return BONA_FIDE
   if 'attack' not in cells:  # PA; named as in 2019: distance and device
     return cells['att_to_spk'] + cells['att_d']
+  # '-' is bona fide here, but a spoof without a name there.
   return UNKNOWN if cells['attack'] == BONA_FIDE else cells['attack']
 
 
