@@ -214,19 +214,6 @@ def test_published_scores(reference, name, sign, value, threshold):
   np.testing.assert_allclose(traced, found, rtol=1e-6)
 
 
-def test_published_scores_per_attack(reference):
-  trials = scores_lib.read(reference / 'scores' / 'rawgat_mul.txt.gz')
-  expected = dict(
-    A07=0.3429, A08=0.5297, A09=0.0815, A10=0.3905, A11=0.2852, A12=0.3429,
-    A13=0.3022, A14=0.2852, A15=0.2682, A16=0.8149, A17=1.7452, A18=3.0898,
-    A19=0.7096,
-  )  # fmt: skip
-  for attack, value in expected.items():
-    mask = (trials.label == 1) | (trials.attack == attack)
-    found = eer_lib.eer(trials.scores, trials.label, mask)
-    assert round(100 * found.eer, 4) == value, attack
-
-
 @pytest.mark.parametrize('module', [eer_lib, det])
 def test_examples_in_docstrings(module):
   found = doctest.testmod(module)
