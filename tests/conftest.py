@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pathlib
+import signal
 
 from tests import kept_programs
 
@@ -123,6 +124,9 @@ def pytest_configure(config):
   """Before the first process of a run, so that none removes what one reads."""
   if not hasattr(config, 'workerinput'):
     kept_programs.prune()
+  if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A suite in the background of a script: its processes would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items):

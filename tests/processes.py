@@ -12,9 +12,6 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 def start(arguments, environment):
   """Starts a command in the root of the repository, in a group of its own."""
-  if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # A suite in the background of a script; its processes would ignore Ctrl-C.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
   return subprocess.Popen(
     arguments,
     cwd=ROOT,

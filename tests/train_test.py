@@ -35,8 +35,6 @@ FAST = {
   'log_every': 1,
   'checkpoint_every': 2,
   'resamples': 8,
-  'data.samples': 4_000,
-  'data.eval_samples': 4_000,
   'mesh.devices': 1,
 }
 
@@ -125,7 +123,7 @@ def test_the_weights_are_those_that_are_best_on_dev(run):
   workdir, _ = run
   metrics = json.loads((workdir / 'metrics.json').read_text())
   errors = [line['dev/eer'] for line in lines_of(workdir) if 'dev/eer' in line]
-  assert len(set(errors)) > 1  # else any choice would do
+  assert max(errors) - min(errors) > 0.01  # else any choice would do
   said = re.findall(r'([\d.]+)%', metrics['selected_on'])
   selected, single = float(said[0]) / 100, float(said[-1]) / 100
   assert single == pytest.approx(min(errors), abs=1e-6)
