@@ -33,10 +33,12 @@ from jaxspoof.data import conditions, pipeline
 from jaxspoof.machine import files
 from jaxspoof.metrics import clustered
 from jaxspoof.runs import names, record
+from jaxspoof.tensors import files as tensor_files
 from jaxspoof.training import cost, setup, steps, tasks
 from jaxspoof.training import scoring as evaluate_lib
 from jaxspoof.training import sharding as sharding_lib
 from jaxspoof.training import state as state_lib
+from jaxspoof.weights import classifiers
 
 
 def _check_names(given, field: str, expected: str) -> None:
@@ -263,7 +265,9 @@ def described(checkpoint: str, model: str) -> dict[str, str]:
   """
   path = pathlib.Path(checkpoint)
   selected_on = f'their authors, who released them as {path.name}'
-  if path.is_dir():
+  if classifiers.is_directory(path):
+    path = tensor_files.weights_of(path)
+  elif path.is_dir():
     selected_on = f'the training so far: the run {path} has not ended'
     ended = names.json_or_none(path / names.METRICS)
     if ended is not None:
@@ -281,7 +285,7 @@ def used_before(config: EvaluateConfig) -> list[str]:
   """Splits that the run of the checkpoint was trained or selected on."""
   path = pathlib.Path(config.checkpoint) / names.CONFIG
   trained = names.json_or_none(path)
-  if trained is None:
+  if trained is None or 'data' not in trained:  # of Hugging Face
     return []
   data, found = trained['data'], []
   if data['name'] != config.data.name:
