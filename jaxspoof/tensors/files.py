@@ -92,7 +92,8 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
 
 def _safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
   try:
-    return safetensors.numpy.load_file(path)
+    # Mapping the file would count its pages, too, to what is held.
+    return safetensors.numpy.load_file(path, backend='pread')
   # AttributeError: of a dtype that numpy does not have.
   except (safetensors.SafetensorError, AttributeError) as error:
     raise CheckpointError(

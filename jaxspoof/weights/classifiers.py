@@ -48,8 +48,14 @@ class Classifier(NamedTuple):
 
 
 def is_directory(path: pathlib.Path) -> bool:
-  """Whether there is a directory of Hugging Face's, of whatever model."""
-  config = files.read_json(path / 'config.json') if path.is_dir() else {}
+  """Whether there is a directory of Hugging Face's, of whatever model.
+
+  The folder of a run has a config.json too, and may be damaged.
+  """
+  try:
+    config = files.read_json(path / 'config.json') if path.is_dir() else {}
+  except CheckpointError:
+    return False
   return bool({'model_type', 'architectures'} & config.keys())
 
 
