@@ -248,8 +248,8 @@ def run_command(words, monkeypatch):
       assert metrics_cli.main(arguments) == 0
     case ['python', '-m', 'jaxspoof.report', *arguments]:
       report_cli.main(arguments)
-    case ['python', '-m', 'jaxspoof.weights', *arguments]:
-      assert weights_cli.main(arguments) == 0
+    case ['python', '-m', 'jaxspoof.weights', name] if name in STAND_INS:
+      assert weights_cli.main([name]) == 0
     case ['python', '-m', 'jaxspoof.verify', *arguments]:
       verify.main(arguments)
     case ['python', '-m', 'tfds_builders.build', *arguments]:
