@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import json
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +29,7 @@ MODELS = (
   'wavlm_layer',
   'wavlm_few_buckets',
 )
+GOLDENS = pathlib.Path(__file__).parent / 'goldens'
 pytestmark = pytest.mark.usefixtures('programs')
 
 
@@ -281,3 +284,22 @@ def test_models_that_are_not_built(reference, change, problem):
   config = files.read_json(reference / 'ssl/wav2vec2_layer/config.json')
   with pytest.raises(ValueError, match=f'x.json: {problem}'):
     ssl.of_config({**config, **change}, 'x.json')
+
+
+@pytest.mark.parametrize('name', ['group_pre', 'layer_post'])
+def test_switches_that_published_models_turn_together(name):
+  # Also an odd kernel and another epsilon; made by tools/ssl_goldens.py.
+  with np.load(GOLDENS / 'ssl_mixed.npz') as file:
+    found = {k: file[k] for k in file.files if k.startswith(f'{name}/')}
+  found = {k.partition('/')[2]: v for k, v in found.items()}
+  architecture = ssl.of_config(json.loads(str(found['config'])), name)
+  assert architecture.pre_norm == (architecture.conv_norm == 'group')
+  prefix = 'tensors/'
+  tensors, _ = ssl_names.encoder_part(
+    {k.removeprefix(prefix): v for k, v in found.items() if prefix in k}
+  )
+  encoder = ssl.of_tensors(tensors, architecture, name)
+  wave = jnp.asarray(found['pcm'] / 32768, jnp.float32)
+  states = states_of(encoder, wave)
+  assert error(states.hidden, found['hidden']) < 1e-5
+  assert error(states.last, found['last']) < 1e-5
