@@ -20,14 +20,14 @@ class MeanConfig:
 
   Attributes:
     projection: size of the embedding.
-    param_dtype: of the parameters: 'float32' or 'float64'.
+    param_dtype: dtype of the parameters, 'float32' or 'float64'.
   """
 
   projection: int = 256
   param_dtype: str = 'float32'
 
   def __post_init__(self):
-    """Refuses what cannot work."""
+    """Raises ValueError for values that cannot work."""
     if self.projection < 1:
       raise ValueError(f'projection={self.projection}: needs at least 1')
 

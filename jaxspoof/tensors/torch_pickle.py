@@ -83,7 +83,7 @@ def load(path: str | os.PathLike) -> dict[str, np.ndarray]:
 
 
 def read(path: str | os.PathLike) -> Checkpoint:
-  """As `load`, with what lies beside the state dictionary."""
+  """Reads the state dictionary, see `load`, and what lies beside it."""
   tree, around = _tree(path), {}
   while isinstance(tree, dict) and (
     key := next((k for k in _WRAPPERS if isinstance(tree.get(k), dict)), None)

@@ -13,27 +13,33 @@ class Architecture:
   with `buckets`, HuBERT's smallest variants use `position_batch_norm`.
 
   Attributes:
-    conv_channels: of each convolution over the wave, the first one first.
-    conv_kernels: their sizes, in samples and then in frames.
-    conv_strides: their strides.
-    conv_bias: whether they have a bias.
-    conv_norm: 'group': the first convolution alone is normalised, each channel
-      over the clip; 'layer': each is, over its channels.
-    projection_norm: layer norm before the projection to `width`.
+    conv_channels: output channels of each convolution over the wave, in their
+      order.
+    conv_kernels: kernel size of each convolution: in samples for the first, in
+      frames of the one before for the others.
+    conv_strides: stride of each convolution.
+    conv_bias: whether the convolutions have a bias.
+    conv_norm: 'group' normalises the first convolution only, each channel over
+      the clip; 'layer' normalises every convolution, over its channels.
+    projection_norm: whether there is a layer norm before the projection to
+      `width`.
     width: size of a hidden state.
-    layers: of the transformer.
-    heads: of its attention.
+    layers: number of layers of the transformer.
+    heads: number of attention heads.
     inner: size of the middle of a feed-forward part.
-    pre_norm: layer norm before each part of a layer and once at the end, as
-      large models have it; otherwise after each part and once at the start.
-    norm_epsilon: of the layer norms of projection and transformer; those of
-      the convolutions have 1e-5.
-    position_taps: of the convolution that tells positions.
-    position_groups: of its channels.
-    position_batch_norm: batch norm before it instead of a normed kernel.
-    buckets: of distances between frames that attention tells apart, half of
-      them for each direction; 0: attention does not see distances.
-    max_distance: frames from which on all distances are in the last bucket.
+    pre_norm: whether layer norms stand before each part of a layer, and one at
+      the end, as in large models; otherwise they stand behind each part, and
+      one at the start.
+    norm_epsilon: epsilon of the layer norms of projection and transformer; that
+      of the convolutions is always 1e-5.
+    position_taps: taps of the convolution that tells positions.
+    position_groups: groups of channels of that convolution.
+    position_batch_norm: whether it has a batch norm before it; otherwise its
+      kernel is weight-normalised.
+    buckets: number of classes of distances between frames that attention tells
+      apart, half of them for each direction; 0 if attention does not know
+      distances.
+    max_distance: all distances of this many frames or more are in one bucket.
   """
 
   conv_channels: tuple[int, ...] = (512,) * 7
@@ -55,7 +61,7 @@ class Architecture:
   max_distance: int = 800
 
   def __post_init__(self):
-    """Refuses what cannot be."""
+    """Turns lists into tuples; raises ValueError for invalid values."""
     lengths = set()
     for name in ('conv_channels', 'conv_kernels', 'conv_strides'):
       # A list where it comes from a file.
@@ -84,7 +90,7 @@ class Architecture:
     return hop
 
   def frames(self, samples):
-    """Frames made of so many samples, a number or an array of numbers."""
+    """Number of frames of a clip, or of each clip of an array of lengths."""
     for kernel, stride in zip(
       self.conv_kernels, self.conv_strides, strict=True
     ):
@@ -92,7 +98,7 @@ class Architecture:
     return samples * (samples > 0)
 
   def samples_needed(self, frames: int) -> int:
-    """Samples of the shortest clip that so many frames are made of."""
+    """Length in samples of the shortest clip that gives this many frames."""
     for kernel, stride in zip(
       reversed(self.conv_kernels), reversed(self.conv_strides), strict=True
     ):

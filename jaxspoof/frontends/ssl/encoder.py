@@ -21,11 +21,11 @@ class States(NamedTuple):
   """What an encoder makes of a batch.
 
   Attributes:
-    last: `[B, N, D]`, what the last layer made, behind the final norm where
-      there is one.
-    hidden: `[L + 1, B, N, D]`: what enters the first layer, and what each
-      layer made, before the final norm; None unless asked for.
-    frames: int32 `[B]`, valid frames of each clip; None: all.
+    last: output of the last layer, `[B, N, D]`, behind the final norm if the
+      encoder has one.
+    hidden: input of the first layer and output of each layer, before the final
+      norm, `[L + 1, B, N, D]`; None unless it was asked for.
+    frames: int32 `[B]`, number of valid frames of each clip; None if all are.
   """
 
   last: jax.Array
@@ -54,12 +54,12 @@ class Encoder(nnx.Module):
 
     Args:
       config: sizes and switches.
-      rngs: stream `params`.
-      dtype: of products and convolutions; norms, GELU and states are float32
-        at least.
-      param_dtype: of the weights.
-      remat: in training, compute the inside of each layer again for the
-        gradient instead of keeping it.
+      rngs: random streams; weights are drawn from `params`.
+      dtype: dtype of products and convolutions; norms, GELU and states are
+        always float32 at least.
+      param_dtype: dtype of the weights.
+      remat: whether the inside of each layer is computed again for the
+        gradient, which saves memory and costs time.
     """
     self.config, self.dtype, self.remat = config, dtype, remat
     options = dict(param_dtype=param_dtype, rngs=rngs)
@@ -107,8 +107,8 @@ class Encoder(nnx.Module):
     Args:
       wave_BxT: floating-point waves at 16 kHz, normalised or not as the
         weights expect them.
-      samples_B: int32, valid samples of each padded clip; None: all.
-      hidden: also return the states of all layers.
+      samples_B: int32, number of valid samples of each clip; None if all are.
+      hidden: whether the states of all layers are returned, too.
     """
     c, dtype = self.config, jnp.dtype(self.dtype)
     features_BxNxC, frames_B = self.convolve(wave_BxT, samples_B)
@@ -145,7 +145,7 @@ class Encoder(nnx.Module):
   def convolve(
     self, wave_BxT: jax.Array, samples_B: jax.Array | None = None
   ) -> tuple[jax.Array, jax.Array | None]:
-    """Features of the convolutions, `[B, N, C]`, and valid frames."""
+    """Outputs of the convolutions, `[B, N, C]`, and valid frames per clip."""
     h, frames_B = wave_BxT.astype(self.dtype)[..., None], samples_B
     for i in range(len(self.config.conv_kernels)):
       h, frames_B = getattr(self, f'conv{i}')(h, frames_B)
@@ -154,7 +154,7 @@ class Encoder(nnx.Module):
     return h, frames_B
 
   def project(self, features_BxNxC: jax.Array) -> jax.Array:
-    """Features in the width of the transformer, `[B, N, D]`."""
+    """Projects features to the width of the transformer, `[B, N, D]`."""
     h = features_BxNxC
     if self.projection_norm is not None:
       h = self.projection_norm(h, self.config.norm_epsilon)

@@ -45,22 +45,25 @@ class SslConfig:
       the final norm; 'layer', the state number `layer`; 'mix', a sum of all
       states whose weights are learned (a softmax, equal at first); 'all', all
       states side by side, `(layers + 1) * width` features.
-    layer: of 'layer': 0 is what enters the first layer, n what the n-th makes.
-      Layers after it are not computed.
+    layer: which state is taken with output='layer': 0 is the input of the first
+      layer, n the output of the n-th. Layers after it are not computed.
     last_norm: whether the state of the last layer is taken behind the final
       norm of models that have one, as s3prl and transformers 4 do;
       transformers 5 takes it before.
-    normalise_wave: 'none', or each clip to mean 0 and variance 1 as
-      'huggingface' or 'fairseq' do, which differ in what they add to the
-      variance; '': as the weights say.
-    pre_emphasis: a in x[t] - a x[t - 1], before that; 0 for none.
-    dtype: of products: 'float32' or 'bfloat16'.
-    param_dtype: of the weights; of frozen ones 'bfloat16' takes half the room.
-    remat: in training compute the inside of layers again for the gradient
-      instead of keeping it: less memory, a third more time.
-    sample_rate: Hz; the published encoders know 16,000 only.
-    architecture: of the encoder, an `Architecture` or a mapping of its fields;
-      None: as the weights say.
+    normalise_wave: 'none' leaves waves as they are. 'huggingface' and 'fairseq'
+      bring each clip to mean 0 and variance 1; they differ in what is added to
+      the variance. '' does as the weights say.
+    pre_emphasis: the factor a in x[t] - a x[t - 1], applied before that; 0 for
+      none.
+    dtype: dtype of products, 'float32' or 'bfloat16'.
+    param_dtype: dtype of the weights; frozen ones need half the memory in
+      'bfloat16'.
+    remat: whether the inside of layers is computed again for the gradient,
+      which saves memory and costs a third more time.
+    sample_rate: sampling rate of the waves in Hz; all published encoders take
+      16,000.
+    architecture: the encoder, an `Architecture` or a mapping of its fields;
+      None takes what the weights say.
   """
 
   weights: str = ''
@@ -76,7 +79,7 @@ class SslConfig:
   architecture: Any = None
 
   def __post_init__(self):
-    """Asks the weights for what is not said, and refuses what cannot be."""
+    """Asks the weights for what is not given; raises ValueError if invalid."""
     if isinstance(self.architecture, Mapping):
       made = Architecture(**self.architecture)
       object.__setattr__(self, 'architecture', made)
@@ -140,7 +143,7 @@ class SslConfig:
 
   @property
   def features(self) -> int:
-    """Features of a frame."""
+    """Number of features in a frame."""
     states = self.known.layers + 1 if self.output == 'all' else 1
     return self.known.width * states
 
@@ -150,28 +153,28 @@ class SslConfig:
     return self.known.hop_length
 
   def frames(self, samples: int) -> int:
-    """Frames of a clip."""
+    """Number of frames that a clip of this length gives."""
     return self.known.frames(samples)
 
   def samples_needed(self, frames: int) -> int:
-    """Shortest clip that so many frames are made of."""
+    """Length in samples of the shortest clip that gives this many frames."""
     return self.known.samples_needed(frames)
 
 
 class Ssl(nnx.Module):
   """The front end: waves to states of an encoder.
 
-  Its weights are trained like all others; `optim.groups` leaves them as they
-  are: `('frontend/encoder/.*', {'frozen': True})`. A clip of a padded batch
-  has the features that it has alone.
+  Its weights are trained like all others, unless `optim.groups` freezes them:
+  `('frontend/encoder/.*', {'frozen': True})`. A clip has the same features in a
+  padded batch as alone.
   """
 
   def __init__(self, config: SslConfig, rngs: nnx.Rngs):
     """Reads the weights, or draws them.
 
     Args:
-      config: with `weights`.
-      rngs: stream `params`.
+      config: the config, whose field `weights` is set.
+      rngs: random streams; drawn weights come from `params`.
 
     Raises:
       CheckpointError (a ValueError): weights that cannot be read or used.
@@ -210,7 +213,7 @@ class Ssl(nnx.Module):
     return parts.zeroed(features, valid_BxNx1), frames_B
 
   def _chosen(self, states: States) -> jax.Array:
-    """The features of a frame, of all its states."""
+    """The features that `config.output` makes of the states."""
     c = self.config
     if c.output == 'last':
       return states.last
@@ -234,11 +237,11 @@ def normalised(
 
   Args:
     wave_BxT: waves, padded or not.
-    samples_B: valid samples of each clip; None: all.
-    epsilon: added to the variance.
+    samples_B: number of valid samples of each clip; None if all are.
+    epsilon: added to the variance before the root is taken.
 
   Returns:
-    The same shape, 0 behind each clip's end.
+    Waves of the same shape, 0 behind each clip's end.
   """
   x = wave_BxT.astype(layers.wide(wave_BxT.dtype))
   where = None

@@ -184,11 +184,12 @@ def layer(config, weights: dict, x_BxNxD, mask_Bx1x1xN, bias_HxNxN, dtype):
 
   Args:
     config: an `Architecture`.
-    weights: of this layer, by the names of `Layers`.
+    weights: the weights of this layer, by the names of `Layers`.
     x_BxNxD: states, float32 or wider.
-    mask_Bx1x1xN: frames to attend to; None: all.
-    bias_HxNxN: of the distance of frames, before its gate; None without.
-    dtype: of the products.
+    mask_Bx1x1xN: True for frames to attend to; None if all are.
+    bias_HxNxN: added to the attention by the distance of frames, before the
+      gate; None if attention does not know distances.
+    dtype: dtype of the products.
   """
 
   def norm(x, name):
@@ -322,5 +323,5 @@ def valid(frames_B: jax.Array, frames: int) -> jax.Array:
 
 
 def zeroed(x_BxNxD: jax.Array, valid_BxNx1: jax.Array | None) -> jax.Array:
-  """The same with zeros behind each clip's end."""
+  """Sets states behind each clip's end to zero."""
   return x_BxNxD if valid_BxNx1 is None else jnp.where(valid_BxNx1, x_BxNxD, 0)
