@@ -11,7 +11,15 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxspoof import arithmetic, frontends, losses, models, optim, overrides
+from jaxspoof import (
+  arithmetic,
+  detector,
+  frontends,
+  losses,
+  models,
+  optim,
+  overrides,
+)
 from jaxspoof import config as config_lib
 from jaxspoof.frontends.ssl import frontend as ssl
 from jaxspoof.frontends.ssl.architecture import ARCHITECTURES
@@ -232,6 +240,11 @@ def test_a_frozen_encoder_is_not_copied(
   module = start.start_from(system.make(nnx.Rngs(5)), str(run))
   _, found, _ = state.split(module)
   assert state.tree_hash(found) == state.tree_hash(first.whole())
+  # And they detect.
+  name, module, _ = detector.open_checkpoint(run)
+  assert name == 'ecapa_s'
+  _, found, _ = state.split(module)
+  assert state.tree_hash(found) == state.tree_hash(first.whole())
   # Another encoder in its place is found, and none.
   path = place / 'model.safetensors'
   data = bytearray(path.read_bytes())
@@ -293,6 +306,10 @@ def test_the_command_says_what_is_in_a_file(reference, capsys):
     'use: python run.py --config=configs/ssl_ecapa.py',
   ):
     assert part in said
+  assert command.main([str(root / 'wavlm_classifier')]) == 0
+  said = capsys.readouterr().out
+  assert 'fake = spoof, real = bona fide' in said
+  assert said.endswith('wavlm_classifier --input FILE\n')
   assert command.main([str(reference / 'aasist/AASIST-L.pth')]) == 0
   assert 'fits: aasist_l, with its head' in capsys.readouterr().out
   assert command.main([str(root / 'detectors')]) == 2

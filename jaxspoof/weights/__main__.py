@@ -6,6 +6,7 @@ command that uses it. Nothing in it is run.
 
 import argparse
 import collections
+import pathlib
 import sys
 from collections.abc import Iterator
 
@@ -18,7 +19,7 @@ from jaxspoof.frontends.ssl.architecture import ARCHITECTURES
 from jaxspoof.frontends.ssl.encoder import Encoder
 from jaxspoof.tensors import files, fit
 from jaxspoof.tensors.unpickler import CheckpointError
-from jaxspoof.weights import aasist, ecapa
+from jaxspoof.weights import aasist, classifiers, ecapa
 
 SHOWN = 5  # names of tensors in a line
 
@@ -78,6 +79,8 @@ def fitting(path: str, found: files.Checkpoint) -> Iterator[str]:
     )
   else:
     yield from of_encoder(path, found)
+    if 'classifier.weight' in found.tensors and pathlib.Path(path).is_dir():
+      yield from of_classifier(path)
 
 
 def of_encoder(path: str, found: files.Checkpoint) -> Iterator[str]:
@@ -120,6 +123,17 @@ def of_encoder(path: str, found: files.Checkpoint) -> Iterator[str]:
       'use: python run.py --config=configs/ssl_ecapa.py '
       f'--config.frontend.weights={path}'
     )
+
+
+def of_classifier(path: str) -> Iterator[str]:
+  """Whether an encoder with a head is a detector that can be used."""
+  try:
+    classifier = classifiers.load(path)
+  except CheckpointError as error:
+    yield f'detector: no; {error}'
+    return
+  yield f'detector: {"; ".join(classifier.notes)}'
+  yield f'use: python detect.py --checkpoint {path} --input FILE'
 
 
 def _some(names) -> str:
