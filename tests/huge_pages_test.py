@@ -10,7 +10,7 @@ from jaxspoof.machine import huge_pages
 
 PROGRAM = """
 import os, sys
-from jaxspoof import huge_pages
+from jaxspoof.machine import huge_pages
 huge_pages.helps = lambda: True
 huge_pages.ensure()
 print(os.getpid(), os.environ['GLIBC_TUNABLES'], sys.argv[1:])
