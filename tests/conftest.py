@@ -131,6 +131,9 @@ def pytest_configure(config):
 
 def pytest_collection_modifyitems(items):
   """Starts with what takes longest, so that no process is left with it."""
-  first = ('train_test', 'shortcut_test', 'parity_test', 'steps_test')
-  rank = {f'{name}.py': number for number, name in enumerate(first)}
+  first = """
+    shortcut parity train benchmarks steps pipeline aasist search conv detect
+    source_tracing frontends ecapa_train ecapa planted supernet quickstart
+  """.split()
+  rank = {f'{name}_test.py': number for number, name in enumerate(first)}
   items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
