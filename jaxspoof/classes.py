@@ -76,14 +76,14 @@ def known(attacks: Sequence[str], of: str) -> Classes:
   if nameless := sum(counts[name] for name in ('', UNKNOWN)):
     raise ValueError(
       f'{of}: {nameless:,} of {spoofs:,} spoofed clips have no attack label; '
-      'naming attacks is learned from the attack of each training clip: '
+      'source tracing is learned from the attack of each training clip: '
       'expected a corpus that has them (wav_folder: a column attack)'
     )
   found = sorted(name for name in counts if name != BONA_FIDE and counts[name])
   if not found or not counts[BONA_FIDE]:
     raise ValueError(
       f'{of}: {counts[BONA_FIDE]:,} bona fide clips, attacks: '
-      f'{", ".join(found) or "none"}; naming attacks needs bona fide speech '
+      f'{", ".join(found) or "none"}; source tracing needs bona fide speech '
       'and at least one attack'
     )
   return Classes((*found, BONA_FIDE))

@@ -1,4 +1,4 @@
-"""Naming attacks: results from embedded clips, the page, the whole job."""
+"""Source tracing: results from embedded clips, the page, the whole job."""
 
 import dataclasses
 import json
@@ -15,6 +15,7 @@ from jaxspoof import config as config_lib
 from jaxspoof import embeddings, jobs, overrides, report, tracing, verify
 from jaxspoof.embeddings import Embeddings
 from jaxspoof.metrics import open_set as metrics
+from jaxspoof.runs import run as run_lib
 from jaxspoof.runs.names import RunError
 from jaxspoof.tracing import SourceTracingConfig
 from tfds_builders import build
@@ -195,7 +196,7 @@ def test_page_shows_figures_confusions_and_maps(tmp_path):
   dev = result['splits']['dev']
   assert f'<title>Macro-F1 {dev["closed_set"]["macro_f1"]:.3f} on dev' in page
   for heading in (
-    'Naming the attack', 'What is taken for what', 'Map of the embeddings'
+    'Source tracing', 'What is taken for what', 'Map of the embeddings'
   ):  # fmt: skip
     assert f'<h2>{heading}</h2>' in page
   assert page.count('aria-label="Answers by truth, ') == 3
@@ -236,7 +237,7 @@ def test_page_of_a_broken_file(tmp_path):
 
 # ------------------------------------------------------------------ job ---
 def tiny(corpora, **changes):
-  """Naming attacks by a tiny model, on a tiny corpus."""
+  """Source tracing by a tiny model, on a tiny corpus."""
   config = overrides.load('configs/ecapa_source_tracing.py:smoke')
   config.epochs, config.average, config.resamples = 1, 'none', 8
   config.data.data_dir = str(corpora)
@@ -244,6 +245,26 @@ def tiny(corpora, **changes):
   config.source_tracing.neighbours, config.source_tracing.quantile = 3, 0.1
   config.update(changes)
   return config
+
+
+def test_names_of_earlier_versions_still_work(tmp_path):
+  earlier = overrides.load('configs/ecapa_attribution.py:smoke')
+  now = overrides.load('configs/ecapa_source_tracing.py:smoke')
+  assert earlier.to_dict() == now.to_dict()
+  assert overrides.modern(['--config.recognition.quantile=0.1']) == [
+    '--config.source_tracing.quantile=0.1'
+  ]
+  kept = {'job': 'attribution', 'task': 'recognition', 'recognition': {'a': 1}}
+  assert config_lib.modern({**kept, 'seed': 0}) == {
+    'job': 'source_tracing',
+    'task': 'source_tracing',
+    'source_tracing': {'a': 1},
+    'seed': 0,
+  }
+  expected = json.loads(json.dumps(write_run(tmp_path, clips())))
+  now = tmp_path / 'source_tracing.json'
+  now.rename(tmp_path / 'recognition.json')
+  assert run_lib.load(tmp_path).source_tracing == expected
 
 
 @pytest.mark.parametrize('variant', ['', ':add2023', ':quickstart', ':smoke'])
@@ -310,7 +331,7 @@ def test_job_leaves_a_run_that_verifies_and_a_report(finished):
   workdir, result = finished
   assert verify.verify(workdir) == []
   page = (workdir / 'report.html').read_text()
-  assert '<h2>Naming the attack</h2>' in page
+  assert '<h2>Source tracing</h2>' in page
   metrics_json = json.loads((workdir / 'metrics.json').read_text())
   chosen = re.search(
     r"lowest 1 - macro-F1 on split 'dev': ([\d.]+)%",

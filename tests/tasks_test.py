@@ -30,12 +30,12 @@ def trials(*attacks):
       'toy dev holds 1 trials, none of them spoof: an EER needs both',
     ),
     (
-      tasks.Recognition(KNOWN),
+      tasks.SourceTracing(KNOWN),
       ('A01', 'A02'),
       'toy dev holds 2 trials, none of them bona fide: an EER needs both',
     ),
     (
-      tasks.Recognition(Classes(('A01', 'A02'))),
+      tasks.SourceTracing(Classes(('A01', 'A02'))),
       ('A07', '-'),
       r'no trial of toy dev is of a class that train knows \(A01, A02\)',
     ),

@@ -1,4 +1,4 @@
-"""Naming the attack: closed-set figures, and open-set answers.
+"""Source tracing: closed-set figures, and open-set answers.
 
 Labels: the known classes are 0 .. K - 1, in the order of a model's outputs; K
 is `unknown`: in the truth an attack that training has not seen, as an answer

@@ -50,7 +50,7 @@ def headline(run: Run) -> Html:
         f'Macro-F1 {found["macro_f1"]:.3f} ',
         element(
           'small',
-          f'naming the attack, {kind}; {found["majority"]["macro_f1"]:.3f} '
+          f'source tracing, {kind}; {found["majority"]["macro_f1"]:.3f} '
           'for always the commonest class',
         ),
         class_='headline',
@@ -100,7 +100,7 @@ def figures(run: Run) -> Html | None:
     f'{METHODS[m]}: {o["chosen_by"]}' for m, o in opened.items()
   )
   return section(
-    'Naming the attack',
+    'Source tracing',
     element(
       'p',
       'Macro-F1 is the mean F1 of the classes that have clips; “majority” is '
