@@ -1,5 +1,6 @@
 """The quickstart corpus for tests: built once, kept while it is the same."""
 
+import ast
 import hashlib
 import pathlib
 
@@ -11,13 +12,28 @@ import soundfile
 from tfds_builders import build
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
+_RECIPE = _ROOT / 'tfds_builders' / 'quickstart'
+# Features of all clips of `quickstart`, by `tools/quickstart_features.py`.
+FEATURES = _ROOT / 'tests' / 'goldens' / 'quickstart_features.npz'
+
+
+def recipe() -> str:
+  """Returns a hash of what the corpus is made by: not of words about it."""
+  digest = hashlib.sha256((_RECIPE / 'human/manifest.tsv').read_bytes())
+  for path in sorted(_RECIPE.rglob('*.py')):
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+      documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+      if documented and ast.get_docstring(node):
+        del node.body[0]
+    digest.update(ast.dump(tree).encode())
+  return digest.hexdigest()
 
 
 def _version() -> str:
   """Returns a hash of everything the corpus depends on."""
   digest = hashlib.sha256()
-  folder = _ROOT / 'tfds_builders' / 'quickstart'
-  for path in sorted([*folder.rglob('*.py'), folder / 'human/manifest.tsv']):
+  for path in sorted([*_RECIPE.rglob('*.py'), _RECIPE / 'human/manifest.tsv']):
     digest.update(path.read_bytes())
   for module in (numpy, scipy, soundfile):
     digest.update(module.__version__.encode())
