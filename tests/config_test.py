@@ -213,11 +213,21 @@ def test_a_run_that_was_interrupted_says_how_to_go_on(tmp_path):
   )
 
 
-def test_ctrl_c_ends_a_program_with_one_line():
+@pytest.mark.parametrize(
+  'during',
+  [
+    'def main():\n  print("begun", flush=True)\n  time.sleep(60)\n',
+    # In a callback that drops exceptions, as JAX has one.
+    'def collecting(phase, info):\n  print("begun", flush=True)\n'
+    '  gc.callbacks.clear()\n  time.sleep(60)\n'
+    'def main():\n  gc.callbacks.append(collecting)\n  gc.collect()\n'
+    '  time.sleep(60)\n',
+  ],
+)
+def test_ctrl_c_ends_a_program_with_one_line(during):
   script = (
-    'import time\nfrom jaxspoof.machine import interrupts\n'
-    'def main():\n  print("begun", flush=True)\n  time.sleep(60)\n'
-    'interrupts.call(main)\n'
+    'import gc\nimport time\nfrom jaxspoof.machine import interrupts\n'
+    f'{during}interrupts.call(main)\n'
   )
   process = subprocess.Popen(
     [sys.executable, '-c', script],

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +26,7 @@ def call(
     `STATUS`: taking Python down under threads that compile or save ends in
     crashes and in pages of tracebacks.
   """
+  sys.unraisablehook = _deliver_again
   try:
     return function()
   except KeyboardInterrupt:
@@ -37,3 +39,18 @@ def call(
   for stream in (sys.stdout, sys.stderr):
     stream.flush()
   os._exit(STATUS)
+
+
+def _deliver_again(unraisable) -> None:
+  """Sends Ctrl-C once more where it came at a moment that cannot pass it on.
+
+  Python hands it to whatever it is running. That may be a finalizer or JAX's
+  callback of the garbage collector, whose exceptions are reported and dropped:
+  the program would go on.
+  """
+  if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+    sys.__unraisablehook__(unraisable)
+    return
+  soon = threading.Timer(0.05, os.kill, [os.getpid(), signal.SIGINT])
+  soon.daemon = True
+  soon.start()
