@@ -265,6 +265,9 @@ def test_names_of_earlier_versions_still_work(tmp_path):
   now = tmp_path / 'source_tracing.json'
   now.rename(tmp_path / 'recognition.json')
   assert run_lib.load(tmp_path).source_tracing == expected
+  # Written anew by this version beside the earlier one.
+  now.write_text(json.dumps({**expected, 'dev': 'other'}))
+  assert run_lib.load(tmp_path).source_tracing['dev'] == 'other'
 
 
 @pytest.mark.parametrize('variant', ['', ':add2023', ':quickstart', ':smoke'])

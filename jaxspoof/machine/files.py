@@ -1,12 +1,30 @@
 """Files that are written whole or not at all."""
 
+import contextlib
 import csv
 import gzip
 import io
 import json
 import os
 import pathlib
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+
+@contextlib.contextmanager
+def replacing(path: pathlib.Path) -> Iterator[BinaryIO]:
+  """Opens a file for bytes that takes the place of `path` once it is whole.
+
+  Where an exception leaves the context, `path` stays as it was.
+  """
+  path.parent.mkdir(parents=True, exist_ok=True)
+  partial = path.with_name(f'{path.name}.{os.getpid()}.partial')
+  try:
+    with partial.open('wb') as file:
+      yield file
+    os.replace(partial, path)
+  finally:
+    partial.unlink(missing_ok=True)
 
 
 def write_atomically(path, text: str) -> None:
@@ -20,13 +38,8 @@ def write_atomically(path, text: str) -> None:
   data = text.encode()
   if path.suffix == '.gz':
     data = gzip.compress(data, mtime=0)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  partial = path.with_name(f'{path.name}.{os.getpid()}.partial')
-  try:
-    partial.write_bytes(data)
-    os.replace(partial, path)
-  finally:
-    partial.unlink(missing_ok=True)
+  with replacing(path) as file:
+    file.write(data)
 
 
 def write_json(path, values: dict[str, Any]) -> None:

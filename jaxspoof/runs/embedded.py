@@ -58,12 +58,8 @@ def save(workdir: pathlib.Path, found: Embeddings, classes) -> None:
     found: what to write.
     classes: names of the outputs.
   """
-  workdir.mkdir(parents=True, exist_ok=True)
-  path = workdir / names.EMBEDDINGS
-  partial = path.with_name(path.name + '.partial')
-  with partial.open('wb') as file:
+  with files.replacing(workdir / names.EMBEDDINGS) as file:
     np.savez(file, classes=np.array(list(classes)), **vars(found))
-  os.replace(partial, path)
   columns = [getattr(found, name).tolist() for name in _TABLE]
   columns[_TABLE.index('label')] = [LABELS[n] for n in found.label.tolist()]
   files.write_table(

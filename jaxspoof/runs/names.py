@@ -46,9 +46,9 @@ def asv_scores(workdir: pathlib.Path, name: str) -> pathlib.Path:
 
 
 def existing(workdir: pathlib.Path, name: str) -> pathlib.Path:
-  """The path of a file, by the name that it had when the run was made."""
-  earlier = workdir / _EARLIER.get(name, name)
-  return earlier if earlier.is_file() else workdir / name
+  """The path of a file, by its earlier name if it is there by that alone."""
+  path, earlier = workdir / name, workdir / _EARLIER.get(name, name)
+  return earlier if earlier.is_file() and not path.is_file() else path
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxspoof.machine import files
 from jaxspoof.runs import names
 from jaxspoof.runs.names import RunError
 
@@ -24,13 +25,10 @@ def save(workdir: pathlib.Path, params, batch_stats) -> None:
   """
   path = workdir / names.WEIGHTS
   arrays = dict(_flat({'params': params, 'batch_stats': batch_stats}))
-  partial = path.with_name(f'{path.name}.partial')
   try:
-    with partial.open('wb') as file:
+    with files.replacing(path) as file:
       np.savez(file, **arrays)
-    os.replace(partial, path)
   except OSError as error:
-    partial.unlink(missing_ok=True)
     raise RunError(
       f'could not save the weights in {path}: {error}. Make room and start the '
       'same command again: it goes on from there.'

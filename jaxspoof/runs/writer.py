@@ -11,6 +11,7 @@ from typing import Any
 
 import tensorboardX
 
+from jaxspoof.machine import files
 from jaxspoof.runs import names
 
 
@@ -79,7 +80,6 @@ def keep_until(path: pathlib.Path, step: int) -> list[dict]:
       break
     if values['step'] <= step:
       kept.append(values)
-  partial = path.with_suffix('.partial')
-  partial.write_text(''.join(json.dumps(values) + '\n' for values in kept))
-  os.replace(partial, path)
+  lines = (json.dumps(values) + '\n' for values in kept)
+  files.write_atomically(path, ''.join(lines))
   return kept
