@@ -1,6 +1,7 @@
 import gzip
 import json
 import pathlib
+import resource
 
 import numpy as np
 import pytest
@@ -130,18 +131,16 @@ def test_what_the_format_cannot_hold_is_not_written(tmp_path, change, message):
   assert not list(tmp_path.iterdir())
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+def test_a_failed_write_leaves_the_old_file(tmp_path):
   path = tmp_path / 'eval.txt'
   path.write_text('old')
-
-  def full(self, data):
-    with self.open('wb') as file:
-      file.write(data[:3])
-    raise OSError(28, 'No space left on device')
-
-  monkeypatch.setattr(pathlib.Path, 'write_bytes', full)
-  with pytest.raises(OSError, match='No space left'):
-    scores_lib.write(path, *columns())
+  limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (3, limits[1]))
+  try:
+    with pytest.raises(OSError, match='File too large'):
+      scores_lib.write(path, *columns())
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
   assert path.read_text() == 'old'
   assert [p.name for p in tmp_path.iterdir()] == ['eval.txt']
 
