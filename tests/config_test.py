@@ -218,8 +218,8 @@ def test_a_run_that_was_interrupted_says_how_to_go_on(tmp_path):
   [
     'def main():\n  print("begun", flush=True)\n  time.sleep(60)\n',
     # In a callback that drops exceptions, as JAX has one.
-    'def collecting(phase, info):\n  print("begun", flush=True)\n'
-    '  gc.callbacks.clear()\n  time.sleep(60)\n'
+    'def collecting(phase, info):\n  gc.callbacks.clear()\n'
+    '  print("begun", flush=True)\n  time.sleep(60)\n'
     'def main():\n  gc.callbacks.append(collecting)\n  gc.collect()\n'
     '  time.sleep(60)\n',
   ],
