@@ -1,5 +1,6 @@
 """The training job as its users start it: as processes, on a small corpus."""
 
+import functools
 import json
 import os
 import pathlib
@@ -39,11 +40,11 @@ FAST = {
 }
 
 
-def command(workdir, corpora, *more):
+def command(workdir, corpora, *more, config=CONFIG):
   return [
     sys.executable,
     'run.py',
-    f'--config={CONFIG}',
+    f'--config={config}',
     *(f'--config.{name}={value}' for name, value in FAST.items()),
     f'--workdir={workdir}',
     f'--config.data.data_dir={corpora}',
@@ -279,14 +280,15 @@ def test_two_processes_equal_one(tmp_path, quickstart_tiny, environment):
     '--config.mesh.devices=0',
   ]
   environment = environment | {'JAX_ENABLE_X64': '1'}
-  one = command(tmp_path / 'one', quickstart_tiny, *double)
+  ecapa = functools.partial(command, config='configs/ecapa_mfcc.py:smoke')
+  one = ecapa(tmp_path / 'one', quickstart_tiny, *double)
   one = start(one, environment | {'JAX_NUM_CPU_DEVICES': '4'})
   finish(one)
   cluster, address = slurm(process=1)
   told = [f'--coordinator={address}', '--num_processes=2', '--process_id=0']
   two = [
     start(
-      command(tmp_path / 'two', quickstart_tiny, *double, *more),
+      ecapa(tmp_path / 'two', quickstart_tiny, *double, *more),
       environment | variables | {'JAX_NUM_CPU_DEVICES': '2'},
     )
     for more, variables in ((told, {}), (['--distributed'], cluster))
