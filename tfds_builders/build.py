@@ -39,6 +39,7 @@ CORPORA = {
   'asvspoof5': 'tfds_builders.asvspoof5.builder',
   'codecfake': 'tfds_builders.codecfake.builder',
   'deepfaketimit': 'tfds_builders.deepfaketimit.builder',
+  'demo_pages': 'tfds_builders.demo_pages.builder',
   'fake_or_real_2sec': 'tfds_builders.fake_or_real.builder',
   'fake_or_real_norm': 'tfds_builders.fake_or_real.builder',
   'fake_or_real_original': 'tfds_builders.fake_or_real.builder',

@@ -1,0 +1,1 @@
+"""Demo pages: speech of 123 public repositories, see README.md."""
