@@ -69,7 +69,7 @@ def data() -> ml_collections.ConfigDict:
   data.eval_batch = 24
   data.workers = 2  # processes that decode
   data.balanced = False  # as many clips of each class
-  data.augment = 'none'  # 'rawboost'; 'a+b': a, then b
+  data.augment = 'none'  # 'conditions', 'rawboost'; 'a+b': both
   for name, kind in augment.CONFIGS.items():
     data[name] = ml_collections.ConfigDict(dataclasses.asdict(kind()))
   return data

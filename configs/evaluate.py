@@ -7,8 +7,7 @@ python run.py --config=configs/evaluate.py --config.checkpoint=AASIST.pth \
   --config.data.name=asvspoof2019_la --config.data.eval=eval
 
 The page to open is `runs/evaluate/report.html`; another checkpoint or corpus
-needs another --workdir. What conditions there are, and how one more is written,
-is said in `jaxspoof/data/conditions.py`.
+needs another --workdir. `docs/evaluate.md` lists the conditions.
 """
 
 import ml_collections
@@ -22,6 +21,9 @@ def get_config() -> ml_collections.ConfigDict:
   config.checkpoint = config_dict.placeholder(str)
   config.model = config_dict.placeholder(str)  # name it must have
   config.conditions = ('clean',)  # the others are compared with the first
+  # Own recordings of noise, music and speech, and of rooms; else synthetic.
+  config.noise_dir = config_dict.placeholder(str)
+  config.room_dir = config_dict.placeholder(str)
   config.seconds = config_dict.placeholder(float)  # of each clip
   config.seed = 1234  # of conditions and bootstrap
   config.resamples = 1000  # of the bootstrap

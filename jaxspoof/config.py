@@ -16,6 +16,7 @@ from typing import Any
 
 from jaxspoof import losses, optim
 from jaxspoof.data import augment as augment_lib
+from jaxspoof.data.conditions.training import ConditionsConfig
 from jaxspoof.data.rawboost import RawBoostConfig
 
 
@@ -47,6 +48,7 @@ class DataConfig:
     augment: what is done to training clips before they are cropped: 'none', a
       key of `data.augment.AUGMENTATIONS`, or several one after the other,
       'a+b'.
+    conditions: settings of the augmentation 'conditions'.
     rawboost: settings of the augmentation 'rawboost'.
   """
 
@@ -65,6 +67,7 @@ class DataConfig:
   workers: int = 0
   balanced: bool = False
   augment: str = 'none'
+  conditions: ConditionsConfig = ConditionsConfig()
   rawboost: RawBoostConfig = RawBoostConfig()
 
   def __post_init__(self):

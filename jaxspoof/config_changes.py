@@ -17,8 +17,8 @@ def differences(old: dict, new: dict, prefix: str = '') -> list[str]:
   found = []
   for name in sorted({*old, *new}):
     a, b = old.get(name), new.get(name)
-    if isinstance(a, dict) and isinstance(b, dict):
-      found += differences(a, b, f'{prefix}{name}.')
+    if isinstance(b, dict) and isinstance(old.get(name, {}), dict):
+      found += differences(old.get(name, {}), b, f'{prefix}{name}.')
     elif name not in old and b in (None, '', [], {}):
       continue  # a field of later, which says nothing here
     elif a != b and not _free(prefix + name):

@@ -1,6 +1,7 @@
 """Configs: every file loads, every typo is answered, sections are typed."""
 
 import fcntl
+import json
 import os
 import pathlib
 import signal
@@ -10,7 +11,7 @@ import sys
 import pytest
 
 from jaxspoof import config as config_lib
-from jaxspoof import losses, models, overrides
+from jaxspoof import config_changes, losses, models, overrides
 from jaxspoof.blocks.heads import Head
 from jaxspoof.runs import names, workdir
 
@@ -255,3 +256,16 @@ def test_a_workdir_belongs_to_one_config(tmp_path):
     ValueError, match=r'optim.learning_rate was 0.0001, now 0.5'
   ):
     workdir.claim(tmp_path / 'run', values, first=True)
+
+
+def test_a_section_of_later_that_changes_nothing_keeps_a_run_going():
+  """Runs from before an augmentation existed go on; with it they do not."""
+  new = overrides.load('configs/aasist.py:smoke').to_dict()
+  new = json.loads(json.dumps(new))  # as it is kept
+  old = {**new, 'data': dict(new['data'])}
+  assert not any(old['data'].pop('conditions').values())
+  assert config_changes.differences(old, new) == []
+  new['data']['conditions']['names'] = ['room']
+  assert config_changes.differences(old, new) == [
+    "data.conditions.names was None, now ['room']"
+  ]

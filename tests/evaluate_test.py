@@ -75,6 +75,7 @@ def test_metrics_of_all_conditions_in_one_file(evaluated):
   found = [result, *(result['further'][name] for name in NAMES[1:])]
   for summary, name, condition in zip(found, NAMES, CONDITIONS, strict=True):
     assert (summary['name'], summary['condition']) == (name, condition)
+    assert summary['synthetic'] == ['noise'] * ('noise' in condition)
     assert summary['split'] == 'dev' and summary['corpus'] == 'quickstart/tiny'
     assert summary['trials'] == result['trials'] and summary['per_attack']
     low, high = summary['eer_interval']
@@ -122,7 +123,8 @@ def test_the_page_and_the_check_of_an_evaluation(evaluated, tmp_path):
   assert verify.verify(workdir) == []
   page = (workdir / 'report.html').read_text()
   for words in (
-    'ecapa_s on quickstart/tiny', 'Conditions on split “dev”', CONDITIONS[0],
+    'ecapa_s on quickstart/tiny', 'Conditions on split “dev”',
+    f'{CONDITIONS[0]} (synthetic noise)',
     f'EER {100 * result["eer"]:.2f}', 'selected on split &#x27;dev&#x27; of ',
     NAMES[0],
   ):  # fmt: skip

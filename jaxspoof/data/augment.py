@@ -14,9 +14,16 @@ from typing import Any
 import numpy as np
 
 from jaxspoof.data import rawboost
+from jaxspoof.data.conditions import training
 
-AUGMENTATIONS = {'rawboost': rawboost.rawboost}
-CONFIGS = {'rawboost': rawboost.RawBoostConfig}
+AUGMENTATIONS = {
+  'conditions': training.random_condition,
+  'rawboost': rawboost.rawboost,
+}
+CONFIGS = {
+  'conditions': training.ConditionsConfig,
+  'rawboost': rawboost.RawBoostConfig,
+}
 
 Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
@@ -36,7 +43,13 @@ def transforms(config: Any) -> tuple[Transform, ...]:
   Returns:
     `(wave, rng) -> wave` functions that can be pickled, for
     `pipeline.train_batches`.
+
+  Raises:
+    ValueError: a condition that means nothing, or whose recordings or library
+      are not on this machine.
   """
+  if 'conditions' in split(config.augment):
+    training.made(config.conditions)
   return tuple(
     functools.partial(AUGMENTATIONS[name], config=getattr(config, name))
     for name in split(config.augment)

@@ -28,6 +28,7 @@ import numpy as np
 from absl import flags
 
 from jaxspoof import audio
+from jaxspoof.data.conditions import Condition
 from jaxspoof.data.source import (
   CorpusNotBuilt,
   Source,
@@ -55,8 +56,6 @@ __all__ = [
 
 Batch = dict[str, np.ndarray]
 Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
-# Of a whole clip and the name of its utterance; `conditions.Condition` is one.
-Condition = Callable[[np.ndarray, str], np.ndarray]
 
 
 def label_of(record: Mapping[str, Any]) -> int:
@@ -153,7 +152,7 @@ def eval_batches(
     shortest: With `bucket`, clips of fewer samples than the model needs, which
       is this many, are repeated to it before they are padded.
     condition: What is done to each whole clip before its first samples are
-      taken; keeps its length. Picklable; None for nothing.
+      taken; None for nothing.
 
   Returns:
     `{'wave': float32 [b, samples], 'index': int32 [b], 'mask': bool [b]}`;
@@ -168,7 +167,7 @@ def eval_batches(
   if bucket is None:
     plan = _deal(np.arange(len(source)), batch, samples)
   else:
-    plan = _bucketed(source, batch, samples, bucket)
+    plan = _bucketed(source, batch, samples, bucket, condition)
   if bucket is not None:
     shortest = shortest or 1
   load = _EvalLoader(source, tuple(plan), batch, rows, shortest, condition)
@@ -237,9 +236,18 @@ def _deal(records: np.ndarray, batch: int, samples: int) -> list:
   ]
 
 
-def _bucketed(source, batch: int, samples: int, bucket: int) -> list:
+def _bucketed(
+  source,
+  batch: int,
+  samples: int,
+  bucket: int,
+  condition: Condition | None = None,
+) -> list:
   """Batches of clips of similar length, the shortest first: see `_deal`."""
-  lengths = np.array([_length(source, i) for i in range(len(source))])
+  lengths = [_length(source, i) for i in range(len(source))]
+  if condition is not None:  # one that trims does not say by how much
+    lengths = [condition.samples(length) for length in lengths]
+  lengths = np.array(lengths)
   sizes = np.minimum(-(-lengths // bucket) * bucket, samples)
   return [
     part

@@ -84,6 +84,9 @@ class EvaluateConfig:
     model: name the checkpoint must have; None takes what it is.
     conditions: as `conditions.make` reads them; the others are compared with
       the first.
+    noise_dir: folder of own recordings of noise, music and speech that
+      conditions are made of; None for synthetic ones.
+    room_dir: folder of recorded room impulse responses, likewise.
     data: corpus and splits.
     seconds: how much of each clip is scored, from its start; None for what the
       evaluation of the run took, 64,600 samples for released weights.
@@ -95,6 +98,8 @@ class EvaluateConfig:
   checkpoint: str | None  # None, the default of the config, is refused
   model: str | None = None
   conditions: tuple[str, ...] = (conditions.CLEAN,)
+  noise_dir: str | None = None
+  room_dir: str | None = None
   data: DataConfig = DataConfig()
   seconds: float | None = None
   seed: int = 0
@@ -134,7 +139,10 @@ def evaluate(values: Mapping[str, Any], workdir: pathlib.Path) -> dict:
     EvaluateConfig, {'checkpoint': None, **values}
   )
   data = config.data
-  wanted = [conditions.make(name, config.seed) for name in config.conditions]
+  folders = config.noise_dir or '', config.room_dir or ''
+  wanted = [
+    conditions.make(name, config.seed, *folders) for name in config.conditions
+  ]
   shardings = sharding_lib.make(config.mesh.devices)
   sharding_lib.check_batch(data.eval_batch, shardings, 'data.eval_batch')
   first = jax.process_index() == 0
@@ -209,7 +217,12 @@ def evaluate(values: Mapping[str, Any], workdir: pathlib.Path) -> dict:
         asv=not condition.steps,
       )
       scores.append(scores_N)
-      results[name] = {'name': name, 'condition': condition.name, **result}
+      results[name] = {
+        'name': name,
+        'condition': condition.name,
+        'synthetic': list(condition.synthetic),
+        **result,
+      }
       if first:
         print(line(results[name]), flush=True)
     eers = [results[name]['eer'] for name in called]

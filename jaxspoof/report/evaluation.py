@@ -125,7 +125,8 @@ def _split(run: Run) -> Html:
           'dB, noise as signal-to-noise ratio. The same trials and the same '
           'resamples for all conditions, so that a difference from the first '
           'has an interval of its own, in percentage points; same sign: share '
-          'of the resamples in which the difference points the same way.',
+          'of the resamples in which the difference points the same way. '
+          'Synthetic is what was made by this program for want of recordings.',
         ),
         table(
           f'EER and costs on split “{found["split"]}”',
@@ -163,4 +164,6 @@ def _value(found: dict, metric: Metric) -> str:
 
 
 def _condition(found: dict) -> str:
-  return found.get('condition', 'not known')
+  name = found.get('condition', 'not known')
+  made = ', '.join(found.get('synthetic', ()))
+  return f'{name} (synthetic {made})' if made else name
