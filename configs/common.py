@@ -60,6 +60,7 @@ def data() -> ml_collections.ConfigDict:
   data.build = True  # where it is missing
   data.train = 'train'
   data.dev = 'dev'
+  data.select = 'mean'  # of several corpora, 'a+b', or 'worst'
   data.eval = ('eval',)
   data.samples = 64_600  # at 16 kHz, 4.04 s
   data.eval_samples = 64_600
@@ -69,6 +70,7 @@ def data() -> ml_collections.ConfigDict:
   data.eval_batch = 24
   data.workers = 2  # processes that decode
   data.balanced = False  # as many clips of each class
+  data.weights = ()  # shares of several corpora; (): those of their clips
   data.augment = 'none'  # 'conditions', 'rawboost'; 'a+b': both
   for name, kind in augment.CONFIGS.items():
     data[name] = ml_collections.ConfigDict(dataclasses.asdict(kind()))

@@ -18,6 +18,7 @@ from jaxspoof import losses, optim
 from jaxspoof.data import augment as augment_lib
 from jaxspoof.data.conditions.training import ConditionsConfig
 from jaxspoof.data.rawboost import RawBoostConfig
+from jaxspoof.runs import splits as splits_lib
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,11 +27,15 @@ class DataConfig:
 
   Attributes:
     name: corpus, such as 'quickstart' or 'asvspoof2019_la', or
-      `corpus/builder_config`; own recordings are `wav_folder/NAME`.
+      `corpus/builder_config`; own recordings are `wav_folder/NAME`. Training
+      takes several, 'a+b'; then each of the splits below is one that all of
+      them have, or one for each in their order, separated by commas.
     data_dir: where built corpora lie; None for the TFDS default.
     build: build the corpus first where it is missing.
     train: split whose clips are trained on.
     dev: split that selects the checkpoint.
+    select: how the errors on the dev splits of several corpora become the one
+      that selects: their 'mean', or the 'worst'.
     eval: splits scored once, after training; the first gives the headline.
     samples: samples of a training crop, at 16 kHz.
     eval_samples: first samples of a clip that evaluation scores.
@@ -45,6 +50,8 @@ class DataConfig:
       training process.
     balanced: if True, each batch holds equally many clips of every class; in
       detection, half are bona fide and half are spoof.
+    weights: share of each corpus in the training batches, and with `balanced`
+      in each class, as far as the corpus has it; empty for that of its clips.
     augment: what is done to training clips before they are cropped: 'none', a
       key of `data.augment.AUGMENTATIONS`, or several one after the other,
       'a+b'.
@@ -57,6 +64,7 @@ class DataConfig:
   build: bool = False
   train: str = 'train'
   dev: str = 'dev'
+  select: str = 'mean'
   eval: tuple[str, ...] = ('eval',)
   samples: int = 64_600
   eval_samples: int = 64_600
@@ -66,6 +74,7 @@ class DataConfig:
   eval_batch: int = 24
   workers: int = 0
   balanced: bool = False
+  weights: tuple[float, ...] = ()
   augment: str = 'none'
   conditions: ConditionsConfig = ConditionsConfig()
   rawboost: RawBoostConfig = RawBoostConfig()
@@ -74,6 +83,18 @@ class DataConfig:
     for name in ('samples', 'eval_samples', 'bucket'):
       if (value := getattr(self, name)) < 1:
         raise ValueError(f'data.{name}={value}: needs at least 1 sample')
+    if self.select not in ('mean', 'worst'):
+      raise ValueError(
+        f"data.select={self.select!r}: expected 'mean' or 'worst'"
+      )
+    count = len(splits_lib.corpora(self.name))
+    if self.weights and not (
+      len(self.weights) == count and all(_is_share(w) for w in self.weights)
+    ):
+      raise ValueError(
+        f'data.weights={self.weights}: expected {count} numbers above 0, one '
+        f'for each corpus of data.name={self.name!r}'
+      )
     for name in augment_lib.split(self.augment):
       if name not in augment_lib.AUGMENTATIONS:
         known = ['none', *augment_lib.AUGMENTATIONS]
@@ -81,6 +102,10 @@ class DataConfig:
           f'data.augment={self.augment!r}: {name!r} is unknown:'
           f' {near(name, known)}'
         )
+
+
+def _is_share(value: Any) -> bool:
+  return _is(value, float) and value > 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -247,19 +272,22 @@ def check_splits(data: DataConfig) -> None:
   """Refuses to report on what is trained or selected on."""
   if not data.eval:
     raise ValueError('data.eval is empty: expected the splits to report on')
-  if data.dev == data.train:
-    raise ValueError(
-      f'data.dev and data.train are both {data.dev!r}: expected a dev split '
-      'that is not trained on'
-    )
+  train = splits_lib.parts(data.name, data.train)
+  dev = splits_lib.parts(data.name, data.dev)
+  for one, other in zip(train, dev, strict=True):
+    if one.split == other.split:
+      raise ValueError(
+        f'data.dev and data.train are both {one.split!r}: expected a dev split '
+        'that is not trained on'
+      )
   for split in data.eval:
-    for role in ('train', 'dev'):
-      used = getattr(data, role)
-      if shared := shared_splits(split, used):
-        raise ValueError(
-          f'data.{role}={used!r} and data.eval={data.eval} share '
-          f'{", ".join(sorted(shared))}: a result on it would be a leak'
-        )
+    for n, part in enumerate(splits_lib.parts(data.name, split)):
+      for role, used in (('train', train[n]), ('dev', dev[n])):
+        if shared := shared_splits(part.split, used.split):
+          raise ValueError(
+            f'data.{role}={getattr(data, role)!r} and data.eval={data.eval} '
+            f'share {", ".join(sorted(shared))}: a result on it would be a leak'
+          )
 
 
 def run_config(values: Mapping[str, Any]) -> RunConfig:

@@ -158,7 +158,7 @@ def test_a_genotype_is_a_system(repository):
     {**OTHER, 'light_darts': 'configs/light_darts.py:smoke'}
   )
   path = f'{repository}/configs/light_darts.py:smoke'
-  values = benchmark.values_of(config, path, 7)
+  values = benchmark.values_of(config.changes, path, 7)
   assert values['seed'] == 7 and values['model']['genotype']['hash']
   run_config(values)
 

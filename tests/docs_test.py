@@ -38,6 +38,7 @@ from jaxspoof.jobs import train_genotype
 from jaxspoof.jobs.benchmark import BenchmarkConfig
 from jaxspoof.jobs.embed import EmbedConfig
 from jaxspoof.jobs.evaluate import EvaluateConfig
+from jaxspoof.jobs.leave_one_out import LeaveOneOutConfig
 from jaxspoof.jobs.study import StudyConfig
 from jaxspoof.machine import files
 from jaxspoof.metrics import __main__ as metrics_cli
@@ -318,6 +319,7 @@ def check_job(values):
     'benchmark': BenchmarkConfig,
     'embed': EmbedConfig,
     'evaluate': EvaluateConfig,
+    'leave_one_out': LeaveOneOutConfig,
     'study': StudyConfig,
   }
   values.pop('source_tracing', None)

@@ -31,6 +31,7 @@ from jaxspoof import audio
 from jaxspoof.data.conditions import Condition
 from jaxspoof.data.source import (
   CorpusNotBuilt,
+  Mixture,
   Source,
   Trials,
   asv_scores,
@@ -42,6 +43,7 @@ from jaxspoof.data.source import (
 
 __all__ = [
   'CorpusNotBuilt',
+  'Mixture',
   'Source',
   'Trials',
   'asv_scores',
@@ -92,7 +94,9 @@ def train_batches(
       `jax.process_count()`.
     balanced: As many clips of each class, taken in turn; for detection every
       other one bona fide. A rare class is repeated more often: an epoch of it
-      ends before that of another.
+      ends before that of another. So it is with the sources of a `Mixture`
+      that has weights; with both, its weights hold within each class, among the
+      sources that have it.
     transforms: Augmentations, each `(wave, rng) -> wave` on the whole clip
       (float32 [n] at 16 kHz) before it is cropped; numpy only, picklable.
       `rng` depends on seed, epoch and record alone, and crops do not change
@@ -111,11 +115,10 @@ def train_batches(
     AudioError: While iterating; names corpus, split and utterance.
   """
   rows = _rows(source, batch, process)
-  picks = (
-    _balanced(source, label, seed)
-    if balanced
-    else _shuffled(np.arange(len(source)), seed)
-  )
+  classes = [np.arange(len(source))]
+  if balanced:
+    classes = _by_class(source, label)
+  picks = _mixed(classes, source, seed)
   load = _TrainLoader(
     source, samples, seed, rows, tuple(transforms), shortest, label
   )
@@ -177,7 +180,7 @@ def eval_batches(
 
 def name_of(source: Sequence) -> str:
   """What messages call a source: corpus and split."""
-  if isinstance(source, Source):
+  if isinstance(source, Source | Mixture):
     return f'{source.name} {source.split}'
   return 'the source'
 
@@ -210,7 +213,8 @@ def _pick(count: int, position: int, record: np.ndarray) -> dict:
   return {'record': int(record), 'epoch': position // count}
 
 
-def _balanced(source, label, seed: int) -> grain.MapDataset:
+def _by_class(source, label) -> list[np.ndarray]:
+  """Numbers of the records of each class."""
   labels = np.array([label(source[i]) for i in range(len(source))])
   # Bona fide, the last class, comes first.
   classes = [
@@ -222,10 +226,33 @@ def _balanced(source, label, seed: int) -> grain.MapDataset:
       'balanced batches need records of all classes; the source holds, bona'
       f' fide first, {counts}'
     )
+  return classes
+
+
+def _mixed(classes: list[np.ndarray], source, seed: int) -> grain.MapDataset:
+  """Endless {'record', 'epoch'} of classes, and of sources by their weights."""
   # One record of each class in turn, so that every batch is balanced whose size
   # is a multiple of the number of classes.
-  streams = [_shuffled(r, seed, i) for i, r in enumerate(classes)]
-  return grain.MapDataset.mix(streams, weights=[1] * len(classes))
+  if not (isinstance(source, Mixture) and source.weights):
+    return _in_turn([_shuffled(r, seed, i) for i, r in enumerate(classes)])
+  weighted, stream = [], len(classes)
+  for records in classes:
+    streams, weights = [], []
+    for number, weight in enumerate(source.weights):
+      own = records[source.number_of(records) == number]
+      if len(own):
+        streams.append(_shuffled(own, seed, stream))
+        weights.append(weight)
+      stream += 1
+    weighted.append(_in_turn(streams, weights))
+  return _in_turn(weighted)
+
+
+def _in_turn(streams: list, weights: list[float] | None = None):
+  """Records of each stream in turn, as often as their weights say."""
+  if len(streams) == 1:
+    return streams[0]
+  return grain.MapDataset.mix(streams, weights or [1] * len(streams))
 
 
 def _deal(records: np.ndarray, batch: int, samples: int) -> list:
@@ -280,7 +307,10 @@ class _TrainLoader:
 
   def _fill(self, out: np.ndarray, index: int, epoch: int) -> tuple[int, int]:
     record = self.source[index]
-    wave = _wave(self.source, record)
+    source = self.source
+    if isinstance(source, Mixture):
+      source = source.sources[int(source.number_of(index))]
+    wave = _wave(source, record)
     # Transforms and crops have generators of their own (the last number), so
     # that the same clip is cropped alike with and without augmentation.
     if self.transforms:

@@ -1,6 +1,7 @@
 """Records of a corpus: the only file that opens TFDS data."""
 
 import dataclasses
+import functools
 import os
 import pathlib
 import shlex
@@ -38,6 +39,46 @@ class Source:
 
 
 @dataclasses.dataclass(frozen=True)
+class Mixture:
+  """Records of several sources, one source after the other.
+
+  Attributes:
+    sources: of different corpora.
+    weights: share of each in training batches; empty for that of its records.
+  """
+
+  sources: tuple[Source, ...]
+  weights: tuple[float, ...] = ()
+
+  @functools.cached_property
+  def ends(self) -> np.ndarray:
+    """Number of the first record after each source, int [sources]."""
+    return np.cumsum([len(source) for source in self.sources])
+
+  @property
+  def name(self) -> str:
+    """Names of the corpora, for messages."""
+    return '+'.join(source.name for source in self.sources)
+
+  @property
+  def split(self) -> str:
+    """Splits of them, for messages."""
+    return ','.join(dict.fromkeys(source.split for source in self.sources))
+
+  def __len__(self) -> int:
+    return int(self.ends[-1])
+
+  def number_of(self, index) -> np.ndarray:
+    """Which source a record is of, or each of several records."""
+    return np.searchsorted(self.ends, index, side='right')
+
+  def __getitem__(self, index: int) -> Mapping[str, Any]:
+    number = int(self.number_of(index))
+    source = self.sources[number]
+    return source[index - int(self.ends[number]) + len(source)]
+
+
+@dataclasses.dataclass(frozen=True)
 class Trials:
   """What is known of each record of a source, in its order; no audio.
 
@@ -72,6 +113,10 @@ def open_source(
     CorpusNotBuilt: The corpus is not on disk.
     ValueError: No such corpus, or no such split.
   """
+  if '+' in name:
+    raise ValueError(
+      f'{name!r} are several corpora, which only training takes; expected one'
+    )
   from tfds_builders import build  # TFDS is slow to import
 
   builder = build.builder(name, data_dir)

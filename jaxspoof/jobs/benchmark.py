@@ -78,7 +78,7 @@ def benchmark(values: Mapping[str, Any], workdir: pathlib.Path) -> dict:
   # ----------------------------------------------------------- training ---
   for system, path in config.systems.items():
     for seed in config.seeds:
-      run_of(config, path, seed, folder(workdir, system, seed))
+      run_of(config.changes, path, seed, folder(workdir, system, seed))
 
   # ------------------------------------------------------------ results ---
   result = {}
@@ -109,7 +109,7 @@ def check_systems(config: BenchmarkConfig) -> None:
       the first's.
   """
   made = {
-    name: run_config(values_of(config, path, config.seeds[0])).data
+    name: run_config(values_of(config.changes, path, config.seeds[0])).data
     for name, path in config.systems.items()
   }
   first, *others = made
@@ -123,11 +123,19 @@ def check_systems(config: BenchmarkConfig) -> None:
         )
 
 
-def values_of(config: BenchmarkConfig, path: str, seed: int) -> dict[str, Any]:
-  """The config of one run, as `train.train` takes it."""
+def values_of(
+  changes: Mapping[str, Any], path: str, seed: int
+) -> dict[str, Any]:
+  """The config of one run, as `train.train` takes it.
+
+  Args:
+    changes: fields that replace those of the file, by dotted name.
+    path: config file, as for `--config`.
+    seed: of the run.
+  """
   made = overrides.load(path)
   made.seed = seed
-  for old, value in config.changes.items():
+  for old, value in changes.items():
     name = overrides.today(old)
     overrides.check_path(made, name)
     *parents, last = name.split('.')
@@ -143,10 +151,10 @@ def values_of(config: BenchmarkConfig, path: str, seed: int) -> dict[str, Any]:
 
 
 def run_of(
-  config: BenchmarkConfig, path: str, seed: int, workdir: pathlib.Path
+  changes: Mapping[str, Any], path: str, seed: int, workdir: pathlib.Path
 ) -> None:
   """Trains one system with one seed, unless that is done."""
-  values = values_of(config, path, seed)
+  values = values_of(changes, path, seed)
   if (workdir / names.METRICS).is_file():
     setup.claim(workdir, values)
     print(f'{workdir} is finished already')

@@ -33,6 +33,7 @@ from jaxspoof.data import conditions, pipeline
 from jaxspoof.machine import files
 from jaxspoof.metrics import clustered
 from jaxspoof.runs import names, record
+from jaxspoof.runs import splits as splits_lib
 from jaxspoof.tensors import files as tensor_files
 from jaxspoof.training import cost, setup, steps, tasks
 from jaxspoof.training import scoring as evaluate_lib
@@ -301,15 +302,17 @@ def used_before(config: EvaluateConfig) -> list[str]:
   if trained is None or 'data' not in trained:  # of Hugging Face
     return []
   data, found = trained['data'], []
-  if data['name'] != config.data.name:
-    return []
   for split in config.data.eval:
     for role, verb in (('train', 'trained'), ('dev', 'selected')):
-      if config_lib.shared_splits(split, data[role]):
-        found.append(
-          f'the checkpoint was {verb} on split {data[role]!r} of this corpus: '
-          f'what it does on {split!r} says nothing about new recordings'
-        )
+      for part in splits_lib.parts(data['name'], data[role]):
+        if part.corpus == config.data.name and config_lib.shared_splits(
+          split, part.split
+        ):
+          found.append(
+            f'the checkpoint was {verb} on split {part.split!r} of this '
+            f'corpus: what it does on {split!r} says nothing about new '
+            'recordings'
+          )
   return found
 
 

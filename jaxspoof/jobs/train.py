@@ -23,6 +23,7 @@ from jaxspoof.config import (
 from jaxspoof.data import pipeline
 from jaxspoof.machine import files
 from jaxspoof.runs import names, record, weights_file
+from jaxspoof.runs import splits as splits_lib
 from jaxspoof.runs import workdir as workdir_lib
 from jaxspoof.runs.writer import Writer
 from jaxspoof.training import checkpoint as checkpoint_lib
@@ -63,12 +64,13 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
   # --------------------------------------------------------------- data ---
   setup.prepare_corpus(config.data)
   splits = setup.Splits(config.data)
-  train_source = splits.open(config.data.train)
-  dev_source = splits.open(config.data.dev)
-  dev_trials = pipeline.trials(dev_source)
+  train_source = splits.train()
+  dev_sources = splits.open_each(config.data.dev)
+  dev_trials = {n: pipeline.trials(dev_sources[n]) for n in dev_sources}
   setup.check_eval_splits(config.data)
   task = make_task(config, train_source)
-  task.check(dev_trials, pipeline.name_of(dev_source))
+  for name, source in dev_sources.items():
+    task.check(dev_trials[name], pipeline.name_of(source))
   loss = losses.make(config.loss, len(task.classes))
   if first:
     workdir_lib.keep_classes(workdir, task.classes)
@@ -106,6 +108,14 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
     return scoring.outputs_of(
       eval_step, params, batch_stats, source, config.data, shortest, shardings
     )
+
+  def dev_errors(params, batch_stats):
+    return {
+      name: task.error(
+        loss, outputs_of(params, batch_stats, source), dev_trials[name]
+      )
+      for name, source in dev_sources.items()
+    }
 
   # -------------------------------------------------------------- resume ---
   checkpoints = checkpoint_lib.Checkpoints(workdir)
@@ -149,9 +159,12 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
     dev_error = None
     if ends_epoch:
       with clock.pause():
-        outputs = outputs_of(state.whole(), state.batch_stats, dev_source)
-        dev_error = task.error(loss, outputs, dev_trials)
+        errors = dev_errors(state.whole(), state.batch_stats)
+      dev_error = setup.selecting_error(errors, config.data)
       values[f'dev/{task.metric}'] = dev_error
+      if len(errors) > 1:
+        for name, error in errors.items():
+          values[f'dev/{task.metric}/{name}'] = error
       if dev_error <= best_error:
         best_error = dev_error
         if config.average == 'swa':
@@ -172,9 +185,10 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
   averaged = state
   state = restored(checkpoints, best_step, state, from_file)
   params, batch_stats = state.whole(), state.batch_stats
+  criterion = setup.selected_by(task.criterion, config.data)
   selected_on = (
-    f'lowest {task.criterion} on split {config.data.dev!r}: {best_error:.4%}, '
-    f'the latest of equals: step {best_step}'
+    f'lowest {criterion}: {best_error:.4%}, the latest of equals: step '
+    f'{best_step}'
   )
   if config.average == 'swa':
     stats_step = steps.make_stats_step(graphdef, config.seed, shardings)
@@ -188,8 +202,8 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
       shardings,
     )
     average = averaged.whole(averaged.average)
-    outputs = outputs_of(average, stats, dev_source)
-    swa_error = task.error(loss, outputs, dev_trials)
+    errors = dev_errors(average, stats)
+    swa_error = setup.selecting_error(errors, config.data)
     writer.say(
       f'average of {int(averaged.averaged)} weight sets: dev {task.criterion} '
       f'{swa_error:.2%}; best single: {best_error:.2%}'
@@ -198,8 +212,8 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
       params, batch_stats = average, stats
       selected_on = (
         f'average of {int(averaged.averaged)} weight sets, taken because its '
-        f'{task.criterion} on split {config.data.dev!r} ({swa_error:.4%}) is '
-        f'not above that of the best single one ({best_error:.4%})'
+        f'{criterion} ({swa_error:.4%}) is not above that of the best single '
+        f'one ({best_error:.4%})'
       )
   if first:
     kept = frozen.without(params) if encoder else params
@@ -208,10 +222,10 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
   # ------------------------------- the eval splits, opened here, and once ---
   results = {}
   splits = setup.Splits(config.data, selected_on)
-  for split in (config.data.dev, *config.data.eval):
-    source = splits.open(split)
+  for part in parts_of(config, config.data.dev, *config.data.eval):
+    source = splits.open_part(part)
     trials = pipeline.trials(source)
-    _, results[split] = scoring.evaluate(
+    _, found = scoring.evaluate(
       functools.partial(outputs_of, params, batch_stats),
       loss,
       source,
@@ -221,15 +235,19 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
       seed=config.seed,
       resamples=config.resamples,
       workdir=workdir if first else None,
+      name=part.name,
     )
+    # Where there are several corpora, the split alone does not name it.
+    named = {} if part.name == part.split else {'name': part.name}
+    results[part.name] = {**named, **found}
     if first:
       workdir_lib.keep_examples(workdir, source, trials)
 
   # -------------------------------------------------------------- report ---
-  headline, *others = config.data.eval
+  headline, *others = parts_of(config, *config.data.eval, config.data.dev)
   result = {
-    **results[headline],
-    'further': {s: results[s] for s in (*others, config.data.dev)},
+    **results[headline.name],
+    'further': {part.name: results[part.name] for part in others},
     'state_sha256': final_hash,
   }
   checkpoints.close()
@@ -255,8 +273,18 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
 
 
 # ------------------------------------------------------------------ helpers ---
+def parts_of(config: RunConfig, *splits: str) -> list[splits_lib.Part]:
+  """Splits of all corpora, those of one role after those of another."""
+  return [p for s in splits for p in splits_lib.parts(config.data.name, s)]
+
+
 def make_task(config: RunConfig, train_source):
   """The task that a config asks for; classes are those of the train split."""
+  if config.task != 'detection' and isinstance(train_source, pipeline.Mixture):
+    raise ValueError(
+      f'task={config.task!r} with data.name={config.data.name!r}: expected one '
+      'corpus, as attacks of different corpora may share their names'
+    )
   return find(tasks.TASKS, config.task, 'task').taught_by(train_source)
 
 

@@ -30,7 +30,7 @@ def render(run: Run) -> str:
   """The page of a run as HTML. The same run always gives the same text."""
   title = 'Report, no result yet'
   if run.metrics is not None:
-    title = f'EER {percent(run.metrics["eer"])} on {run.metrics["split"]}'
+    title = f'EER {percent(run.metrics["eer"])} on {next(iter(run.summaries))}'
   if run.source_tracing is not None:
     title = tracing.title(run)
   body = element(

@@ -17,6 +17,7 @@ from jaxspoof.report.markup import (
   table,
 )
 from jaxspoof.runs.run import Run
+from jaxspoof.runs.splits import parts
 from jaxspoof.score_files.scores import Scores
 
 
@@ -51,7 +52,8 @@ def _headline(run: Run) -> Html:
       ),
       element(
         'p',
-        f'Measured on split “{found["split"]}”: {trials["total"]:,} trials, '
+        f'Measured on split “{found.get("name", found["split"])}”: '
+        f'{trials["total"]:,} trials, '
         f'{trials["bonafide"]:,} bona fide (real speech) and '
         f'{trials["spoof"]:,} spoof, by {attacks} '
         f'{"attack" if attacks == 1 else "attacks"}. At the threshold '
@@ -74,9 +76,15 @@ def _one_in(rate: float) -> str:
 def splits(run: Run) -> Html | None:
   """Every split that was scored, the headline first."""
   rows = []
+  selecting = {
+    part.name
+    for part in parts(
+      run.setting('data', 'name', ''), run.setting('data', 'dev', 'dev')
+    )
+  }
   for split, found in run.summaries.items():
     role = ' (headline)' if found is run.metrics else ''
-    if split == run.setting('data', 'dev', 'dev'):
+    if split in selecting:
       role = ' (selects the model)'
     rows.append(
       [

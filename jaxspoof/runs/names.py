@@ -21,6 +21,7 @@ SOURCE_TRACING = 'source_tracing.json'  # how well attacks are named
 GENOTYPE = 'genotype.json'  # the cells that a search found
 STUDY = 'study.json'
 BENCHMARK = 'benchmark.json'
+LEAVE_ONE_OUT = 'leave_one_out.json'
 
 # Names that files had in earlier versions, whose runs are still read.
 _EARLIER = {SOURCE_TRACING: 'recognition.json'}

@@ -59,7 +59,16 @@ def progress(
     parts.append(f'waiting {values["data_wait"]:4.1%}')
   parts.append(f'left {duration(clock.left(step))}')
   if (error := values.get(f'dev/{task.metric}')) is not None:
-    parts.append(f'dev {task.criterion} {error:.2%}')
+    head = f'dev/{task.metric}/'
+    each = ', '.join(
+      f'{name.removeprefix(head)} {value:.2%}'
+      for name, value in values.items()
+      if name.startswith(head)
+    )
+    how = f'{config.data.select} ' if each else ''
+    parts.append(
+      f'dev {how}{task.criterion} {error:.2%}' + (f' ({each})' if each else '')
+    )
   return '  '.join(parts)
 
 
@@ -68,8 +77,7 @@ def closing(
 ) -> str:
   """The result in a few lines, and what to try next."""
   lines = ['']
-  for split in (config.data.dev, *config.data.eval):
-    found = results[split]
+  for split, found in results.items():
     low, high = found['eer_interval']
     lines.append(
       f'{split:>12}: EER {found["eer"]:6.2%}  '
@@ -81,7 +89,7 @@ def closing(
       if name != 'eer' and found[name] is not None
     ]
     lines.append(f'{"":>14}{"; ".join(others)}')
-  headline = results[config.data.eval[0]]
+  headline = next(iter(results.values()))
   lines += [
     f'selected on {headline["selected_on"]}',
     f'report: {page}',

@@ -6,6 +6,7 @@ model needs of a clip; the stream of batches; a loss that is not finite.
 
 import dataclasses
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -20,6 +21,7 @@ from jaxspoof.config import (
   split_names,
 )
 from jaxspoof.data import augment, pipeline
+from jaxspoof.runs import splits as splits_lib
 from jaxspoof.runs import workdir as workdir_lib
 from jaxspoof.training import checkpoint as checkpoint_lib
 from jaxspoof.training import sharding as sharding_lib
@@ -47,47 +49,95 @@ def prepare_corpus(data) -> None:
   if data.build and jax.process_index() == 0:
     from tfds_builders import build
 
-    build.build(data.name, data_dir=data.data_dir)
+    for corpus in splits_lib.corpora(data.name):
+      build.build(corpus, data_dir=data.data_dir)
   sharding_lib.barrier('corpus')
 
 
 @dataclasses.dataclass(frozen=True)
 class Splits:
-  """The corpus of a run; its eval splits open after the selection alone.
+  """The corpora of a run; their eval splits open after the selection alone.
 
   Attributes:
-    data: says the corpus and the role of each split.
+    data: says the corpora and the role of each split.
     selected_on: how the weights were selected; None before that.
   """
 
   data: DataConfig
   selected_on: str | None = None
 
-  def open(self, split: str):
-    """Records of one split.
+  def open(self, split: str) -> pipeline.Source:
+    """Records of one split of the one corpus.
 
     Raises:
       PermissionError: a split that results are reported on, before the
         weights are selected.
+      ValueError: there are several corpora.
     """
-    closed = any(shared_splits(split, name) for name in self.data.eval)
+    return self.open_part(splits_lib.Part(self.data.name, split, split))
+
+  def open_each(self, splits: str) -> dict[str, pipeline.Source]:
+    """Records of a role's split of each corpus, by name: see `runs.splits`.
+
+    Raises:
+      PermissionError: as `open`.
+    """
+    parts = splits_lib.parts(self.data.name, splits)
+    return {part.name: self.open_part(part) for part in parts}
+
+  def open_part(self, part: splits_lib.Part) -> pipeline.Source:
+    """Records of one split of one corpus; raises as `open`."""
+    closed = any(
+      part.corpus == other.corpus and shared_splits(part.split, other.split)
+      for split in self.data.eval
+      for other in splits_lib.parts(self.data.name, split)
+    )
     if self.selected_on is None and closed:
       raise PermissionError(
-        f'split {split!r} is for evaluation (data.eval={self.data.eval}): '
+        f'split {part.split!r} is for evaluation (data.eval={self.data.eval}): '
         'nothing may read it before the weights are selected'
       )
-    return pipeline.open_source(self.data.name, split, self.data.data_dir)
+    return pipeline.open_source(part.corpus, part.split, self.data.data_dir)
+
+  def train(self) -> pipeline.Source | pipeline.Mixture:
+    """Records that are trained on, of all corpora."""
+    sources = tuple(self.open_each(self.data.train).values())
+    if len(sources) == 1:
+      return sources[0]
+    return pipeline.Mixture(sources, self.data.weights)
+
+
+def selecting_error(errors: Mapping[str, float], data: DataConfig) -> float:
+  """One error of those on the dev splits: their mean, or the worst."""
+  values = list(errors.values())
+  return max(values) if data.select == 'worst' else sum(values) / len(values)
+
+
+def selected_by(criterion: str, data: DataConfig) -> str:
+  """What weights are selected by, in words.
+
+  Args:
+    criterion: what is lowest on a dev split for the best weights.
+    data: says the corpora and their dev splits.
+  """
+  parts = splits_lib.parts(data.name, data.dev)
+  if len(parts) == 1:
+    return f'{criterion} on split {data.dev!r}'
+  on = ' and '.join(f'{part.split!r} of {part.corpus}' for part in parts)
+  which = 'highest' if data.select == 'worst' else 'mean'
+  return f'{which} {criterion} of those on {on}'
 
 
 def check_eval_splits(data: DataConfig) -> None:
   """Refuses, before the training, to report on splits that are not there."""
-  known = pipeline.splits_of(data.name, data.data_dir)
-  for split in data.eval:
-    if missing := sorted(split_names(split) - {*known, 'all'}):
-      raise ValueError(
-        f'data.eval names {split!r}: corpus {data.name!r} has no split '
-        f'{", ".join(missing)}; it has {", ".join(known)}'
-      )
+  for splits in data.eval:
+    for part in splits_lib.parts(data.name, splits):
+      known = pipeline.splits_of(part.corpus, data.data_dir)
+      if missing := sorted(split_names(part.split) - {*known, 'all'}):
+        raise ValueError(
+          f'data.eval names {part.split!r}: corpus {part.corpus!r} has no '
+          f'split {", ".join(missing)}; it has {", ".join(known)}'
+        )
 
 
 def shortest_clip(config: RunConfig) -> int | None:
