@@ -454,6 +454,11 @@ def test_folders_without_such_recordings(folders, tmp_path):
   quiet = conditions.make('noise:0', 0, str(tmp_path / 'quiet'))
   with pytest.raises(ValueError, match='nothing but silence'):
     quiet(wave(), 'u')
+  (tmp_path / 'damaged').mkdir()
+  (tmp_path / 'damaged/a.wav').write_bytes(b'RIFF....WAVEnothing')
+  damaged = conditions.make('noise:0', 0, str(tmp_path / 'damaged'))
+  with pytest.raises(ValueError, match='damaged/a.wav: '):
+    damaged(wave(), 'u')
   write(tmp_path / 'rooms/a.wav', np.zeros(4_000))
   with pytest.raises(ValueError, match='a silent impulse response'):
     sounds.impulse_response(str(tmp_path / 'rooms/a.wav'))

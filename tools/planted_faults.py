@@ -119,6 +119,41 @@ FAULTS = (
     'pipeline_test.py::test_evaluation_scores_every_trial_exactly_once',
   ),
   fault(
+    'weights of corpora left out within classes',
+    'jaxspoof/data/pipeline.py',
+    '    weighted.append(_in_turn(streams, weights))\n',
+    '    weighted.append(_in_turn(streams))\n',
+    'mixture_test.py::test_weights_are_the_shares_of_the_corpora',
+  ),
+  fault(
+    'best of several dev errors for the worst',
+    'jaxspoof/training/setup.py',
+    'return max(values)',
+    'return min(values)',
+    'mixture_test.py::test_selection_is_by_mean_or_worst',
+  ),
+  fault(
+    'pauses count for the signal of a ratio',
+    'jaxspoof/data/conditions/noise.py',
+    'np.sqrt(active.power(wave))',
+    'np.sqrt(np.mean(np.square(wave)))',
+    'conditions_test.py::test_sounds_have_the_ratio_that_was_asked_for',
+  ),
+  fault(
+    'delay of low mp3 rates kept',
+    'jaxspoof/data/conditions/codecs.py',
+    'else found[_MP3_DELAY:]',
+    'else found',
+    'conditions_test.py::test_codecs_keep_length_place_and_level',
+  ),
+  fault(
+    'noise the same for all utterances',
+    'jaxspoof/data/conditions/__init__.py',
+    "*np.frombuffer(digest, '<u4').tolist()",
+    '0',
+    'conditions_test.py::test_chance_is_that_of_seed_and_utterance',
+  ),
+  fault(
     'first channel for the mean of channels',
     'jaxspoof/audio/__init__.py',
     'mean = wave.mean(axis=1, dtype=np.float32)',
@@ -376,10 +411,11 @@ FAULTS = (
   fault(
     'selection on eval',
     'jaxspoof/jobs/train.py',
-    'dev_source = splits.open(config.data.dev)',
-    """dev_source = pipeline.open_source(
+    'dev_sources = splits.open_each(config.data.dev)',
+    """source = pipeline.open_source(
     config.data.name, config.data.eval[0], config.data.data_dir
-  )""",
+  )
+  dev_sources = {config.data.dev: source}""",
     'train_test.py::test_the_weights_are_those_that_are_best_on_dev',
   ),
   fault(

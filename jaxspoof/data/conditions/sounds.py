@@ -10,12 +10,14 @@ Two layouts are known, and found anywhere below the folder that is named:
 In any other folder all recordings are noise, or rooms: what it was named for.
 """
 
+import contextlib
 import dataclasses
 import functools
 import pathlib
 
 import numpy as np
 import soundfile
+import soxr
 
 from jaxspoof import audio
 
@@ -123,7 +125,10 @@ def _part(path: str, samples: int, rng: np.random.Generator) -> np.ndarray:
   # A WAV of MUSAN has minutes: of those the part alone is read. Others are
   # decoded from their beginning anyway.
   if path.lower().endswith('.wav'):
-    with soundfile.SoundFile(path) as file:
+    with (
+      contextlib.suppress(soundfile.LibsndfileError),  # said better below
+      soundfile.SoundFile(path) as file,
+    ):
       at_rate = file.samplerate == audio.SAMPLE_RATE and file.seekable()
       if at_rate and len(file) > samples:
         file.seek(int(rng.integers(len(file) - samples + 1)))
@@ -135,8 +140,6 @@ def _part(path: str, samples: int, rng: np.random.Generator) -> np.ndarray:
 @functools.lru_cache(maxsize=64)
 def impulse_response(path: str) -> np.ndarray:
   """A recorded room: float32 [taps], of its first channel."""
-  import soxr
-
   taps, rate = audio.decode(pathlib.Path(path).read_bytes(), path)
   # Channels are microphones: their mean would be a room that does not exist.
   taps = taps if taps.ndim == 1 else np.ascontiguousarray(taps[:, 0])
