@@ -1,4 +1,4 @@
-"""A system on corpora that it was not trained on: each is left out once.
+r"""A system on corpora that it was not trained on: each is left out once.
 
 python run.py --config=configs/leave_one_out.py \
   --config.corpora="('asvspoof2019_la','asvspoof5','spoofceleb')"
