@@ -30,7 +30,7 @@ $(VENV)/installed: requirements.txt pyproject.toml .ci/constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "jaxspoof needs Python 3.11 or newer; choose one: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --upgrade pip
-	$(PY) -m pip install --quiet --editable '.[test]' --constraint .ci/constraints.txt
+	$(PY) -m pip install --quiet --editable '.[test,whisper-tiny]' --constraint .ci/constraints.txt
 	touch $@
 
 clean:

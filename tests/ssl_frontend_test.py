@@ -23,7 +23,7 @@ from jaxspoof import (
 from jaxspoof import config as config_lib
 from jaxspoof.frontends.ssl import frontend as ssl
 from jaxspoof.frontends.ssl.architecture import ARCHITECTURES
-from jaxspoof.frontends.ssl.encoder import States
+from jaxspoof.frontends.ssl.states import States
 from jaxspoof.jobs import train
 from jaxspoof.runs import names, weights_file
 from jaxspoof.system import parameters

@@ -34,6 +34,7 @@ COMMANDS = {
 FRONTENDS = {
   **frontends.FRONTENDS,
   'ssl': frontends.SslConfig(weights='random:tiny'),
+  'whisper': frontends.WhisperConfig(weights='random:miniature'),
 }
 TAKE_FEATURES = [
   name for name, (_, kind) in models.MODELS.items() if kind.takes == FEATURES
@@ -141,8 +142,8 @@ def test_any_front_end_goes_with_any_encoder_of_sequences(frontend, model):
   assert abstract_call(system).outputs.shape == (2, 2)
   for name in set(FRONTENDS) - {'wave'}:
     section = {'name': name}
-    if name == 'ssl':
-      section['weights'] = 'random:tiny'
+    if name in ('ssl', 'whisper'):
+      section['weights'] = FRONTENDS[name].weights
     made = models.system({'name': model}, section)
     assert made.frontend == FRONTENDS[name]
 

@@ -12,6 +12,8 @@ from flax import nnx
 from jaxspoof.frontends.raw import SincBank, SincConfig, WaveConfig
 from jaxspoof.frontends.spectral import PRESETS, Spectral, SpectralConfig
 from jaxspoof.frontends.ssl.frontend import Ssl, SslConfig
+from jaxspoof.frontends.ssl.states import StatesConfig
+from jaxspoof.frontends.whisper.frontend import Whisper, WhisperConfig
 
 __all__ = [
   'FRONTENDS',
@@ -22,32 +24,42 @@ __all__ = [
   'SpectralConfig',
   'Ssl',
   'SslConfig',
+  'StatesConfig',
   'WaveConfig',
+  'Whisper',
+  'WhisperConfig',
   'as_section',
   'make',
   'resolve',
   'said',
 ]
 
-Config = WaveConfig | SincConfig | SpectralConfig | SslConfig
+Config = WaveConfig | SincConfig | SpectralConfig | SslConfig | WhisperConfig
 
-# What `config.frontend.name` may be. The first four are kinds, of which all
+# What `config.frontend.name` may be. The first five are kinds, of which all
 # fields may be given; the others are sets of fields of 'spectral'.
 FRONTENDS: dict[str, Config] = {
   'wave': WaveConfig(),
   'sinc': SincConfig(),
   'spectral': SpectralConfig(),
   'ssl': SslConfig(),
+  'whisper': WhisperConfig(),
   'log_mel': SpectralConfig(kind='log_mel'),
   'mfcc': PRESETS['ecapa_mfcc'],
   'lfcc': PRESETS['lfcc_pc_darts'],
   **PRESETS,
 }
 _WHOLE = 'spectral'  # of this one fields may be None
-_MADE_BY = {SincConfig: SincBank, SpectralConfig: Spectral, SslConfig: Ssl}
-_TRAINED = (SslConfig,)  # front ends that have weights of their own
+_MADE_BY = {
+  SincConfig: SincBank,
+  SpectralConfig: Spectral,
+  SslConfig: Ssl,
+  WhisperConfig: Whisper,
+}
+_TRAINED = StatesConfig  # front ends that have weights of their own
 KINDS = {
-  type(FRONTENDS[name]): name for name in ('wave', 'sinc', 'spectral', 'ssl')
+  type(FRONTENDS[name]): name
+  for name in ('wave', 'sinc', 'spectral', 'ssl', 'whisper')
 }
 
 

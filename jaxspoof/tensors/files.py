@@ -1,7 +1,7 @@
 """Tensors of weight files of all kinds, read without the toolkits.
 
-Directories as Hugging Face has them, `.safetensors` files, and what
-`torch.save` wrote.
+Directories as Hugging Face has them, `.safetensors` files, what `torch.save`
+wrote, and `model.bin` of CTranslate2.
 """
 
 import json
@@ -13,7 +13,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from jaxspoof.tensors import torch_pickle
+from jaxspoof.tensors import ctranslate2, torch_pickle
 from jaxspoof.tensors.torch_pickle import Checkpoint
 from jaxspoof.tensors.unpickler import CheckpointError
 
@@ -23,6 +23,7 @@ CANDIDATES = (
   'model.safetensors',
   'pytorch_model.bin.index.json',
   'pytorch_model.bin',
+  'model.bin',
 )
 
 
@@ -31,7 +32,7 @@ def open_weights(path: str | os.PathLike) -> Checkpoint:
 
   Args:
     path: a directory with one of `CANDIDATES`, a `.safetensors` file, the
-      index of several, or a file that `torch.save` wrote.
+      index of several, a file that `torch.save` wrote, or one of CTranslate2.
 
   Returns:
     The tensors as the file names them, but for what `torch_pickle.load` leaves
@@ -54,6 +55,8 @@ def open_weights(path: str | os.PathLike) -> Checkpoint:
     return Checkpoint(_shards(path), {})
   if path.suffix == '.safetensors':
     return Checkpoint(_safetensors(path), {})
+  if ctranslate2.is_file(path):
+    return Checkpoint(ctranslate2.load(path), {})
   return torch_pickle.read(path)
 
 

@@ -17,6 +17,9 @@ from jaxspoof.frontends.ssl import names
 from jaxspoof.frontends.ssl import weights as ssl
 from jaxspoof.frontends.ssl.architecture import ARCHITECTURES
 from jaxspoof.frontends.ssl.encoder import Encoder
+from jaxspoof.frontends.whisper import architecture as whisper_sizes
+from jaxspoof.frontends.whisper import encoder as whisper_encoder
+from jaxspoof.frontends.whisper import weights as whisper
 from jaxspoof.tensors import files, fit
 from jaxspoof.tensors.unpickler import CheckpointError
 from jaxspoof.weights import aasist, classifiers, ecapa
@@ -37,12 +40,12 @@ def main(argv: list[str] | None = None) -> int:
   )
   parser.add_argument(
     'path',
-    help='a file of torch.save or safetensors, or a directory as Hugging Face '
-    'has them',
+    help='a file of torch.save, safetensors or CTranslate2, a directory as '
+    'Hugging Face has them, or package:NAME',
   )
   path = parser.parse_args(argv).path
   try:
-    found = files.open_weights(path)
+    found = files.open_weights(whisper.find(path))
     print(f'{path}: {holdings(found.tensors)}')
     if found.around:
       print(f'beside them: {_some(found.around)}')
@@ -77,6 +80,8 @@ def fitting(path: str, found: files.Checkpoint) -> Iterator[str]:
       'use: python run.py --config=configs/ecapa_mfcc.py:voxceleb '
       f'--config.init={path}'
     )
+  elif whisper.is_whisper(found.tensors):
+    yield from of_whisper(path, found)
   else:
     yield from of_encoder(path, found)
     if 'classifier.weight' in found.tensors and pathlib.Path(path).is_dir():
@@ -106,12 +111,36 @@ def of_encoder(path: str, found: files.Checkpoint) -> Iterator[str]:
     yield f'of pretraining, not used: {_some(unused)}'
   if rest := [name for name in others if name not in unused]:
     yield f'of something else, not used by the encoder: {_some(rest)}'
-  abstract = nnx.eval_shape(lambda: Encoder(c, nnx.Rngs(0)))
+  yield from _fits(
+    lambda: Encoder(c, nnx.Rngs(0)), names.translate(tensors), path
+  )
+
+
+def of_whisper(path: str, found: files.Checkpoint) -> Iterator[str]:
+  """The same of Whisper's encoders."""
+  given, others = whisper.encoder_part(found.tensors, path)
+  c = whisper.describe(path)
+  sizes = whisper_sizes.ARCHITECTURES
+  known = [name for name, one in sizes.items() if one == c]
+  yield (
+    f'encoder: Whisper{f" (as {known[0]})" if known else ""}, {c.layers} '
+    f'layers of {c.width}, {c.heads} heads, {c.mels} mel bands'
+  )
+  if name := whisper.KNOWN.get(whisper.digest(given)):
+    yield f'known: {name}'
+  if others:
+    yield f'of something else, not used by the encoder: {_some(others)}'
+  make = lambda: whisper_encoder.Encoder(c, nnx.Rngs(0))
+  yield from _fits(make, given, path, '--config.frontend.name=whisper ')
+
+
+def _fits(make, given: fit.Given, path: str, name: str = '') -> Iterator[str]:
+  """Whether arrays fill a module, and what they are used by, if so."""
+  abstract = nnx.eval_shape(make)
   wanted = {
     '.'.join(map(str, k)): v.shape
     for k, v in nnx.to_flat_state(nnx.state(abstract))
   }
-  given = names.translate(tensors)
   problems = fit.differences(wanted, given, 'layers.')
   for problem in problems[: fit.LISTED]:
     yield f'does not fit: {problem}'
@@ -120,7 +149,7 @@ def of_encoder(path: str, found: files.Checkpoint) -> Iterator[str]:
   if not problems:
     yield 'lacks: nothing'
     yield (
-      'use: python run.py --config=configs/ssl_ecapa.py '
+      f'use: python run.py --config=configs/ssl_ecapa.py {name}'
       f'--config.frontend.weights={path}'
     )
 

@@ -30,7 +30,7 @@ def is_from_file(frontend: Any, frozen: Tree) -> bool:
     frontend: config of the front end.
     frozen: parameters that a run does not train.
   """
-  if not isinstance(frontend, frontends.SslConfig) or frontend.is_random:
+  if not isinstance(frontend, frontends.StatesConfig) or frontend.is_random:
     return False
   abstract = nnx.eval_shape(lambda: frontends.make(frontend, rngs=nnx.Rngs(0)))
   wanted = dict(_flat(_params(abstract.encoder)))

@@ -6,8 +6,6 @@ References: Baevski et al. 2020 (arXiv 2006.11477), Hsu et al. 2021
 Letters in names: B batch, T samples, N frames, D width, L layers, H heads.
 """
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -15,22 +13,7 @@ from flax import nnx
 from jaxspoof.blocks import layers
 from jaxspoof.frontends.ssl import parts
 from jaxspoof.frontends.ssl.architecture import Architecture
-
-
-class States(NamedTuple):
-  """What an encoder makes of a batch.
-
-  Attributes:
-    last: output of the last layer, `[B, N, D]`, behind the final norm if the
-      encoder has one.
-    hidden: input of the first layer and output of each layer, before the final
-      norm, `[L + 1, B, N, D]`; None unless it was asked for.
-    frames: int32 `[B]`, number of valid frames of each clip; None if all are.
-  """
-
-  last: jax.Array
-  hidden: jax.Array | None
-  frames: jax.Array | None
+from jaxspoof.frontends.ssl.states import States
 
 
 class Encoder(nnx.Module):

@@ -1,0 +1,1 @@
+"""The encoder of Whisper, a model that writes down what is said."""
