@@ -184,14 +184,16 @@ class System(nnx.Module):
     self,
     deterministic: bool | None = None,
     use_running_average: bool | None = None,
+    momentum: float | None = None,
   ):
     """Sets the mode, for `nnx.view`, also if no layer has modes.
 
     Args:
       deterministic: if True, nothing random is done.
       use_running_average: left to the layers that normalise.
+      momentum: likewise.
     """
-    del use_running_average
+    del use_running_average, momentum
     if deterministic is not None:
       self.deterministic = deterministic
 

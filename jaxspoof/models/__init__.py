@@ -13,7 +13,9 @@ from jaxspoof.models.aasist import Aasist, AasistConfig
 from jaxspoof.models.ecapa import Ecapa, EcapaConfig
 from jaxspoof.models.lcnn import Lcnn, LcnnConfig
 from jaxspoof.models.mean import Mean, MeanConfig
+from jaxspoof.models.mhfa import Mhfa, MhfaConfig
 from jaxspoof.models.rawnet2 import RawNet2, RawNet2Config
+from jaxspoof.models.ssl_aasist import SslAasist, SslAasistConfig
 from jaxspoof.system import System, SystemConfig
 
 MODELS: dict[str, tuple[type, type[System]]] = {
@@ -22,7 +24,9 @@ MODELS: dict[str, tuple[type, type[System]]] = {
   'lcnn': (LcnnConfig, Lcnn),
   'light_darts': (LightDartsConfig, LightDarts),
   'mean': (MeanConfig, Mean),
+  'mhfa': (MhfaConfig, Mhfa),
   'rawnet2': (RawNet2Config, RawNet2),
+  'ssl_aasist': (SslAasistConfig, SslAasist),
 }
 
 
@@ -92,7 +96,25 @@ VARIANTS = {
   'lcnn': Variant('lcnn', LcnnConfig()),
   # The back end of Hugging Face's classifiers, for self-supervised front ends.
   'mean': Variant('mean', MeanConfig()),
+  'mhfa': Variant('mhfa', MhfaConfig()),
+  # Not published: for laptops.
+  'mhfa_s': Variant('mhfa', MhfaConfig(8, 64, 64)),
   'rawnet2': Variant('rawnet2', RawNet2Config()),
+  'ssl_aasist': Variant('ssl_aasist', SslAasistConfig()),
+  # Not published: for laptops.
+  'ssl_aasist_s': Variant(
+    'ssl_aasist',
+    SslAasistConfig(
+      projection=48,
+      channels=(16, 16, 24, 24),
+      attention_channels=48,
+      gat_dims=(24, 32),
+      input_dropout=0.0,
+      pool_dropout=0.0,
+      way_dropout=0.0,
+      output_dropout=0.0,
+    ),
+  ),
   # The hand-made default; `genotype` makes it what a search has found.
   'light_darts': Variant('light_darts', LightDartsConfig()),
 }

@@ -71,25 +71,28 @@ def _make_branches(config: AasistConfig, rngs: nnx.Rngs) -> Branch:
   return nnx.merge(graphdef, jax.tree.map(lambda *x: jnp.stack(x), *states))
 
 
-class Aasist(System):
-  """The countermeasure: waves in, a spoof and a bona fide logit out.
+class Graphs(System):
+  """Graphs over frequency and over time, which two branches join.
 
-  Works for any number of samples from `min_samples` (2,315 for the published
-  model, 0.14 s; it was trained on 64,600), all clips of a batch of one length.
-  Its sinc bank, whose output it takes for an image, is a layer of its own.
+  What a subclass makes of a clip before is an image of frequency by time.
   """
 
-  takes = WAVES
   head_name = 'output'
 
-  def build(self, config: AasistConfig, rngs: nnx.Rngs) -> int:
-    """Draws the parameters as the original does."""
+  def build_graphs(self, config, bands: int, rngs: nnx.Rngs) -> int:
+    """Draws the parameters.
+
+    Args:
+      config: an `AasistConfig` or an `SslAasistConfig`.
+      bands: number of spectral nodes.
+      rngs: random streams; weights are drawn from `params`.
+
+    Returns:
+      Size of the embedding.
+    """
     first, second = config.gat_dims
     channels = config.channels[-1]
     options = dict(param_dtype=config.param_dtype, rngs=rngs)
-    self.frontend = _frontend(config)
-    self.first_norm = layers.BatchNorm(1, param_dtype=config.param_dtype)
-    self.encoder = Encoder(config, rngs)
     for i, axis in enumerate(('spectral', 'temporal')):
       attention = graph.GraphAttention(
         channels,
@@ -106,11 +109,83 @@ class Aasist(System):
       )
       setattr(self, f'attention_{axis}', attention)
       setattr(self, f'pool_{axis}', pool)
-    self.position = _normal((1, config.bands, channels), config, rngs)
+    self.position = _normal((1, bands, channels), config, rngs)
     self.master = _normal((BRANCHES, 1, 1, first), config, rngs)
     self.branches = _make_branches(config, rngs)
     self.output_dropout = layers.Dropout(config.output_dropout)
     return 5 * second
+
+  def join(
+    self,
+    spectral: jax.Array,
+    temporal: jax.Array,
+    length: int,
+    noise: layers.Noise | None,
+  ) -> Encoded:
+    """The embedding of nodes `[B, N, D]` before pooling.
+
+    Args:
+      spectral: nodes of frequency.
+      temporal: nodes of time.
+      length: of the clip, as `config.dropped` takes it.
+      noise: see `noise`.
+
+    Returns:
+      Maximum and mean of the temporal nodes, maximum and mean of the spectral
+      nodes, master node: `[B, 5 * gat_dims[1]]`.
+    """
+    spectral = self.pool_spectral(spectral, noise)
+    temporal = self.pool_temporal(temporal, noise)
+    parts = None
+    if noise is not None:
+      _, count = self.config.dropped(length)
+      parts = noise.take((len(spectral), BRANCHES, count)).swapaxes(0, 1)
+    # At once: half as many operations to compile and to launch.
+    ways = layers.transformed(
+      functools.partial(jax.vmap, in_axes=(0, None, None, 0, 0)),
+      self.branches,
+      temporal,
+      spectral,
+      self.master[...],
+      parts,
+    )
+    # The max graph operation of section 2.3: the larger value of the branches.
+    t, s, m = (way.max(0) for way in ways)
+    hidden_BxD = jnp.concatenate(
+      [jnp.abs(t).max(1), t.mean(1), jnp.abs(s).max(1), s.mean(1), m[:, 0]],
+      axis=1,
+    )
+    seen_BxD = self.output_dropout(hidden_BxD, noise)
+    assert noise is None or not noise.left, 'more numbers drawn than used'
+    return Encoded(hidden_BxD, seen_BxD)
+
+  def noise(
+    self, batch: int, length: int, rngs: nnx.Rngs | None
+  ) -> layers.Noise | None:
+    """Random numbers for all dropout layers; None if dropout is off."""
+    trunk, branch = self.config.dropped(length)
+    count = trunk + BRANCHES * branch
+    if self.output_dropout.deterministic or not count:
+      return None
+    return layers.Noise.draw(rngs, batch, count)
+
+
+class Aasist(Graphs):
+  """The countermeasure: waves in, a spoof and a bona fide logit out.
+
+  Works for any number of samples from `min_samples` (2,315 for the published
+  model, 0.14 s; it was trained on 64,600), all clips of a batch of one length.
+  Its sinc bank, whose output it takes for an image, is a layer of its own.
+  """
+
+  takes = WAVES
+
+  def build(self, config: AasistConfig, rngs: nnx.Rngs) -> int:
+    """Draws the parameters as the original does."""
+    self.frontend = _frontend(config)
+    self.first_norm = layers.BatchNorm(1, param_dtype=config.param_dtype)
+    self.encoder = Encoder(config, rngs)
+    return self.build_graphs(config, config.bands, rngs)
 
   def encode(
     self,
@@ -118,20 +193,14 @@ class Aasist(System):
     frames_B: jax.Array | None = None,
     rngs: nnx.Rngs | None = None,
   ) -> Encoded:
-    """The embedding of waves `[B, T]`, `[B, 5 * gat_dims[1]]`.
-
-    Maximum and mean of the temporal nodes, maximum and mean of the spectral
-    nodes, master node.
-    """
+    """The embedding of waves `[B, T]`, see `join`."""
     del frames_B  # None: clips have one length
-    noise = self._noise(features, rngs)
+    batch, samples = features.shape
+    noise = self.noise(batch, samples, rngs)
     h_BxHxWxC = self.image(features, rngs)
     with jax.named_scope('graph'):
       nodes = self.attend(h_BxHxWxC, noise)
-      hidden_BxD = self._join(*nodes, features.shape, noise)
-    seen_BxD = self.output_dropout(hidden_BxD, noise)
-    assert noise is None or not noise.left, 'more numbers drawn than used'
-    return Encoded(hidden_BxD, seen_BxD)
+      return self.join(*nodes, samples, noise)
 
   def image(
     self, wave_BxT: jax.Array, rngs: nnx.Rngs | None = None
@@ -159,39 +228,6 @@ class Aasist(System):
     )
     spectral = self.attention_spectral(h_BxHxC + self.position[...], noise)
     return spectral, self.attention_temporal(h_BxWxC, noise)
-
-  def _join(self, spectral, temporal, shape, noise):
-    batch, samples = shape
-    spectral = self.pool_spectral(spectral, noise)
-    temporal = self.pool_temporal(temporal, noise)
-    parts = None
-    if noise is not None:
-      _, count = self.config.dropped(samples)
-      parts = noise.take((batch, BRANCHES, count)).swapaxes(0, 1)
-    # At once: half as many operations to compile and to launch.
-    ways = layers.transformed(
-      functools.partial(jax.vmap, in_axes=(0, None, None, 0, 0)),
-      self.branches,
-      temporal,
-      spectral,
-      self.master[...],
-      parts,
-    )
-    # The max graph operation of section 2.3: the larger value of the branches.
-    t, s, m = (way.max(0) for way in ways)
-    return jnp.concatenate(
-      [jnp.abs(t).max(1), t.mean(1), jnp.abs(s).max(1), s.mean(1), m[:, 0]],
-      axis=1,
-    )
-
-  def _noise(self, wave_BxT, rngs) -> layers.Noise | None:
-    """Random numbers for all dropout layers; None if dropout is off."""
-    batch, samples = wave_BxT.shape
-    trunk, branch = self.config.dropped(samples)
-    count = trunk + BRANCHES * branch
-    if self.output_dropout.deterministic or not count:
-      return None
-    return layers.Noise.draw(rngs, batch, count)
 
 
 def _frontend(config: AasistConfig) -> sinc.SincFrontend:

@@ -118,27 +118,39 @@ class AasistConfig:
     Returns:
       Those outside the branches and those inside each branch.
     """
-    first, second = self.gat_dims
-    sizes = (self.bands, self.frames(samples)[-1])
-    kept = [
-      graph.kept_nodes(*v) for v in zip(sizes, self.pool_ratios, strict=False)
-    ]
-    last = sum(graph.kept_nodes(n, self.pool_ratios[2]) for n in kept)
-    nodes, kept = sum(sizes), sum(kept)
-    before, pool, way, output = (
-      rate > 0
-      for rate in (
-        self.input_dropout,
-        self.pool_dropout,
-        self.way_dropout,
-        self.output_dropout,
-      )
-    )
-    trunk = before * nodes * self.channels[-1] + pool * nodes * first
-    branch = before * kept * first + pool * kept * second
-    branch += before * last * second + way * (last + 1) * second
-    return trunk + output * 5 * second, branch
+    return dropped(self, (self.bands, self.frames(samples)[-1]))
 
   def _need(self, name: str, fulfilled: bool, wanted: str):
     if not fulfilled:
       raise ValueError(f'{name}={getattr(self, name)!r}: needs {wanted}')
+
+
+def dropped(config, sizes: tuple[int, int]) -> tuple[int, int]:
+  """How many values per clip pass through dropout layers of graphs.
+
+  Args:
+    config: an `AasistConfig` or an `SslAasistConfig`.
+    sizes: number of spectral and of temporal nodes.
+
+  Returns:
+    Those outside the branches and those inside each branch.
+  """
+  first, second = config.gat_dims
+  kept = [
+    graph.kept_nodes(*v) for v in zip(sizes, config.pool_ratios, strict=False)
+  ]
+  last = sum(graph.kept_nodes(n, config.pool_ratios[2]) for n in kept)
+  nodes, kept = sum(sizes), sum(kept)
+  before, pool, way, output = (
+    rate > 0
+    for rate in (
+      config.input_dropout,
+      config.pool_dropout,
+      config.way_dropout,
+      config.output_dropout,
+    )
+  )
+  trunk = before * nodes * config.channels[-1] + pool * nodes * first
+  branch = before * kept * first + pool * kept * second
+  branch += before * last * second + way * (last + 1) * second
+  return trunk + output * 5 * second, branch

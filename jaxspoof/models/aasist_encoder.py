@@ -14,15 +14,19 @@ from jaxspoof.ops import pool
 class ResidualBlock(nnx.Module):
   """Two convolutions, a shortcut and max-pooling over time."""
 
-  def __init__(self, inputs: int, outputs: int, config, rngs: nnx.Rngs):
+  def __init__(
+    self, inputs: int, outputs: int, config, rngs: nnx.Rngs, pool: int = POOL
+  ):
     """Draws the parameters.
 
     Args:
       inputs: channels in.
       outputs: channels out.
-      config: an `AasistConfig`.
+      config: an `AasistConfig` or an `SslAasistConfig`.
       rngs: random streams; weights are drawn from `params`.
+      pool: frames that become one; 1 for no pooling.
     """
+    self.pool = pool
     options = dict(param_dtype=config.param_dtype, rngs=rngs)
     # The first convolution adds a band and the second takes it away.
     self.conv1 = layers.Conv2d(
@@ -44,33 +48,35 @@ class ResidualBlock(nnx.Module):
       )
 
   def __call__(self, x_BxHxWxC: jax.Array) -> jax.Array:
-    """Returns `[B, H, W // 3, outputs]`."""
+    """Returns `[B, H, W // pool, outputs]`."""
     # Frames that the pooling would drop are not made.
-    frames = x_BxHxWxC.shape[2] // POOL * POOL
+    frames = x_BxHxWxC.shape[2] // self.pool * self.pool
     h = self.conv1(x_BxHxWxC, with_bias=False)
     h = self.norm2.then_selu(h, offset_C=self.conv1.bias[...])
     h = self.conv2(h, frames=frames)
     if self.shortcut is None:
-      return pool.max_pool_time(h + x_BxHxWxC[:, :, :frames], POOL)
-    h = h + self.shortcut(x_BxHxWxC, frames=frames)
-    return pool.max_pool_time(h, POOL)
+      h = h + x_BxHxWxC[:, :, :frames]
+    else:
+      h = h + self.shortcut(x_BxHxWxC, frames=frames)
+    return h if self.pool == 1 else pool.max_pool_time(h, self.pool)
 
 
 class Encoder(nnx.Module):
   """A chain of residual blocks, `block0` first."""
 
-  def __init__(self, config: AasistConfig, rngs: nnx.Rngs):
-    """Makes one block per entry of `config.channels`."""
+  def __init__(self, config: AasistConfig, rngs: nnx.Rngs, pool: int = POOL):
+    """Makes one block per entry of `config.channels`; see `ResidualBlock`."""
     self.length, self.remat = len(config.channels), config.remat
     inputs = (1, *config.channels)
     for i, (c_in, c_out) in enumerate(
       zip(inputs, config.channels, strict=False)
     ):
       # Named attributes: integer keys of nnx.List do not survive checkpoints.
-      setattr(self, f'block{i}', ResidualBlock(c_in, c_out, config, rngs))
+      block = ResidualBlock(c_in, c_out, config, rngs, pool)
+      setattr(self, f'block{i}', block)
 
   def __call__(self, x_BxHxWxC: jax.Array) -> jax.Array:
-    """Returns `[B, H, W // 3**blocks, channels[-1]]`."""
+    """Returns `[B, H, W // pool**blocks, channels[-1]]`."""
     for i in range(self.length):
       block = getattr(self, f'block{i}')
       if self.remat:

@@ -1,0 +1,190 @@
+"""Detectors on self-supervised encoders as their authors released them.
+
+A file of `torch.save` or safetensors with the encoder (named as fairseq does)
+and the back end.
+"""
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from jaxspoof import models
+from jaxspoof.blocks.heads import Head
+from jaxspoof.frontends import SslConfig
+from jaxspoof.frontends.ssl import names
+from jaxspoof.frontends.ssl.architecture import Architecture
+from jaxspoof.models.ssl_aasist import SslAasistConfig
+from jaxspoof.system import System, SystemConfig
+from jaxspoof.tensors import files, fit
+from jaxspoof.tensors.unpickler import CheckpointError
+from jaxspoof.weights import aasist
+
+Tensors = Mapping[str, np.ndarray]
+
+
+class Release(NamedTuple):
+  """A kind of detector that people release weights of.
+
+  Attributes:
+    model: a key of `models.MODELS`.
+    marks: names of tensors that no other kind has.
+    config: makes the config of the model of shapes of tensors.
+    names: substitutions that turn an old name into the new one, in this order.
+    output: of the front end.
+  """
+
+  model: str
+  marks: tuple[str, ...]
+  config: Callable[[Tensors], Any]
+  names: tuple[tuple[str, str], ...]
+  output: str = 'last'
+
+
+def _ssl_aasist(tensors: Tensors) -> SslAasistConfig:
+  blocks = sum(bool(re.fullmatch(_CONV2, name)) for name in tensors)
+  channels = [len(tensors[f'encoder.{i}.0.conv2.bias']) for i in range(blocks)]
+  return SslAasistConfig(
+    projection=len(tensors['LL.bias']),
+    channels=channels,
+    attention_channels=len(tensors['attention.0.bias']),
+    gat_dims=(
+      tensors['master1'].shape[-1],
+      len(tensors['HtrgGAT_layer_ST12.att_proj.bias']),
+    ),
+  )
+
+
+_CONV2 = r'encoder\.\d+\.0\.conv2\.bias'
+RELEASES = {
+  'SSL_Anti-spoofing': Release(
+    'ssl_aasist',
+    ('LL.weight', 'GAT_layer_S.att_weight'),
+    _ssl_aasist,
+    (
+      (r'^LL\.', 'projection.'),
+      (r'^first_bn1\.', 'last_norm.'),
+      (r'^attention\.0\.', 'score1.'),
+      (r'^attention\.2\.', 'score_norm.'),
+      (r'^attention\.3\.', 'score2.'),
+      *aasist.NAMES,
+    ),
+  ),
+}
+
+
+def kind_of(tensors: Tensors) -> str | None:
+  """Which of `RELEASES` tensors are of; None if of none."""
+  for name, release in RELEASES.items():
+    if all(mark in tensors for mark in release.marks):
+      return name
+  return None
+
+
+def load(
+  path: str | os.PathLike, architecture: Architecture | None = None
+) -> System:
+  """Reads a released detector.
+
+  Args:
+    path: weights, see `files.open_weights`.
+    architecture: of the encoder; None tells it by the tensors.
+
+  Returns:
+    The model, in training mode like every new module. Its second output is
+    bona fide.
+
+  Raises:
+    CheckpointError: damaged, unsafe, or of another model.
+  """
+  tensors = files.open_weights(path).tensors
+  kind = kind_of(tensors)
+  if kind is None:
+    raise CheckpointError(
+      f'{path}: no detector of {", ".join(RELEASES)}: its tensors have other '
+      'names'
+    )
+  release = RELEASES[kind]
+  # Waves as they are: these feed them so, whatever the encoder was made for.
+  frontend = SslConfig(
+    str(path),
+    output=release.output,
+    normalise_wave='none',
+    architecture=architecture,
+  )
+  _, rest = names.encoder_part(tensors)
+  rest = {k: v for k, v in rest.items() if not names.unused(k)}
+  try:
+    config = release.config(rest)
+  except (KeyError, ValueError, IndexError) as error:
+    raise CheckpointError(f'{path}: a {kind} without {error}') from error
+  _, module = models.MODELS[release.model]
+  system = SystemConfig(module, config, frontend, Head('linear', 2))
+  return _filled(system.make(nnx.Rngs(0)), release, rest, str(path))
+
+
+def _filled(
+  module: System, release: Release, tensors: Tensors, where: str
+) -> System:
+  """The module with arrays in all its places but those of the front end."""
+  state = nnx.state(module)
+  wanted = {
+    '.'.join(map(str, key)): variable
+    for key, variable in nnx.to_flat_state(state)
+    if not key[:2] == ('frontend', 'encoder')
+  }
+  given = dict(_translate(release, *item) for item in tensors.items())
+  shapes = {
+    slot: shape
+    for name, variable in wanted.items()
+    for slot, shape in aasist.slots(name, variable.shape)
+  }
+  problems = [f'missing: {name}' for name in shapes if name not in given]
+  for name, (old, array) in given.items():
+    if name not in shapes:
+      problems.append(f'{old}: not a part of the model')
+    elif _squeezed(array.shape) != _squeezed(shapes[name]):
+      problems.append(
+        f'{old}: shape {array.shape}, the model has {shapes[name]}'
+      )
+    elif not np.isfinite(array).all():
+      problems.append(f'{old}: holds NaN or infinity')
+  if problems:
+    shown = problems[: fit.LISTED]
+    if more := len(problems) - len(shown):
+      shown.append(f'and {more} more')
+    raise CheckpointError(
+      '\n  '.join(
+        [f'{where}: does not fit ({len(problems)} differences)', *shown]
+      )
+    )
+  for name, variable in wanted.items():
+    parts = [
+      given[slot][1].reshape(shape)
+      for slot, shape in aasist.slots(name, variable.shape)
+    ]
+    value = np.stack(parts) if aasist.is_stacked(name) else parts[0]
+    variable.set_value(jnp.asarray(value, variable.dtype))
+  nnx.update(module, state)
+  return module
+
+
+def _translate(release: Release, old: str, array: np.ndarray):
+  """The new name, and the old one with the array in the new order of axes."""
+  new = old
+  for pattern, replacement in release.names:
+    new = re.sub(pattern, replacement, new)
+  if new.endswith('.weight'):
+    last, axes = aasist.WEIGHTS.get(array.ndim, ('weight', None))
+    new = new.removesuffix('weight') + last
+    array = array.transpose(axes)
+  return new, (old, array)
+
+
+def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
+  """Without axes of length 1: convolutions of one tap are layers of ours."""
+  return tuple(length for length in shape if length != 1)

@@ -1,0 +1,160 @@
+"""Back ends on encoders against the original code, and released detectors."""
+
+import functools
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from jaxspoof import config as config_lib
+from jaxspoof import frontends, models, optim, overrides
+from jaxspoof.frontends.ssl import names
+from jaxspoof.frontends.ssl import weights as ssl
+from jaxspoof.frontends.ssl.architecture import Architecture
+from jaxspoof.models.mhfa import Mhfa, MhfaConfig
+from jaxspoof.system import SystemConfig
+from jaxspoof.tensors import files
+from jaxspoof.tensors.unpickler import CheckpointError
+from jaxspoof.training import state
+from jaxspoof.weights import ssl_detectors
+
+pytestmark = pytest.mark.usefixtures('programs')
+GOLDENS = pathlib.Path(__file__).parent / 'goldens'
+
+
+def error(got, wanted):
+  got = np.asarray(got, np.float64)
+  assert got.shape == wanted.shape
+  return np.abs(got - wanted).max() / max(1, np.abs(wanted).max())
+
+
+@functools.cache
+def clips(folder):
+  """The two clips of the golden data, the second one repeated."""
+  found = np.load(folder / 'clips.npz')
+  rows = [np.resize(found[f'pcm{i}'], 64_600) for i in range(2)]
+  return jnp.asarray(np.stack(rows) / 32768, jnp.float32)
+
+
+def tiny_encoder(path):
+  """The architecture of the golden data; tensors do not tell the heads."""
+  known = dict(conv_bias=True, conv_norm='layer', pre_norm=True)
+  encoder, _ = names.encoder_part(files.open_weights(path).tensors)
+  shapes = {name: array.shape for name, array in encoder.items()}
+  fields = ssl._of_shapes(shapes, str(path))
+  assert known.items() <= fields.items()
+  return Architecture(**{**fields, 'heads': 4})
+
+
+@pytest.mark.parametrize('name', ['ssl_aasist'])
+def test_released_detectors(reference, name):
+  folder = reference / 'ssl' / 'detectors'
+  path, wanted = folder / f'{name}.pth', np.load(folder / f'{name}.npz')
+  module = ssl_detectors.load(path, tiny_encoder(path))
+  graphdef, *arrays = state.split(module)
+
+  @jax.jit
+  def run(params, stats, wave):
+    model = state.eval_view(state.merge(graphdef, params, stats))
+    features, _ = model.features(wave)
+    return features, model.answer(wave).outputs
+
+  features, outputs = run(*arrays, clips(folder))
+  assert (
+    error(features[0], wanted['features'].reshape(features.shape[1:])) < 1e-5
+  )
+  assert error(outputs, wanted['output']) < 1e-4
+
+
+@pytest.fixture(scope='module')
+def mhfa():
+  """The model and golden data of `tools/mhfa_goldens.py`."""
+  golden = dict(np.load(GOLDENS / 'mhfa.npz'))
+  architecture = frontends.WhisperConfig('random:miniature').known
+  frontend = frontends.WhisperConfig(
+    'random:miniature', output='all', architecture=architecture
+  )
+  system = SystemConfig(Mhfa, MhfaConfig(3, 6, 5), frontend)
+  module = system.make(nnx.Rngs(0))
+  table = {
+    'weights_k': (module, 'key_mix'),
+    'weights_v': (module, 'value_mix'),
+    'cmp_linear_k': module.key,
+    'cmp_linear_v': module.value,
+    'att_head': module.attention,
+    'pooling_fc': module.out,
+  }
+  places = {}
+  for old, layer in table.items():
+    if isinstance(layer, tuple):
+      places[old] = layer
+    else:
+      places[f'{old}.weight'] = layer, 'kernel'
+      places[f'{old}.bias'] = layer, 'bias'
+  for old, (layer, name) in places.items():
+    variable = getattr(layer, name)
+    variable.set_value(jnp.asarray(golden[f'weights/{old}'].T))
+  return module, golden, places
+
+
+def test_mhfa(mhfa):
+  module, golden, places = mhfa
+  states = golden['states']
+  features = jnp.asarray(states.reshape(*states.shape[:2], -1))
+  graphdef, params = nnx.split(module, nnx.Param)[:2]
+
+  def total(params, features, frames=None):
+    made = nnx.merge(graphdef, params).encode(features, frames).embedding
+    weights = jnp.cos(jnp.arange(made.size, dtype=jnp.float32))
+    return (made * weights.reshape(made.shape)).sum(), made
+
+  run = jax.jit(jax.grad(total, has_aux=True))
+  grads, embedding = run(params, features)
+  assert error(embedding, golden['embedding']) < 1e-5
+  found = nnx.merge(graphdef, grads)
+  ours = {id(module): found}
+  for name in ('key', 'value', 'attention', 'out'):
+    ours[id(getattr(module, name))] = getattr(found, name)
+  for old, (layer, name) in places.items():
+    got, of = getattr(ours[id(layer)], name)[...], golden[f'grad/{old}'].T
+    if old != 'cmp_linear_k.bias' and old != 'att_head.bias':  # these are 0
+      assert np.abs(got - of).max() < 5e-5 * max(1, np.abs(of).max()), old
+  # What lies behind a clip's end does not matter.
+  padded = jnp.pad(features, ((0, 0), (0, 4), (0, 0)), constant_values=9.0)
+  _, again = run(params, padded, jnp.full((2,), states.shape[1], jnp.int32))
+  np.testing.assert_allclose(again, embedding, rtol=1e-4, atol=1e-5)
+
+
+def test_sizes():
+  # Of the back ends, behind XLS-R 300M; Tak et al. say 447 thousand.
+  xlsr = {'name': 'ssl', 'weights': 'random:xlsr_300m'}
+  encoder = 315_438_720 - 1024
+  aasist = models.system({'name': 'ssl_aasist'}, xlsr).parameters() - encoder
+  assert aasist == 447_242
+
+
+@pytest.mark.parametrize(
+  'name',
+  [
+    f'{file}.py{variant}'
+    for file in ('ssl_aasist', 'ssl_mhfa')
+    for variant in ('', ':smoke')
+  ]
+  + ['ssl_aasist.py:frozen', 'ssl_mhfa.py:tuned'],
+)
+def test_configs(name):
+  values = overrides.load(f'configs/{name}').to_dict()
+  values['frontend']['weights'] = 'random:tiny'
+  config = config_lib.run_config(values)
+  system = models.system(config.model, config.frontend)
+  assert not config.data.padded or system.kind.variable_length
+  _, params, _ = state.split(system.abstract())
+  optim.check_groups(config.optim, params)
+
+
+def test_weights_of_other_models(reference):
+  with pytest.raises(CheckpointError, match='no detector of SSL_Anti-spoofing'):
+    ssl_detectors.load(reference / 'aasist/AASIST.pth')
