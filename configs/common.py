@@ -72,6 +72,8 @@ def data() -> ml_collections.ConfigDict:
   data.balanced = False  # as many clips of each class
   data.weights = ()  # shares of several corpora; (): those of their clips
   data.augment = 'none'  # 'conditions', 'rawboost'; 'a+b': both
+  data.features_cache = config_dict.placeholder(str)  # of frozen encoders
+  data.features_views = config_dict.placeholder(int)  # epochs, see `config`
   for name, kind in augment.CONFIGS.items():
     data[name] = ml_collections.ConfigDict(dataclasses.asdict(kind()))
   return data

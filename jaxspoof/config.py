@@ -57,6 +57,12 @@ class DataConfig:
       'a+b'.
     conditions: settings of the augmentation 'conditions'.
     rawboost: settings of the augmentation 'rawboost'.
+    features_cache: folder where the features of a frozen encoder are kept: they
+      are computed once, and the rest of the model is trained from them. None
+      computes them in every step.
+    features_views: number of epochs whose crops and augmentations are kept;
+      those of later epochs are these again. As many as there are epochs train
+      as without a cache. None: one.
   """
 
   name: str
@@ -78,6 +84,8 @@ class DataConfig:
   augment: str = 'none'
   conditions: ConditionsConfig = ConditionsConfig()
   rawboost: RawBoostConfig = RawBoostConfig()
+  features_cache: str | None = None
+  features_views: int | None = None
 
   def __post_init__(self):
     for name in ('samples', 'eval_samples', 'bucket'):
@@ -94,6 +102,10 @@ class DataConfig:
       raise ValueError(
         f'data.weights={self.weights}: expected {count} numbers above 0, one '
         f'for each corpus of data.name={self.name!r}'
+      )
+    if self.features_views is not None and self.features_views < 1:
+      raise ValueError(
+        f'data.features_views={self.features_views}: needs at least 1'
       )
     for name in augment_lib.split(self.augment):
       if name not in augment_lib.AUGMENTATIONS:

@@ -244,10 +244,24 @@ class System(nnx.Module):
     wave_BxT: jax.Array,
     samples: jax.Array | None = None,
     rngs: nnx.Rngs | None = None,
+    *,
+    kept: tuple[jax.Array, jax.Array | None] | None = None,
     **options,
   ) -> Answer:
-    """Computes embedding and outputs, with the arguments of a call."""
-    features, frames_B = self.features(wave_BxT, samples)
+    """Computes embedding and outputs, with the arguments of a call.
+
+    Args:
+      wave_BxT: see `__call__`.
+      samples: likewise.
+      rngs: likewise.
+      kept: what the front end's `kept` made of waves before, which takes their
+        place, `[B, W, F]`, and the valid frames of each clip, or None.
+      **options: of the model's `encode`.
+    """
+    if kept is None:
+      features, frames_B = self.features(wave_BxT, samples)
+    else:
+      features, frames_B = self.of_kept(*kept)
     encoded = self.encode(features, frames_B, rngs, **options)
     # Scopes are the stages that `arithmetic.count` reports on.
     with jax.named_scope('head'):
@@ -274,6 +288,14 @@ class System(nnx.Module):
     with jax.named_scope('frontend'):
       features, frames_B = self.frontend(wave_BxT, samples)
     return features, None if samples is None else frames_B
+
+  def of_kept(
+    self, kept_BxWxF: jax.Array, frames_B: jax.Array | None
+  ) -> tuple[jax.Array, jax.Array | None]:
+    """The input of the encoder, of what the front end made before."""
+    with jax.named_scope('frontend'):
+      kept_BxWxF = kept_BxWxF.astype(layers.wide(kept_BxWxF.dtype))
+      return self.frontend.of_kept(kept_BxWxF), frames_B
 
   def build(self, config: Any, rngs: nnx.Rngs) -> int:
     """Makes the layers of the encoder, which each model defines.

@@ -78,7 +78,9 @@ def test_outputs(reference, name):
     assert built == (max(config.layer, 1) if 'layer' in output else 2)
     # The states of an encoder with so many layers, and its final norm.
     states = hidden[: built + 1]
-    got = frontend._chosen(States(jnp.asarray(last), jnp.asarray(states), None))
+    got = frontend._chosen(
+      States(jnp.asarray(last), jnp.asarray(states), None), config.output
+    )
     assert got.shape[1:] == (hidden.shape[2], config.features)
     np.testing.assert_allclose(got, of, rtol=1e-5, atol=1e-5, err_msg=output)
   frontend.mix = nnx.Param(jnp.asarray([0.0, 40.0, 0.0]))

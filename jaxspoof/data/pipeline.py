@@ -29,6 +29,7 @@ from absl import flags
 
 from jaxspoof import audio
 from jaxspoof.data.conditions import Condition
+from jaxspoof.data import features as features_lib
 from jaxspoof.data.source import (
   CorpusNotBuilt,
   Mixture,
@@ -52,7 +53,9 @@ __all__ = [
   'open_source',
   'splits_of',
   'text',
+  'eval_clips',
   'train_batches',
+  'train_clips',
   'trials',
 ]
 
@@ -77,6 +80,7 @@ def train_batches(
   transforms: Sequence[Transform] = (),
   shortest: int | None = None,
   label: Callable[[Mapping[str, Any]], int] = label_of,
+  features: features_lib.Store | None = None,
 ) -> grain.IterDataset:
   """Endless training batches: each epoch in its own order, at random crops.
 
@@ -104,10 +108,14 @@ def train_batches(
     shortest: If given, short clips are padded with zeros to `samples` instead
       of repeated, once they have this many samples, which the model needs.
     label: Gives the class of a record; picklable.
+    features: Features of the clips of `train_clips`, which take the place of
+      waves; of more epochs than it has, the first ones come again.
 
   Returns:
     `{'wave': float32 [b, samples], 'label': int32 [b]}`, b = batch / processes;
-    with `shortest` also `'samples': int32 [b]`, how many are valid.
+    with `shortest` also `'samples': int32 [b]`, how many are valid. With
+    `features` `'features': bfloat16 [b, frames, D]` and `'frames'` in place of
+    `'wave'` and `'samples'`.
 
   Raises:
     ValueError: An empty source, a batch the processes cannot share, or
@@ -119,10 +127,48 @@ def train_batches(
   if balanced:
     classes = _by_class(source, label)
   picks = _mixed(classes, source, seed)
-  load = _TrainLoader(
-    source, samples, seed, rows, tuple(transforms), shortest, label
-  )
+  if features is not None:
+    load = _TrainFeatures(source, rows, shortest is not None, label, features)
+  else:
+    load = _TrainLoader(
+      source, samples, seed, rows, tuple(transforms), shortest, label
+    )
   return _Batches(picks.batch(batch).map(load), workers)
+
+
+def train_clips(
+  source: Sequence[Mapping[str, Any]],
+  positions: Sequence[np.ndarray],
+  *,
+  batch: int,
+  samples: int,
+  seed: int,
+  workers: int = 0,
+  transforms: Sequence[Transform] = (),
+  shortest: int | None = None,
+) -> Iterator[Batch]:
+  """Clips of certain epochs as `train_batches` gives them, each by its number.
+
+  Args:
+    source: As for `train_batches`.
+    positions: Numbers of the clips of each batch: that of the record, plus the
+      number of records times the epoch.
+    batch: Clips in a batch; one of fewer is filled up with copies of its last.
+    samples: As for `train_batches`, and so are the others.
+    seed: Of crops and transforms.
+    workers: Worker processes.
+    transforms: Augmentations.
+    shortest: If given, short clips are padded.
+
+  Returns:
+    Batches as those of `train_batches`.
+  """
+  load = _TrainLoader(
+    source, samples, seed, slice(None), tuple(transforms), shortest, label_of
+  )
+  load = _Numbered(tuple(positions), batch, len(source), load)
+  numbers = grain.MapDataset.range(len(positions))
+  return iter(_Batches(numbers.map(load), workers))
 
 
 def eval_batches(
@@ -135,6 +181,7 @@ def eval_batches(
   bucket: int | None = None,
   shortest: int | None = None,
   condition: Condition | None = None,
+  features: features_lib.Store | None = None,
 ) -> Iterator[Batch]:
   """Every trial exactly once, from its first samples.
 
@@ -156,26 +203,80 @@ def eval_batches(
       is this many, are repeated to it before they are padded.
     condition: What is done to each whole clip before its first samples are
       taken; None for nothing.
+    features: Features of the clips of `eval_clips`, which take the place of
+      waves.
 
   Returns:
     `{'wave': float32 [b, samples], 'index': int32 [b], 'mask': bool [b]}`;
     index is the position of the trial in the source. With `bucket` also
-    `'samples': int32 [b]`, how many are valid.
+    `'samples': int32 [b]`, how many are valid. With `features`
+    `'features': bfloat16 [b, frames, D]` and `'frames'` in place of `'wave'`
+    and `'samples'`.
 
   Raises:
     ValueError: An empty source, or a batch the processes cannot share.
     AudioError: While iterating; names corpus, split and utterance.
   """
   rows = _rows(source, batch, process)
-  if bucket is None:
-    plan = _deal(np.arange(len(source)), batch, samples)
-  else:
-    plan = _bucketed(source, batch, samples, bucket, condition)
+  plan = tuple(_plan(source, batch, samples, bucket, condition))
   if bucket is not None:
     shortest = shortest or 1
-  load = _EvalLoader(source, tuple(plan), batch, rows, shortest, condition)
+  if features is not None:
+    load = _EvalFeatures(plan, batch, rows, shortest is not None, features)
+  else:
+    load = _EvalLoader(source, plan, batch, rows, shortest, condition)
   numbers = grain.MapDataset.range(len(plan))
   return iter(_Batches(numbers.map(load), workers))
+
+
+def eval_clips(
+  source: Sequence[Mapping[str, Any]],
+  positions: Sequence[np.ndarray],
+  *,
+  batch: int,
+  samples: int,
+  workers: int = 0,
+  bucket: int | None = None,
+  shortest: int | None = None,
+) -> Iterator[Batch]:
+  """Trials as `eval_batches` gives them, each by its number in their order.
+
+  Args:
+    source: As for `eval_batches`.
+    positions: Numbers of the trials of each batch, rising, in the order in
+      which `eval_batches` has them.
+    batch: Clips in a batch; one of fewer is filled up with copies of its last.
+    samples: As for `eval_batches`, and so are the others.
+    workers: Worker processes.
+    bucket: If given, clips are padded and not repeated.
+    shortest: With `bucket`, samples that the model needs.
+
+  Returns:
+    Batches as those of `eval_batches`.
+  """
+  sizes = _sizes(source, samples, bucket)
+  order = np.argsort(sizes, kind='stable')
+  plan = tuple(
+    (order[numbers], int(sizes[order[numbers[-1]]])) for numbers in positions
+  )
+  if bucket is not None:
+    shortest = shortest or 1
+  load = _EvalLoader(source, plan, batch, slice(None), shortest, None)
+  numbers = grain.MapDataset.range(len(plan))
+  return iter(_Batches(numbers.map(load), workers))
+
+
+def _plan(
+  source,
+  batch: int,
+  samples: int,
+  bucket: int | None,
+  condition: Condition | None,
+) -> list:
+  """(record numbers, samples) of each batch of an evaluation."""
+  if bucket is None:
+    return _deal(np.arange(len(source)), batch, samples)
+  return _bucketed(source, batch, samples, bucket, condition)
 
 
 def name_of(source: Sequence) -> str:
@@ -271,16 +372,28 @@ def _bucketed(
   condition: Condition | None = None,
 ) -> list:
   """Batches of clips of similar length, the shortest first: see `_deal`."""
-  lengths = [_length(source, i) for i in range(len(source))]
-  if condition is not None:  # one that trims does not say by how much
-    lengths = [condition.samples(length) for length in lengths]
-  lengths = np.array(lengths)
-  sizes = np.minimum(-(-lengths // bucket) * bucket, samples)
+  sizes = _sizes(source, samples, bucket, condition)
   return [
     part
     for size in np.unique(sizes)
     for part in _deal(np.flatnonzero(sizes == size), batch, int(size))
   ]
+
+
+def _sizes(
+  source,
+  samples: int,
+  bucket: int | None,
+  condition: Condition | None = None,
+) -> np.ndarray:
+  """The samples that each clip of an evaluation has, padding included."""
+  if bucket is None:
+    return np.full(len(source), samples)
+  lengths = [_length(source, i) for i in range(len(source))]
+  if condition is not None:  # one that trims does not say by how much
+    lengths = [condition.samples(length) for length in lengths]
+  lengths = np.array(lengths)
+  return np.minimum(-(-lengths // bucket) * bucket, samples)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -322,6 +435,22 @@ class _TrainLoader:
 
 
 @dataclasses.dataclass(frozen=True)
+class _Numbered:
+  """Makes a training batch of clips that are told by their numbers."""
+
+  plan: tuple[np.ndarray, ...]
+  batch: int
+  records: int
+  load: _TrainLoader
+
+  def __call__(self, number: int) -> Batch:
+    numbers = self.plan[number]
+    numbers = numbers[np.minimum(np.arange(self.batch), len(numbers) - 1)]
+    epochs, records = np.divmod(numbers, self.records)
+    return self.load({'record': records, 'epoch': epochs})
+
+
+@dataclasses.dataclass(frozen=True)
 class _EvalLoader:
   """Makes an evaluation batch from its number."""
 
@@ -347,6 +476,47 @@ class _EvalLoader:
       valid[i] = _put(wave[i], clip, self.shortest)
     batch = {'wave': wave, 'index': index, 'mask': row < len(records)}
     return batch if self.shortest is None else {**batch, 'samples': valid}
+
+
+@dataclasses.dataclass(frozen=True)
+class _TrainFeatures:
+  """Makes a training batch of features that were computed before."""
+
+  source: Sequence[Mapping[str, Any]]
+  rows: slice
+  padded: bool
+  label: Callable[[Mapping[str, Any]], int]
+  features: features_lib.Store
+
+  def __call__(self, picks: Batch) -> Batch:
+    records, epochs = picks['record'][self.rows], picks['epoch'][self.rows]
+    count = len(self.source)
+    numbers = epochs % (self.features.items // count) * count + records
+    labels = [self.label(self.source[int(record)]) for record in records]
+    made, frames = self.features.batch(numbers)
+    batch = {'features': made, 'label': np.array(labels, np.int32)}
+    return {**batch, 'frames': frames} if self.padded else batch
+
+
+@dataclasses.dataclass(frozen=True)
+class _EvalFeatures:
+  """Makes an evaluation batch of features that were computed before."""
+
+  plan: tuple[tuple[np.ndarray, int], ...]
+  batch: int
+  rows: slice
+  padded: bool
+  features: features_lib.Store
+
+  def __call__(self, number: int) -> Batch:
+    records, _ = self.plan[number]
+    row = np.arange(self.batch)[self.rows]
+    place = np.minimum(row, len(records) - 1)
+    before = sum(len(others) for others, _ in self.plan[:number])
+    made, valid = self.features.batch(before + place)
+    index = records[place].astype(np.int32)
+    batch = {'features': made, 'index': index, 'mask': row < len(records)}
+    return {**batch, 'frames': valid} if self.padded else batch
 
 
 def _put(out, wave, shortest: int | None, rng=None) -> int:

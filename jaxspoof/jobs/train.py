@@ -28,10 +28,13 @@ from jaxspoof.runs import workdir as workdir_lib
 from jaxspoof.runs.writer import Writer
 from jaxspoof.training import checkpoint as checkpoint_lib
 from jaxspoof.training import console, cost, scoring, setup, steps, tasks
+from jaxspoof.training import features as features_lib
 from jaxspoof.training import sharding as sharding_lib
 from jaxspoof.training import state as state_lib
 from jaxspoof.training.clock import Clock
 from jaxspoof.weights import frozen, start
+
+NEEDED_BY_CACHE = "(('frontend/encoder/.*', {'frozen': True}),)"
 
 
 def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
@@ -88,9 +91,6 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
   system = models.system(
     config.model, config.frontend, head=loss.head, classes=len(task.classes)
   )
-  batches = iter(
-    setup.train_batches(config, train_source, task, shortest, config.seed)
-  )
   graphdef, state = make_state(config, system, tx, shardings)
   # A frozen encoder is read again wherever it is needed, and never copied.
   encoder, source = None, config.init
@@ -104,9 +104,43 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
   eval_step = steps.make_eval_step(graphdef, shardings)
   add_to_average = jax.jit(steps.add_to_average, donate_argnums=0)
 
+  # ------------------------------------- features of a frozen encoder ---
+  cache, train_features = None, None
+  if config.data.features_cache is not None:
+    if not frozen.is_whole(system.frontend, state.frozen):
+      raise ValueError(
+        'data.features_cache is set: expected a front end with an encoder that '
+        f'is frozen whole, optim.groups={NEEDED_BY_CACHE}'
+      )
+    cache = features_lib.Cache(
+      config,
+      system.frontend,
+      graphdef,
+      shardings,
+      shortest,
+      frozen.fingerprint(state.frozen),
+    )
+    train_features = cache.train(train_source, state.whole(), state.batch_stats)
+  batches_of = functools.partial(
+    setup.train_batches,
+    config,
+    train_source,
+    task,
+    shortest,
+    features=train_features,
+  )
+  batches = iter(batches_of(seed=config.seed))
+
   def outputs_of(params, batch_stats, source):
     return scoring.outputs_of(
-      eval_step, params, batch_stats, source, config.data, shortest, shardings
+      eval_step,
+      params,
+      batch_stats,
+      source,
+      config.data,
+      shortest,
+      shardings,
+      features=cache and cache.evaluation(source, params, batch_stats),
     )
 
   def dev_errors(params, batch_stats):
@@ -192,10 +226,8 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
   )
   if config.average == 'swa':
     stats_step = steps.make_stats_step(graphdef, config.seed, shardings)
-    seed = config.seed + 1
-    others = setup.train_batches(config, train_source, task, shortest, seed)
     stats = estimate_stats(
-      iter(others),
+      iter(batches_of(seed=config.seed + 1)),
       averaged,
       stats_step,
       epoch_steps,

@@ -28,6 +28,7 @@ def outputs_of(
   shortest: int | None,
   shardings: sharding_lib.Shardings,
   condition: conditions.Condition | None = None,
+  features=None,
 ) -> np.ndarray:
   """Outputs of the model for all trials of `source`, in its order.
 
@@ -41,6 +42,7 @@ def outputs_of(
       if all clips are brought to one length.
     shardings: the devices that batches are divided over.
     condition: what is done to the clips first, such as noise; None for nothing.
+    features: of these clips, computed before; see `training.features`.
 
   Returns:
     float32 [trials, K]: the outputs that the loss takes.
@@ -60,6 +62,7 @@ def outputs_of(
     bucket=None if shortest is None else config.bucket,
     shortest=shortest,
     condition=condition,
+    features=features,
   )
   for batch in batches:
     batch = sharding_lib.put_batch(batch, shardings)

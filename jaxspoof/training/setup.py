@@ -171,7 +171,9 @@ def shortest_clip(config: RunConfig) -> int | None:
   return least
 
 
-def train_batches(config: RunConfig, source, task, shortest, seed: int):
+def train_batches(
+  config: RunConfig, source, task, shortest, seed: int, features=None
+):
   """This host's endless stream of training batches."""
   return pipeline.train_batches(
     source,
@@ -184,6 +186,7 @@ def train_batches(config: RunConfig, source, task, shortest, seed: int):
     shortest=shortest,
     label=task.label,
     process=(jax.process_index(), jax.process_count()),
+    features=features,
   )
 
 

@@ -6,6 +6,7 @@ that of one device on the global batch; `shardings` alone says where it runs.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import optax
@@ -26,8 +27,14 @@ def step_rngs(seed: int, step: jax.Array) -> nnx.Rngs:
   )
 
 
-def inputs(batch) -> dict[str, jax.Array]:
-  """What a model is called with: waves, and their lengths where they differ."""
+def inputs(batch) -> dict[str, Any]:
+  """What a model is called with: waves, and their lengths where they differ.
+
+  Of a batch of features that were computed before: these.
+  """
+  if 'features' in batch:
+    kept = batch['features'], batch.get('frames')
+    return {'wave_BxT': None, 'kept': kept}
   lengths = {n: batch[n] for n in ('samples',) if n in batch}
   return {'wave_BxT': batch['wave'], **lengths}
 

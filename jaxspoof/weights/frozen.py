@@ -32,6 +32,13 @@ def is_from_file(frontend: Any, frozen: Tree) -> bool:
   """
   if not isinstance(frontend, frontends.StatesConfig) or frontend.is_random:
     return False
+  return is_whole(frontend, frozen)
+
+
+def is_whole(frontend: Any, frozen: Tree) -> bool:
+  """Whether all of an encoder is frozen; arguments as above."""
+  if not isinstance(frontend, frontends.StatesConfig):
+    return False
   abstract = nnx.eval_shape(lambda: frontends.make(frontend, rngs=nnx.Rngs(0)))
   wanted = dict(_flat(_params(abstract.encoder)))
   return wanted.keys() == dict(_flat(_encoder_in(frozen))).keys()

@@ -158,6 +158,11 @@ class SearchConfig:
     _at_least('cost_weight', self.cost_weight)
     for name in ('epochs', 'checkpoint_every', 'log_every'):
       _above(name, getattr(self, name))
+    if self.data.features_cache is not None:
+      raise ValueError(
+        f'data.features_cache={self.data.features_cache!r}: a supernet has no '
+        'frozen encoder, expected None'
+      )
     if self.data.padded:
       raise ValueError(
         'data.padded=True: a supernet takes clips of one length, expected False'

@@ -144,6 +144,12 @@ class StatesConfig:
     return self.known.width * self.states
 
   @property
+  def kept_features(self) -> int:
+    """Number of values in a frame of what can be computed once."""
+    states = self.known.layers + 1 if self.output == 'mix' else self.states
+    return self.known.width * states
+
+  @property
   def hop_length(self) -> int:
     """Samples from one frame to the next."""
     return self.known.hop_length
@@ -205,10 +211,34 @@ class StatesFrontend(nnx.Module):
     self, wave_BxT: jax.Array, samples_B: jax.Array | None = None
   ) -> tuple[jax.Array, jax.Array]:
     """Computes the features; the contract is `system.Frontend`."""
+    return self._features(wave_BxT, samples_B, self.config.output)
+
+  def kept(
+    self, wave_BxT: jax.Array, samples_B: jax.Array | None = None
+  ) -> tuple[jax.Array, jax.Array]:
+    """What can be computed once where the encoder is frozen.
+
+    Returns:
+      The features before anything trained is done to them, `[B, N, F]`, F as
+      `StatesConfig.kept_features`; and the valid frames of each clip.
+    """
+    output = self.config.output
+    output = 'all' if output == 'mix' else output
+    return self._features(wave_BxT, samples_B, output)
+
+  def of_kept(self, kept_BxNxF: jax.Array) -> jax.Array:
+    """The features, of what `kept` gave."""
+    if self.config.output != 'mix':
+      return kept_BxNxF
+    batch, frames, _ = kept_BxNxF.shape
+    shares_S = jax.nn.softmax(self.mix[...]).astype(kept_BxNxF.dtype)
+    h_BxNxSxD = kept_BxNxF.reshape(batch, frames, len(shares_S), -1)
+    return jnp.einsum('s,bnsd->bnd', shares_S, h_BxNxSxD)
+
+  def _features(self, wave_BxT, samples_B, output: str):
     wave_BxT = self.prepared(wave_BxT, samples_B)
-    hidden = self.config.output != 'last'
-    states = self.encoder(wave_BxT, samples_B, hidden=hidden)
-    features = self._chosen(states)
+    states = self.encoder(wave_BxT, samples_B, hidden=output != 'last')
+    features = self._chosen(states, output)
     frames_B = states.frames
     if frames_B is None:
       batch, frames, _ = features.shape
@@ -216,18 +246,18 @@ class StatesFrontend(nnx.Module):
     valid_BxNx1 = parts.valid(frames_B, features.shape[1])
     return parts.zeroed(features, valid_BxNx1), frames_B
 
-  def _chosen(self, states: States) -> jax.Array:
-    """The features that `config.output` makes of the states."""
+  def _chosen(self, states: States, output: str) -> jax.Array:
+    """The features that an output, one of `OUTPUTS`, makes of the states."""
     c = self.config
-    if c.output == 'last':
+    if output == 'last':
       return states.last
     hidden = states.hidden
     whole = len(hidden) == c.known.layers + 1
     if c.last_norm and c.known.pre_norm and whole:
       hidden = jnp.concatenate([hidden[:-1], states.last[None]])
-    if c.output == 'layer':
+    if output == 'layer':
       return hidden[c.layer]
-    if c.output == 'mix':
+    if output == 'mix':
       shares_S = jax.nn.softmax(self.mix[...]).astype(hidden.dtype)
       return jnp.einsum('s,sbnd->bnd', shares_S, hidden)
     states_, batch, frames, width = hidden.shape
