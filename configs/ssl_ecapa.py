@@ -12,6 +12,10 @@ python run.py --config=configs/ssl_ecapa.py --config.frontend.weights=PATH
     a frozen encoder, of whose states a weighted sum is learned
 python run.py --config=configs/ssl_ecapa.py:tuned --config.frontend.weights=PATH
     the encoder is trained too, at a hundredth of the learning rate
+python run.py --config=configs/ssl_ecapa.py:upper --config.frontend.weights=PATH
+    of a large encoder the upper half, from layer 12 on, is trained
+python run.py --config=configs/ssl_ecapa.py:lora --config.frontend.weights=PATH
+    matrices of rank 8 are trained beside the queries and values of the encoder
 python run.py --config=configs/ssl_ecapa.py:smoke
     seconds, a tiny encoder of random values, learns nothing
 
@@ -32,7 +36,16 @@ ENCODER = 'frontend/encoder/.*'
 
 
 def get_config(variant: str = '') -> ml_collections.ConfigDict:
-  return common.choose(variant, {'': frozen, 'tuned': tuned, 'smoke': smoke})
+  return common.choose(
+    variant,
+    {
+      '': frozen,
+      'tuned': tuned,
+      'upper': upper,
+      'lora': lora,
+      'smoke': smoke,
+    },
+  )
 
 
 def frozen() -> ml_collections.ConfigDict:
@@ -47,6 +60,29 @@ def tuned() -> ml_collections.ConfigDict:
   config = frozen()
   config.optim.groups = ((ENCODER, {'learning_rate_factor': 0.01}),)
   # With one weight set for each epoch, the average would hold the encoder too.
+  config.average = 'none'
+  config.data.batch = 8
+  config.data.eval_batch = 8
+  return config
+
+
+def upper() -> ml_collections.ConfigDict:
+  config = tuned()
+  config.frontend.split = 12
+  config.optim.groups = (
+    ('frontend/encoder/(upper|norm)/.*', {'learning_rate_factor': 0.01}),
+    (ENCODER, {'frozen': True}),
+  )
+  return config
+
+
+def lora() -> ml_collections.ConfigDict:
+  config = frozen()
+  config.frontend.lora = dict(rank=8, alpha=16.0, targets=('query', 'value'))
+  config.optim.groups = (
+    ('frontend/lora/.*', {'learning_rate_factor': 0.1}),
+    (ENCODER, {'frozen': True}),
+  )
   config.average = 'none'
   config.data.batch = 8
   config.data.eval_batch = 8

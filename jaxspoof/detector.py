@@ -17,7 +17,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from jaxspoof import audio, losses, models
+from jaxspoof import audio, frontends, losses, models
 from jaxspoof import config as config_lib
 from jaxspoof.audio import signal_checks
 from jaxspoof.runs import names, weights_file
@@ -423,6 +423,8 @@ def _load_run(
   graphdef, *expected = state_lib.split(system.abstract())
   _check_weights(path, expected, [params, batch_stats])
   module = state_lib.merge(graphdef, params, batch_stats)
+  if isinstance(system.frontend, frontends.StatesConfig):
+    module.frontend.merge()
   bucket = data['bucket'] if data['padded'] else None
   options = {
     'samples': data['eval_samples'],

@@ -107,7 +107,7 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
   # ------------------------------------- features of a frozen encoder ---
   cache, train_features = None, None
   if config.data.features_cache is not None:
-    if not frozen.is_whole(system.frontend, state.frozen):
+    if not frozen.is_fixed(system.frontend, state.frozen):
       raise ValueError(
         'data.features_cache is set: expected a front end with an encoder that '
         f'is frozen whole, optim.groups={NEEDED_BY_CACHE}'

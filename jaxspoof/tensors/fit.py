@@ -18,7 +18,10 @@ Module = TypeVar('Module', bound=nnx.Module)
 
 
 def fill(
-  make: Callable[[], Module], given: Given, where: str, stacked: str = ''
+  make: Callable[[], Module],
+  given: Given,
+  where: str,
+  stacked: str | tuple[str, ...] = (),
 ) -> Module:
   """Makes a module of given arrays; nothing is drawn to be overwritten.
 
@@ -60,7 +63,9 @@ def fill(
 
 
 def differences(
-  wanted: dict[str, tuple[int, ...]], given: Given, stacked: str = ''
+  wanted: dict[str, tuple[int, ...]],
+  given: Given,
+  stacked: str | tuple[str, ...] = (),
 ) -> list[str]:
   """One line for each array that keeps a file from fitting."""
   found = [f'missing: {name}' for name in wanted if name not in given]

@@ -24,7 +24,7 @@ from jaxspoof.training import state as state_lib
 SHARD = 256  # clips
 # Fields of a front end that change no value, or of which the encoder's hash
 # tells more.
-_NO_MATTER = ('weights', 'remat', 'output', 'layer')
+_NO_MATTER = ('weights', 'remat', 'output', 'layer', 'split', 'lora')
 
 
 class Cache:

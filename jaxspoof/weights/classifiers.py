@@ -1,7 +1,8 @@
 """Detectors that were trained with Hugging Face's sequence classifiers.
 
 A directory of `Wav2Vec2ForSequenceClassification` and its relatives: an
-encoder, a layer on each frame, the mean over frames, a layer.
+encoder, a layer on each frame, the mean over frames, a layer. Or a directory of
+PEFT beside it, which holds what was adapted of it.
 """
 
 import os
@@ -21,6 +22,7 @@ from jaxspoof.models.mean import Mean, MeanConfig
 from jaxspoof.system import SystemConfig
 from jaxspoof.tensors import files
 from jaxspoof.tensors.unpickler import CheckpointError
+from jaxspoof.weights import peft
 
 _KIND = 'ForSequenceClassification'
 # Words in labels. Some have more than one class of spoofs.
@@ -52,6 +54,8 @@ def is_directory(path: pathlib.Path) -> bool:
 
   The folder of a run has a config.json too, and may be damaged.
   """
+  if peft.is_directory(path):
+    return True
   try:
     config = files.read_json(path / 'config.json') if path.is_dir() else {}
   except CheckpointError:
@@ -65,7 +69,8 @@ def load(
   """Reads a classifier.
 
   Args:
-    path: directory with config.json, preprocessor_config.json and weights.
+    path: directory with config.json, preprocessor_config.json and weights, or
+      one of PEFT with an adapter for such a model.
     bonafide_label: which label means bona fide speech, or its index; None
       tells it by the words of the labels.
 
@@ -73,7 +78,10 @@ def load(
     CheckpointError: not such a directory, weights that do not fit, or labels
       that do not say which is bona fide.
   """
-  place = pathlib.Path(path)
+  place, adapter = pathlib.Path(path), None
+  if peft.is_directory(place):
+    where, adapter = str(place), peft.load(place)
+    place = adapter.base
   config = files.read_json(place / 'config.json')
   kinds = config.get('architectures') or ['nothing']
   if not str(kinds[0]).endswith(_KIND):
@@ -84,6 +92,8 @@ def load(
       f'--config.frontend.weights={place}'
     )
   tensors = files.open_weights(place).tensors
+  if adapter is not None:
+    tensors |= adapter.saved
   labels = labels_of(config, tensors, place)
   last = bonafide_index(labels, bonafide_label, place)
   order = [i for i in range(len(labels)) if i != last] + [last]
@@ -112,7 +122,17 @@ def load(
       )
     variable.set_value(jnp.asarray(array, variable.dtype))
   classes = tuple(labels[i] for i in order)
-  return Classifier(module, classes, _notes(kinds[0], classes, frontend, place))
+  notes = _notes(kinds[0], classes, frontend, place)
+  if adapter is not None:
+    idle = peft.without_effect(adapter, config['model_type'])
+    peft.apply(adapter, module.frontend.encoder, idle, where)
+    notes += (f'with the adapter {where}',)
+    if idle:
+      notes += (
+        f'of the adapter {len(idle)} layers of attention are left out: PEFT '
+        'adapts those of WavLM without any effect',
+      )
+  return Classifier(module, classes, notes)
 
 
 def frontend_of(

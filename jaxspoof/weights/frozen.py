@@ -35,10 +35,15 @@ def is_from_file(frontend: Any, frozen: Tree) -> bool:
   return is_whole(frontend, frozen)
 
 
+def is_fixed(frontend: Any, frozen: Tree) -> bool:
+  """Whether what an encoder makes of a clip stays the same in training."""
+  if not isinstance(frontend, frontends.StatesConfig) or frontend.lora:
+    return False
+  return is_whole(frontend, frozen)
+
+
 def is_whole(frontend: Any, frozen: Tree) -> bool:
   """Whether all of an encoder is frozen; arguments as above."""
-  if not isinstance(frontend, frontends.StatesConfig):
-    return False
   abstract = nnx.eval_shape(lambda: frontends.make(frontend, rngs=nnx.Rngs(0)))
   wanted = dict(_flat(_params(abstract.encoder)))
   return wanted.keys() == dict(_flat(_encoder_in(frozen))).keys()

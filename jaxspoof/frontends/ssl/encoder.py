@@ -32,6 +32,7 @@ class Encoder(nnx.Module):
     dtype: str = 'float32',
     param_dtype: str = 'float32',
     remat: bool = False,
+    split: int | None = None,
   ):
     """Draws weights.
 
@@ -43,6 +44,8 @@ class Encoder(nnx.Module):
       param_dtype: dtype of the weights.
       remat: whether the inside of each layer is computed again for the
         gradient, which saves memory and costs time.
+      split: how many layers are in the stack `layers`; the others are in
+        `upper`, so that they can be trained apart. None: all are in one.
     """
     self.config, self.dtype, self.remat = config, dtype, remat
     options = dict(param_dtype=param_dtype, rngs=rngs)
@@ -69,7 +72,10 @@ class Encoder(nnx.Module):
     self.projection = parts.Dense(inputs[-1], config.width, **options)
     self.position = parts.Position(config, **options)
     self.norm = parts.Norm(config.width, param_dtype=param_dtype)
-    self.layers = parts.Layers(config, **options)
+    stacks = parts.stacks(config, split, **options)
+    for name, stack in stacks:
+      setattr(self, name, stack)
+    self.stacks = tuple(name for name, _ in stacks)
     if config.buckets:
       draw, shape = layers.normal(1.0), (config.buckets, config.heads)
       self.distances = nnx.Param(
@@ -84,6 +90,7 @@ class Encoder(nnx.Module):
     samples_B: jax.Array | None = None,
     *,
     hidden: bool = False,
+    lora: dict | None = None,
   ) -> States:
     """Encodes waves.
 
@@ -92,6 +99,7 @@ class Encoder(nnx.Module):
         weights expect them.
       samples_B: int32, number of valid samples of each clip; None if all are.
       hidden: whether the states of all layers are returned, too.
+      lora: what is added to kernels, see `lora.Lora.weights`.
     """
     c, dtype = self.config, jnp.dtype(self.dtype)
     features_BxNxC, frames_B = self.convolve(wave_BxT, samples_B)
@@ -116,10 +124,8 @@ class Encoder(nnx.Module):
 
     if self.remat:
       step = jax.checkpoint(step, prevent_cse=False)
-    # One program for all layers: compiling takes as long for 48 as for 2.
-    weights = nnx.to_pure_dict(nnx.state(self.layers))
     with jax.named_scope('layers'):
-      x, entered = jax.lax.scan(step, x, weights)
+      x, entered = parts.run(self, self.stacks, step, x, lora)
     states = jnp.concatenate([entered, x[None]]) if hidden else None
     if c.pre_norm:
       x = self.norm(x, c.norm_epsilon)

@@ -102,7 +102,8 @@ class Ssl(StatesFrontend):
 
   def _options(self):
     c = self.config
-    return dict(dtype=c.dtype, param_dtype=c.param_dtype, remat=c.remat)
+    names = ('dtype', 'param_dtype', 'remat', 'split')
+    return {name: getattr(c, name) for name in names}
 
 
 def normalised(

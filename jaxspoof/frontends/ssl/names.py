@@ -109,7 +109,7 @@ def encoder_part(
   rename = _renaming(given)
   for name, array in given.items():
     new = rename(name)
-    if _ours(new) or _packed(new):
+    if place_of(new) or _packed(new):
       found[new] = array
     else:
       others[prefix + name] = array
@@ -135,7 +135,7 @@ def translate(
   """
   found: dict[str, dict[int, tuple[str, np.ndarray]]] = {}
   for old, array in tensors.items():
-    new, layer = _ours(old)
+    new, layer = place_of(old)
     if new.endswith('kernel'):
       array = array.T
     elif new in ('position.g', 'layers.gate_factor'):
@@ -148,7 +148,7 @@ def translate(
   }
 
 
-def _ours(name: str) -> tuple[str, int] | None:
+def place_of(name: str) -> tuple[str, int] | None:
   """Our name and the layer of a tensor; None for one that we do not have."""
   for pattern, replacement in _OURS:
     if match := re.fullmatch(pattern, name):

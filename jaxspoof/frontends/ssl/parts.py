@@ -163,9 +163,19 @@ class Position(nnx.Module):
 class Layers(nnx.Module):
   """The weights of all layers of a transformer, stacked along a first axis."""
 
-  def __init__(self, config, *, param_dtype: str, rngs: nnx.Rngs):
-    """Draws the weights of an `Architecture`."""
-    count, width, inner = config.layers, config.width, config.inner
+  def __init__(
+    self, config, *, count: int | None = None, param_dtype: str, rngs: nnx.Rngs
+  ):
+    """Draws the weights of an `Architecture`.
+
+    Args:
+      config: has the sizes.
+      count: of layers; None: all of the architecture.
+      param_dtype: dtype of the weights.
+      rngs: random streams; weights are drawn from `params`.
+    """
+    count = config.layers if count is None else count
+    width, inner = config.width, config.inner
     options = dict(param_dtype=param_dtype, rngs=rngs)
     for name in ('query', 'key', 'value', 'out'):
       setattr(self, name, Dense(count, width, width, **options))
@@ -177,6 +187,70 @@ class Layers(nnx.Module):
       self.gate = Dense(count, width // config.heads, 8, **options)
       ones = jnp.ones((count, config.heads), jnp.dtype(param_dtype))
       self.gate_factor = nnx.Param(ones)
+
+
+def stacks(config, split: int | None, **options) -> list[tuple[str, Layers]]:
+  """The layers of an encoder, in one stack or two, each with its name.
+
+  Args:
+    config: an `Architecture`.
+    split: how many layers are in the first stack, `layers`; the others are in
+      `upper`. None: all are in the first.
+    **options: of `Layers`.
+  """
+  if split is None:
+    return [('layers', Layers(config, **options))]
+  lower = Layers(config, count=split, **options)
+  upper = Layers(config, count=config.layers - split, **options)
+  return [('layers', lower), ('upper', upper)]
+
+
+def run(module, names, step, x, lora=None):
+  """Runs stacks of layers one after the other.
+
+  Args:
+    module: has a `Layers` under each of `names`.
+    names: of the stacks, in their order.
+    step: `(x, weights) -> (x, kept)`, one layer.
+    x: what enters the first layer.
+    lora: what is added to kernels, see `lora.Lora.weights`; None: nothing.
+
+  Returns:
+    What leaves the last layer, and what was kept of all layers, or None.
+  """
+  found, first = [], 0
+  for name in names:
+    weights = nnx.to_pure_dict(nnx.state(getattr(module, name)))
+    last = first + len(weights['query']['bias'])
+    for target, pair in (lora or {}).items():
+      parts = {k: v[first:last] for k, v in pair.items()}
+      weights[target] = {**weights[target], **parts}
+    # One program for all layers of a stack: compiling takes as long for 48 as
+    # for 2.
+    x, kept = jax.lax.scan(step, x, weights)
+    found.append(kept)
+    first = last
+  if found[0] is None:
+    return x, None
+  return x, found[0] if len(found) == 1 else jnp.concatenate(found)
+
+
+def divided(given: dict, split: int | None, layers: int) -> None:
+  """Gives arrays of layers to the stacks that `stacks` makes.
+
+  Args:
+    given: arrays by our names, see `tensors.fit.Given`; changed in place.
+    split: see `stacks`.
+    layers: how many layers there are to be; more are left out.
+  """
+  for name in [name for name in given if name.startswith('layers.')]:
+    slots = given[name][:layers]
+    given[name] = slots[:split]
+    if split is not None:
+      given[f'upper.{name.removeprefix("layers.")}'] = slots[split:]
+
+
+STACKS = ('layers.', 'upper.')  # what names of stacked arrays begin with
 
 
 def layer(config, weights: dict, x_BxNxD, mask_Bx1x1xN, bias_HxNxN, dtype):
@@ -294,8 +368,11 @@ def bucket_of(
 
 
 def dense(x: jax.Array, weights: dict) -> jax.Array:
-  """Product and bias in the dtype of `x`."""
+  """Product and bias in the dtype of `x`, with what is adapted, see `lora`."""
   h = jnp.matmul(x, weights['kernel'].astype(x.dtype))
+  if 'lora_a' in weights:
+    thin = jnp.matmul(x, weights['lora_a'].astype(x.dtype))
+    h = h + jnp.matmul(thin, weights['lora_b'].astype(x.dtype))
   bias = weights['bias'].astype(x.dtype)
   return h + bias.reshape((1,) * (h.ndim - 1) + (-1,))
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxspoof.frontends.ssl import parts
+from jaxspoof.frontends.ssl.lora import Lora, LoraConfig
 
 OUTPUTS = ('last', 'layer', 'mix', 'all')
 RANDOM = 'random:'
@@ -60,6 +61,11 @@ class StatesConfig:
       16,000.
     architecture: the encoder, an architecture or a mapping of its fields; None
       takes what the weights say.
+    split: how many layers are called `encoder/layers`; the others are called
+      `encoder/upper`, so that `optim.groups` can tell them apart. None: all
+      are `encoder/layers`.
+    lora: thin matrices `lora/.*` that are trained in place of kernels of the
+      encoder, a `LoraConfig` or a mapping of its fields; None for none.
   """
 
   weights: str = ''
@@ -71,6 +77,8 @@ class StatesConfig:
   remat: bool = False
   sample_rate: int = 16_000
   architecture: Any = None
+  split: int | None = None
+  lora: Any = None
 
   kind: ClassVar[type]  # of the architecture
   named: ClassVar[Mapping[str, Any]]  # architectures for random weights
@@ -80,6 +88,8 @@ class StatesConfig:
     """Asks the weights for what is not given; raises ValueError if invalid."""
     if isinstance(self.architecture, Mapping):
       self._set(architecture=self.kind(**self.architecture))
+    if isinstance(self.lora, Mapping):
+      self._set(lora=LoraConfig(**self.lora))
     if self.weights and not self._settled():
       self._ask_weights()
     self._need('output', self.output in OUTPUTS, f'one of {OUTPUTS}')
@@ -89,6 +99,9 @@ class StatesConfig:
     if self.architecture is not None:
       last = self.architecture.layers
       self._need('layer', 0 <= self.layer <= last, f'0 to {last}')
+      last = self.built.layers
+      fits = self.split is None or 0 < self.split < last
+      self._need('split', fits, f'1 to {last - 1}, less than all layers')
 
   def _need(self, name: str, fulfilled: bool, wanted: str):
     if not fulfilled:
@@ -167,8 +180,8 @@ class StatesFrontend(nnx.Module):
   """The front end: waves to states of an encoder.
 
   Its weights are trained like all others, unless `optim.groups` freezes them:
-  `('frontend/encoder/.*', {'frozen': True})`. A clip has the same features in a
-  padded batch as alone.
+  `('frontend/encoder/.*', {'frozen': True})`, which leaves those of `lora`. A
+  clip has the same features in a padded batch as alone.
   """
 
   def __init__(self, config: StatesConfig, rngs: nnx.Rngs):
@@ -191,6 +204,8 @@ class StatesFrontend(nnx.Module):
     if config.output == 'mix':
       zeros = jnp.zeros((config.known.layers + 1,), jnp.float32)
       self.mix = nnx.Param(zeros)
+    if config.lora is not None:
+      self.lora = Lora(config.lora, config.built, rngs)
 
   def drawn(self, rngs: nnx.Rngs) -> nnx.Module:
     """An encoder of random values."""
@@ -235,9 +250,29 @@ class StatesFrontend(nnx.Module):
     h_BxNxSxD = kept_BxNxF.reshape(batch, frames, len(shares_S), -1)
     return jnp.einsum('s,bnsd->bnd', shares_S, h_BxNxSxD)
 
+  def merge(self) -> None:
+    """Adds what `lora` adds to the kernels themselves: for inference."""
+    if self.config.lora is None:
+      return
+    first = 0
+    for name in self.encoder.stacks:
+      stack = getattr(self.encoder, name)
+      last = first + len(stack.query.bias)
+      for target, pair in self.lora.weights().items():
+        kernel = getattr(stack, target).kernel
+        a, b = (pair[f'lora_{k}'][first:last] for k in 'ab')
+        added = jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
+        kernel.set_value((kernel[...] + added).astype(kernel.dtype))
+      first = last
+    self.config = dataclasses.replace(self.config, lora=None)
+    del self.lora
+
   def _features(self, wave_BxT, samples_B, output: str):
     wave_BxT = self.prepared(wave_BxT, samples_B)
-    states = self.encoder(wave_BxT, samples_B, hidden=output != 'last')
+    lora = None if self.config.lora is None else self.lora.weights()
+    states = self.encoder(
+      wave_BxT, samples_B, hidden=output != 'last', lora=lora
+    )
     features = self._chosen(states, output)
     frames_B = states.frames
     if frames_B is None:

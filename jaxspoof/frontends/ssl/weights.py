@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from flax import nnx
 
-from jaxspoof.frontends.ssl import names
+from jaxspoof.frontends.ssl import names, parts
 from jaxspoof.frontends.ssl.architecture import Architecture
 from jaxspoof.frontends.ssl.encoder import Encoder
 from jaxspoof.tensors import files, fit, unpickler
@@ -236,7 +236,7 @@ def load(
     path: weights, see `files.open_weights`.
     architecture: as a config says; None: as the weights say. One with fewer
       layers takes the first ones.
-    **options: of `Encoder`: dtype, param_dtype, remat.
+    **options: of `Encoder`: dtype, param_dtype, remat, split.
 
   Raises:
     CheckpointError: damaged, unsafe, or weights that do not fit.
@@ -256,11 +256,9 @@ def of_tensors(
   """An encoder of tensors by Hugging Face's names; empties the dictionary."""
   given = names.translate(tensors)
   tensors.clear()
-  for name, slots in given.items():
-    if name.startswith('layers.'):
-      del slots[architecture.layers :]
+  parts.divided(given, options.get('split'), architecture.layers)
 
   def make() -> Encoder:
     return Encoder(architecture, nnx.Rngs(0), **options)
 
-  return fit.fill(make, given, where, stacked='layers.')
+  return fit.fill(make, given, where, stacked=parts.STACKS)

@@ -47,6 +47,7 @@ class Encoder(nnx.Module):
     dtype: str = 'float32',
     param_dtype: str = 'float32',
     remat: bool = False,
+    split: int | None = None,
   ):
     """Draws weights.
 
@@ -61,6 +62,8 @@ class Encoder(nnx.Module):
       param_dtype: dtype of the weights.
       remat: whether the inside of each layer is computed again for the
         gradient, which saves memory and costs time.
+      split: how many layers are in the stack `layers`; the others are in
+        `upper`, so that they can be trained apart. None: all are in one.
     """
     self.config, self.dtype, self.remat = config, dtype, remat
     self.whole_window = whole_window
@@ -70,7 +73,10 @@ class Encoder(nnx.Module):
     self.conv2 = Convolution(width, width, STRIDE, **options)
     table = sinusoids(config.positions, width)
     self.positions = nnx.Param(jnp.asarray(table, jnp.dtype(param_dtype)))
-    self.layers = parts.Layers(config, **options)
+    stacks = parts.stacks(config, split, **options)
+    for name, stack in stacks:
+      setattr(self, name, stack)
+    self.stacks = tuple(name for name, _ in stacks)
     self.norm = parts.Norm(width, param_dtype=param_dtype)
 
   def __call__(
@@ -79,6 +85,7 @@ class Encoder(nnx.Module):
     samples_B: jax.Array | None = None,
     *,
     hidden: bool = False,
+    lora: dict | None = None,
   ) -> States:
     """Encodes waves.
 
@@ -87,6 +94,7 @@ class Encoder(nnx.Module):
         samples.
       samples_B: int32, number of valid samples of each clip; None if all are.
       hidden: whether the states of all layers are returned, too.
+      lora: what is added to kernels, see `lora.Lora.weights`.
     """
     c, dtype = self.config, jnp.dtype(self.dtype)
     batch, samples = wave_BxT.shape
@@ -115,10 +123,8 @@ class Encoder(nnx.Module):
 
     if self.remat:
       step = jax.checkpoint(step, prevent_cse=False)
-    # One program for all layers.
-    weights = nnx.to_pure_dict(nnx.state(self.layers))
     with jax.named_scope('layers'):
-      x, entered = jax.lax.scan(step, x, weights)
+      x, entered = parts.run(self, self.stacks, step, x, lora)
 
     def joined(x):
       return x.reshape(*x.shape[:-3], batch, -1, c.width)[..., :frames, :]

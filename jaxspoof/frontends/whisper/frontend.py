@@ -57,5 +57,5 @@ class Whisper(StatesFrontend):
 
   def _options(self):
     c = self.config
-    names = ('whole_window', 'dtype', 'param_dtype', 'remat')
+    names = ('whole_window', 'dtype', 'param_dtype', 'remat', 'split')
     return {name: getattr(c, name) for name in names}

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from flax import nnx
 
+from jaxspoof.frontends.ssl import parts
 from jaxspoof.frontends.whisper.architecture import WhisperArchitecture
 from jaxspoof.frontends.whisper.encoder import Encoder
 from jaxspoof.tensors import files, fit
@@ -258,8 +259,8 @@ def encoder_part(
   }
   for last in ('kernel', 'bias'):
     for old, array in given.pop(f'layers.packed.{last}', ()):
-      parts = np.split(array, 3, -1) if array.shape[-1] % 3 == 0 else [array]
-      for name, part in zip(('query', 'key', 'value'), parts, strict=False):
+      thirds = np.split(array, 3, -1) if array.shape[-1] % 3 == 0 else [array]
+      for name, part in zip(('query', 'key', 'value'), thirds, strict=False):
         given.setdefault(f'layers.{name}.{last}', []).append((old, part))
   if 'layers.key.bias' not in given:
     # It would change nothing: all that a query is compared with would get the
@@ -319,11 +320,9 @@ def load(
   tensors = files.open_weights(find(where)).tensors
   given, _ = encoder_part(tensors, where)
   tensors.clear()
-  for name, slots in given.items():
-    if name.startswith('layers.'):
-      del slots[architecture.layers :]
+  parts.divided(given, options.get('split'), architecture.layers)
 
   def make() -> Encoder:
     return Encoder(architecture, nnx.Rngs(0), **options)
 
-  return fit.fill(make, given, where, stacked='layers.')
+  return fit.fill(make, given, where, stacked=parts.STACKS)
