@@ -25,7 +25,7 @@ from jaxspoof.runs import workdir as workdir_lib
 from jaxspoof.training import state as state_lib
 from jaxspoof.training import steps
 from jaxspoof.weights import aasist as aasist_importer
-from jaxspoof.weights import classifiers, frozen
+from jaxspoof.weights import classifiers, frozen, ssl_detectors
 
 # What the original scores of each clip: about four seconds.
 ORIGINAL_SAMPLES = 64_600
@@ -286,8 +286,9 @@ def open_checkpoint(
   """Reads the best weights of a run, or released ones.
 
   Args:
-    checkpoint: workdir of a run, a `.pth` of the original AASIST, or a
-      directory of a sequence classifier of Hugging Face.
+    checkpoint: workdir of a run, a `.pth` of the original AASIST, released
+      weights of a detector on a self-supervised encoder, or a directory of a
+      sequence classifier of Hugging Face.
     model: name of the model that the checkpoint must be of; None accepts any.
     seconds: how much of each wave is to be scored; None takes as much as the
       evaluation of the run did.
@@ -309,8 +310,10 @@ def open_checkpoint(
     name, module, options = _load_classifier(path, model, bonafide_label)
   elif bonafide_label is not None:
     raise ValueError(f'{path}: a bona fide label is for classifiers alone')
-  elif path.is_dir():
+  elif path.is_dir() and not ssl_detectors.is_there(path):
     name, module, options = _load_run(path, model)
+  elif path.is_dir():
+    name, module, options = _load_release(path, model)
   elif path.is_file():
     name, module, options = _load_original(path, model)
   else:
@@ -364,10 +367,30 @@ def _load_original(
   path: pathlib.Path, model: str | None
 ) -> tuple[str, nnx.Module, dict]:
   """Name and module of a released `.pth` file, and options of `Detector`."""
+  if ssl_detectors.is_there(path):
+    return _load_release(path, model)
   module = aasist_importer.load(path, model)
   names = {known.config: name for name, known in models.VARIANTS.items()}
   options = {'samples': ORIGINAL_SAMPLES, 'loss': losses.CrossEntropy()}
   return names[module.config], module, options
+
+
+def _load_release(
+  path: pathlib.Path, model: str | None
+) -> tuple[str, nnx.Module, dict]:
+  """The same of a released detector on a self-supervised encoder."""
+  module = ssl_detectors.load(path)
+  name = next(n for n, (_, k) in models.MODELS.items() if k is type(module))
+  if model not in (None, name):
+    raise ValueError(
+      f'{path}: checkpoint of another model: of {name!r}, not of {model!r}'
+    )
+  options = {
+    'samples': ORIGINAL_SAMPLES,
+    'loss': losses.CrossEntropy(),
+    'notes': ssl_detectors.notes(path),
+  }
+  return name, module, options
 
 
 def _load_classifier(

@@ -14,7 +14,9 @@ from jaxspoof.models.ecapa import Ecapa, EcapaConfig
 from jaxspoof.models.lcnn import Lcnn, LcnnConfig
 from jaxspoof.models.mean import Mean, MeanConfig
 from jaxspoof.models.mhfa import Mhfa, MhfaConfig
+from jaxspoof.models.nes2net import Nes2Net, Nes2NetConfig
 from jaxspoof.models.rawnet2 import RawNet2, RawNet2Config
+from jaxspoof.models.sls import Sls, SlsConfig
 from jaxspoof.models.ssl_aasist import SslAasist, SslAasistConfig
 from jaxspoof.system import System, SystemConfig
 
@@ -25,7 +27,9 @@ MODELS: dict[str, tuple[type, type[System]]] = {
   'light_darts': (LightDartsConfig, LightDarts),
   'mean': (MeanConfig, Mean),
   'mhfa': (MhfaConfig, Mhfa),
+  'nes2net': (Nes2NetConfig, Nes2Net),
   'rawnet2': (RawNet2Config, RawNet2),
+  'sls': (SlsConfig, Sls),
   'ssl_aasist': (SslAasistConfig, SslAasist),
 }
 
@@ -99,7 +103,9 @@ VARIANTS = {
   'mhfa': Variant('mhfa', MhfaConfig()),
   # Not published: for laptops.
   'mhfa_s': Variant('mhfa', MhfaConfig(8, 64, 64)),
+  'nes2net': Variant('nes2net', Nes2NetConfig()),
   'rawnet2': Variant('rawnet2', RawNet2Config()),
+  'sls': Variant('sls', SlsConfig()),
   'ssl_aasist': Variant('ssl_aasist', SslAasistConfig()),
   # Not published: for laptops.
   'ssl_aasist_s': Variant(

@@ -19,16 +19,16 @@ class MeanConfig:
   """What defines a `Mean`.
 
   Attributes:
-    projection: size of the embedding.
+    projection: size of the embedding; None: the features themselves are meant.
     param_dtype: dtype of the parameters, 'float32' or 'float64'.
   """
 
-  projection: int = 256
+  projection: int | None = 256
   param_dtype: str = 'float32'
 
   def __post_init__(self):
     """Raises ValueError for values that cannot work."""
-    if self.projection < 1:
+    if self.projection is not None and self.projection < 1:
       raise ValueError(f'projection={self.projection}: needs at least 1')
 
   @property
@@ -52,6 +52,8 @@ class Mean(System):
 
   def build(self, config: MeanConfig, rngs: nnx.Rngs) -> int:
     """Makes the projection."""
+    if config.projection is None:
+      return self.frontend.config.features
     self.projector = layers.linear(
       self.frontend.config.features,
       config.projection,
@@ -68,8 +70,10 @@ class Mean(System):
   ) -> Encoded:
     """The mean of the projected frames, `[B, projection]`."""
     del rngs
-    with jax.named_scope('projector'):
-      h_BxNxD = self.projector(features)
+    h_BxNxD = features
+    if self.config.projection is not None:
+      with jax.named_scope('projector'):
+        h_BxNxD = self.projector(features)
     where = None
     if frames_B is not None:
       index_1xN = jnp.arange(h_BxNxD.shape[1], dtype=frames_B.dtype)[None]

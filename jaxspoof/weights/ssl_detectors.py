@@ -5,8 +5,10 @@ and the back end.
 """
 
 import os
+import pathlib
 import re
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -18,6 +20,10 @@ from jaxspoof.blocks.heads import Head
 from jaxspoof.frontends import SslConfig
 from jaxspoof.frontends.ssl import names
 from jaxspoof.frontends.ssl.architecture import Architecture
+from jaxspoof.models import sls
+from jaxspoof.models.mean import MeanConfig
+from jaxspoof.models.nes2net import Nes2NetConfig
+from jaxspoof.models.sls import SlsConfig
 from jaxspoof.models.ssl_aasist import SslAasistConfig
 from jaxspoof.system import System, SystemConfig
 from jaxspoof.tensors import files, fit
@@ -35,14 +41,14 @@ class Release(NamedTuple):
     marks: names of tensors that no other kind has.
     config: makes the config of the model of shapes of tensors.
     names: substitutions that turn an old name into the new one, in this order.
-    output: of the front end.
+    frontend: fields of the front end.
   """
 
   model: str
   marks: tuple[str, ...]
   config: Callable[[Tensors], Any]
   names: tuple[tuple[str, str], ...]
-  output: str = 'last'
+  frontend: Mapping[str, Any] = MappingProxyType({})
 
 
 def _ssl_aasist(tensors: Tensors) -> SslAasistConfig:
@@ -59,8 +65,38 @@ def _ssl_aasist(tensors: Tensors) -> SslAasistConfig:
   )
 
 
+def _sls(tensors: Tensors) -> SlsConfig:
+  embedding, size = tensors['fc1.weight'].shape
+  width = tensors['fc0.weight'].shape[1]
+  return SlsConfig(sls.POOL * (size // (width // sls.POOL)), embedding)
+
+
+def _nes2net(tensors: Tensors) -> Nes2NetConfig:
+  size = len(tensors[f'{_FIRST}.conv3.bias'])
+  # Dilation is not told by tensors: it is that of all that were published.
+  return Nes2NetConfig(
+    parts=len(tensors[f'{_NES2NET}.bn.weight']) // size,
+    inner_parts=1
+    + sum(name.startswith(f'{_FIRST}.weighted_sum.') for name in tensors),
+    squeeze=size // len(tensors[f'{_FIRST}.se.se.1.bias']),
+  )
+
+
+_NES2NET = 'Nested_Res2Net_TDNN'
+_FIRST = f'{_NES2NET}.Build_in_Res2Nets.0'
+_BLOCK = rf'^{_NES2NET}\.Build_in_Res2Nets\.(\d+)\.'
+_STATISTICS = aasist.NAMES[-2:]
 _CONV2 = r'encoder\.\d+\.0\.conv2\.bias'
+# Beside those of AASIST: Conv1d [out, in, time].
+_WEIGHTS = {**aasist.WEIGHTS, 3: ('kernel', (2, 1, 0))}
 RELEASES = {
+  'AntiDeepfake': Release(
+    'mean',
+    ('proj_fc.weight', 'proj_fc.bias'),
+    lambda tensors: MeanConfig(projection=None),
+    ((r'^proj_fc\.', 'head.'),),
+    {'normalise_wave': 'fairseq'},
+  ),
   'SSL_Anti-spoofing': Release(
     'ssl_aasist',
     ('LL.weight', 'GAT_layer_S.att_weight'),
@@ -74,7 +110,48 @@ RELEASES = {
       *aasist.NAMES,
     ),
   ),
+  'SLS': Release(
+    'sls',
+    ('fc0.weight', 'fc1.weight', 'fc3.weight', 'first_bn.weight'),
+    _sls,
+    (
+      (r'^first_bn\.', 'first_norm.'),
+      (r'^fc0\.', 'gate.'),
+      (r'^fc1\.', 'hidden.'),
+      (r'^fc3\.', 'head.'),
+      *_STATISTICS,
+    ),
+    {'output': 'all', 'last_norm': False},
+  ),
+  'Nes2Net-X': Release(
+    'nes2net',
+    (f'{_FIRST}.weighted_sum.0', f'{_NES2NET}.fc.weight'),
+    _nes2net,
+    (
+      (_BLOCK + r'conv1\.', r'block\1.input.'),
+      (_BLOCK + r'bn1\.', r'block\1.input_norm.'),
+      (_BLOCK + r'convs\.(\d+)\.', r'block\1.conv\2.'),
+      (_BLOCK + r'bns\.(\d+)\.', r'block\1.norm\2.'),
+      (_BLOCK + r'weighted_sum\.(\d+)$', r'block\1.share\2'),
+      (_BLOCK + r'conv3\.', r'block\1.output.'),
+      (_BLOCK + r'bn3\.', r'block\1.output_norm.'),
+      (_BLOCK + r'se\.se\.1\.', r'block\1.squeeze.'),
+      (_BLOCK + r'se\.se\.3\.', r'block\1.excite.'),
+      (rf'^{_NES2NET}\.bns\.(\d+)\.', r'norm\1.'),
+      (rf'^{_NES2NET}\.bn\.', 'last_norm.'),
+      (rf'^{_NES2NET}\.fc\.', 'head.'),
+      *_STATISTICS,
+    ),
+  ),
 }
+
+
+def is_there(path: pathlib.Path) -> bool:
+  """Whether there are weights of one of `RELEASES`, and not of a run."""
+  if path.is_dir():
+    if not any((path / name).is_file() for name in files.CANDIDATES):
+      return False
+  return kind_of(files.open_weights(path).tensors) is not None
 
 
 def kind_of(tensors: Tensors) -> str | None:
@@ -109,12 +186,11 @@ def load(
       'names'
     )
   release = RELEASES[kind]
-  # Waves as they are: these feed them so, whatever the encoder was made for.
+  # Waves as they are: most feed them so, whatever the encoder was made for.
   frontend = SslConfig(
     str(path),
-    output=release.output,
-    normalise_wave='none',
     architecture=architecture,
+    **{'normalise_wave': 'none', **release.frontend},
   )
   _, rest = names.encoder_part(tensors)
   rest = {k: v for k, v in rest.items() if not names.unused(k)}
@@ -125,6 +201,17 @@ def load(
   _, module = models.MODELS[release.model]
   system = SystemConfig(module, config, frontend, Head('linear', 2))
   return _filled(system.make(nnx.Rngs(0)), release, rest, str(path))
+
+
+def notes(path: str | os.PathLike) -> tuple[str, ...]:
+  """What a user of a released detector should know, in sentences."""
+  kind = kind_of(files.open_weights(path).tensors)
+  waves = RELEASES[kind].frontend.get('normalise_wave', 'none')
+  waves = 'as they are' if waves == 'none' else 'of mean 0 and variance 1'
+  return (
+    f'weights of {kind}: the second output is bona fide; waves {waves}',
+    'what licence they have, their authors say',
+  )
 
 
 def _filled(
@@ -179,7 +266,7 @@ def _translate(release: Release, old: str, array: np.ndarray):
   for pattern, replacement in release.names:
     new = re.sub(pattern, replacement, new)
   if new.endswith('.weight'):
-    last, axes = aasist.WEIGHTS.get(array.ndim, ('weight', None))
+    last, axes = _WEIGHTS.get(array.ndim, ('weight', None))
     new = new.removesuffix('weight') + last
     array = array.transpose(axes)
   return new, (old, array)

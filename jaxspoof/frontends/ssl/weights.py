@@ -128,7 +128,7 @@ def of_settings(
     fields['max_distance'] = said.get('max_distance', 1280)
   else:
     width = fields['width']
-    if width % 64 and 'heads' not in fields:
+    if width % 64 and width not in _HEADS and 'heads' not in fields:
       raise CheckpointError(
         f'{where}: tensors of width {width} do not tell the number of heads; a '
         'config.json would'
