@@ -18,18 +18,27 @@ EXPECTED = (
 )
 WITH_CHUNKS = ('WAV', 'W64', 'AIFF', 'AU', 'CAF', 'NIST SPHERE')
 
-# Formats that are known by their first bytes, but not decoded.
-_UNSUPPORTED = (
-  (rb'.{4}ftyp', 'MP4 (AAC, ALAC)'),
-  (rb'#!AMR', 'AMR'),
-  (rb'\x1a\x45\xdf\xa3', 'WebM or Matroska'),
-  (rb'\x30\x26\xb2\x75\x8e\x66\xcf\x11', 'WMA'),
-  (rb'\xff[\xf0\xf1\xf8\xf9]', 'AAC'),
-  (rb'\xff[\xe2-\xe7\xf2-\xf7\xfa-\xff]', 'free-format or layer II MPEG audio'),
-  (rb'\x0b\x77', 'AC-3'),
-  (rb'MAC ', 'APE'),
-  (rb'wvpk', 'WavPack'),
-  (rb'Creative Voice', 'VOC'),
+# Formats that are known by their first bytes and decoded by `media`: a pattern,
+# what it is called, and FFmpeg's name of it.
+_MEDIA = (
+  (rb'.{4}ftyp', 'MP4 (AAC, ALAC)', 'mov'),
+  (rb'.{4}(moov|mdat|wide|free|skip)', 'QuickTime', 'mov'),
+  (rb'#!AMR', 'AMR', 'amr'),
+  (rb'\x1a\x45\xdf\xa3', 'WebM or Matroska', 'matroska'),
+  (rb'\x30\x26\xb2\x75\x8e\x66\xcf\x11', 'WMA', 'asf'),
+  (rb'\xff[\xf0\xf1\xf8\xf9]', 'AAC', 'aac'),
+  (
+    rb'\xff[\xe2-\xe7\xf2-\xf7\xfa-\xff]',
+    'free-format or layer II MPEG audio',
+    'mp3',
+  ),
+  (rb'\x0b\x77', 'AC-3', 'ac3'),
+  (rb'MAC ', 'APE', 'ape'),
+  (rb'wvpk', 'WavPack', 'wv'),
+  (rb'Creative Voice', 'VOC', 'voc'),
+  (rb'RIFF.{4}AVI ', 'AVI', 'avi'),
+  (rb'FLV\x01', 'FLV', 'flv'),
+  (rb'\x00\x00\x01\xba', 'MPEG program stream', 'mpeg'),
 )
 # Sizes of 32 bits that writers to a pipe put in place of one they cannot know.
 _UNKNOWN_SIZES = (range(0x7FFF0000, 0x80000000), range(0xFFFF0000, 1 << 32))
@@ -45,7 +54,7 @@ def sniff(data: bytes) -> str:
   """Names the container by its first bytes; 'other' is none of `EXPECTED`."""
   start = id3_size(data)
   head = data[start : start + 36]
-  if head[:4] in (b'RIFF', b'RF64', b'RIFX'):
+  if head[:4] in (b'RIFF', b'RF64', b'RIFX') and head[8:12] != b'AVI ':
     return 'WAV'
   if head[:16] == b'riff' + b'\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\0\0':
     return 'W64'
@@ -91,21 +100,22 @@ def suffix(data: bytes) -> str:
   return kinds.get(sniff(data), '.ogg')
 
 
-def unsupported(data: bytes) -> str | None:
-  """The name of a format that is known, but not decoded; else None."""
-  if sniff(data) == 'Ogg':
-    return 'Ogg without Vorbis, Opus or FLAC'
-  if sniff(data) != 'other':
+def media(data: bytes) -> tuple[str, str] | None:
+  """What a file is that `audio.media` decodes, and FFmpeg's name of it."""
+  kind = sniff(data)
+  if kind == 'Ogg':
+    return 'Ogg without Vorbis, Opus or FLAC', 'ogg'
+  if kind != 'other':
     return None
-  for pattern, name in _UNSUPPORTED:
+  for pattern, name, demuxer in _MEDIA:
     if re.match(pattern, data[:32], re.DOTALL):
-      return name
+      return name, demuxer
   return None
 
 
 def is_audio(head: bytes) -> bool:
   """Whether a file that begins with these bytes is some kind of recording."""
-  return sniff(head) != 'other' or unsupported(head) is not None
+  return sniff(head) != 'other' or media(head) is not None
 
 
 def id3_size(data: bytes) -> int:

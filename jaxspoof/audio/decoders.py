@@ -2,7 +2,8 @@
 
 FLAC and MP3 go through miniaudio (it reads FLACs that libsndfile 1.2.2 rejects,
 and is faster), everything else through soundfile; Ogg Vorbis too, as damaged
-headers of it crash miniaudio's decoder. Neither is asked to convert anything:
+headers of it crash miniaudio's decoder. What neither knows goes to `media`.
+Neither is asked to convert anything:
 rate, channels and precision are the file's own.
 Both are asked for no more than what is wanted, so that the first seconds of a
 long file cost no more than a short one.
@@ -18,7 +19,7 @@ import miniaudio
 import numpy as np
 import soundfile
 
-from jaxspoof.audio import containers
+from jaxspoof.audio import containers, media
 from jaxspoof.audio.containers import EXPECTED, AudioError, sniff, suffix
 
 __all__ = ['EXPECTED', 'AudioError', 'Decoded', 'read', 'sniff', 'suffix']
@@ -60,11 +61,8 @@ def read(
       or joins streams of different rates.
   """
   kind = sniff(data)
-  if what := containers.unsupported(data):
-    raise AudioError(
-      f'{name}: {what} is not supported; convert it, for example with: ffmpeg '
-      '-i IN OUT.wav'
-    )
+  if what := containers.media(data):
+    return Decoded(*media.read(data, name, *what, seconds))
   if kind == 'other':
     raise AudioError(
       f'{name}: not audio (starts with {data[:16]!r}); expected {EXPECTED}'
