@@ -1,38 +1,32 @@
-"""A trained countermeasure as one object: audio in, scores out.
+"""A trained countermeasure as one object: audio in, scores and verdicts out.
 
-Needs neither a corpus nor the training job: no TFDS, no grain. A checkpoint is
-the workdir of a run of `run.py` or a `.pth` file of the original AASIST.
+Needs neither a corpus nor the training job: no TFDS, no grain, no Orbax, no
+ml_collections. A checkpoint is a bundle, see `jaxspoof.bundles`, the workdir of
+a run of `run.py`, a `.pth` file of the original AASIST, or a directory of a
+sequence classifier of Hugging Face.
 """
 
 import dataclasses
+import functools
+import hashlib
 import itertools
 import operator
 import os
-import pathlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent import futures
 from typing import Any
 
 import jax
 import numpy as np
-from flax import nnx
 
-from jaxspoof import audio, frontends, losses, models
-from jaxspoof import config as config_lib
-from jaxspoof.audio import signal_checks
-from jaxspoof.runs import names, weights_file
+from jaxspoof import audio, losses
+from jaxspoof.audio import measures, signal_checks
+from jaxspoof.bundles import verdict as verdict_lib
+from jaxspoof.checkpoints import Known, open_checkpoint, shipped
+from jaxspoof.metrics import calibration as calibration_lib
 from jaxspoof.runs import workdir as workdir_lib
 from jaxspoof.training import state as state_lib
 from jaxspoof.training import steps
-from jaxspoof.weights import aasist as aasist_importer
-from jaxspoof.weights import classifiers, frozen, ssl_detectors
-
-# What the original scores of each clip: about four seconds.
-ORIGINAL_SAMPLES = 64_600
-# What is scored at most of a clip by models that take clips of any length: the
-# attention of a minute takes 16 times the memory of that of 15 seconds.
-LONGEST = 60 * audio.SAMPLE_RATE
-BUCKET = 16_000  # samples; few lengths, few programs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +44,13 @@ class Detection:
     duration: length of the whole file in seconds.
     model: name of the model.
     warnings: reasons to doubt the score, as sentences; mostly there are none.
+    verdict: 'bona fide', 'spoof' or 'uncertain'.
+    p_spoof: probability of a spoof at the prior; None if not calibrated.
+    llr: log-likelihood ratio of bona fide over spoof, in nats; None if not
+      calibrated.
+    prior: probability of a spoof before anything was heard; None if not
+      calibrated.
+    reasons: why the verdict is 'uncertain', as sentences.
   """
 
   path: str
@@ -59,6 +60,11 @@ class Detection:
   duration: float
   model: str
   warnings: tuple[str, ...] = ()
+  verdict: str = verdict_lib.UNCERTAIN
+  p_spoof: float | None = None
+  llr: float | None = None
+  prior: float | None = None
+  reasons: tuple[str, ...] = (verdict_lib.NOT_CALIBRATED,)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,8 +75,17 @@ class Failure:
   error: str
 
 
+# What can be scored: a path, an encoded file, or samples [n] or [n, channels].
+Source = str | os.PathLike | bytes | np.ndarray
+
+
+_WHOLE = str | os.PathLike | bytes  # a recording, whatever its rate is
+
+
 class Detector:
   """Scores speech with one trained model.
+
+  Its methods may be called from several threads at once.
 
   Attributes:
     model: name of the model.
@@ -86,6 +101,9 @@ class Detector:
       to this length first, because the model needs as much.
     classes: name of the class that each output stands for, bona fide last.
     notes: sentences that a user of weights of others should read.
+    known: what a bundle says of calibration and training domain; None where the
+      checkpoint is none.
+    rule: how verdicts are made of log-likelihood ratios.
   """
 
   def __init__(
@@ -102,8 +120,11 @@ class Detector:
     shortest: int = 1,
     classes: tuple[str, ...] = workdir_lib.DETECTION,
     notes: tuple[str, ...] = (),
+    known: Known | None = None,
+    rule: verdict_lib.Rule = verdict_lib.Rule(),  # noqa: B008 (frozen)
   ):
     self.model = model
+    self.known, self.rule = known, rule
     self.sample_rate = audio.SAMPLE_RATE
     self.samples = samples
     self.batch = batch
@@ -114,35 +135,32 @@ class Detector:
     self.notes = notes
     self._weights = jax.device_put((params, batch_stats))
 
-    def logits(params, batch_stats, batch):
+    def answer(params, batch_stats, batch):
       module = state_lib.merge(graphdef, params, batch_stats)
-      return state_lib.eval_view(module)(**steps.inputs(batch))
+      found = state_lib.eval_view(module).answer(**steps.inputs(batch))
+      return found.embedding, found.outputs
 
-    def embed(params, batch_stats, batch):
-      module = state_lib.eval_view(
-        state_lib.merge(graphdef, params, batch_stats)
-      )
-      answer = module.answer(**steps.inputs(batch))
-      return answer.embedding, answer.outputs
-
-    self._logits = jax.jit(logits)
-    self._embed = jax.jit(embed)
+    # One program, whoever asks for what.
+    self._answer = jax.jit(answer)
 
   @classmethod
   def load(
     cls,
-    checkpoint: str | os.PathLike,
+    checkpoint: str | os.PathLike | None = None,
     model: str | None = None,
     *,
     seconds: float | None = None,
     batch: int | None = None,
     bonafide_label: str | None = None,
+    prior: float | None = None,
+    target_far: float | None = None,
   ) -> 'Detector':
-    """Loads the best weights of a run, or released ones.
+    """Loads a bundle, the best weights of a run, or released ones.
 
     Args:
-      checkpoint: workdir of a run, a `.pth` of the original AASIST, or a
-        directory of a sequence classifier of Hugging Face.
+      checkpoint: a bundle (a folder or one file), the workdir of a run, a
+        `.pth` of the original AASIST, or a directory of a sequence classifier
+        of Hugging Face. None takes the bundle that comes with the package.
       model: name of the model that the checkpoint must be of, such as 'aasist';
         None accepts any.
       seconds: how much of each wave is scored; None takes as much as the
@@ -151,17 +169,41 @@ class Detector:
         where larger batches are no faster and the first results would wait.
       bonafide_label: which label of a classifier means bona fide speech, where
         its labels do not say so by their words.
+      prior: probability of a spoof before anything was heard, in (0, 1); None
+        takes 0.5. See `bundles.verdict.Rule`.
+      target_far: speech is bona fide from the lowest threshold on at which at
+        most this share of the spoofs, of those that the calibration was fitted
+        on, passed. None decides by the probability alone.
 
     Raises:
-      ValueError: there is no checkpoint, it is of another model, or the model
-        needs more seconds.
+      ValueError: there is no checkpoint, it is damaged or of another model, the
+        model needs more seconds, or it is not calibrated and a prior or a rate
+        is asked for.
     """
+    checkpoint = shipped() if checkpoint is None else checkpoint
     name, module, options = open_checkpoint(
       checkpoint, model, seconds, bonafide_label
     )
     if batch is None:
       batch = 1 if jax.default_backend() == 'cpu' else 16
-    return cls(name, *state_lib.split(module), batch=batch, **options)
+    rule = _rule(options.get('known'), checkpoint, prior, target_far)
+    return cls(
+      name, *state_lib.split(module), batch=batch, rule=rule, **options
+    )
+
+  @property
+  def calibrated(self) -> bool:
+    """Whether there are log-likelihood ratios, and so verdicts."""
+    return self.known is not None and self.known.calibration is not None
+
+  def identity(self, **settings) -> str:
+    """What results depend on, in 12 characters: weights, rule, and settings."""
+    if self.known is not None:
+      weights = self.known.card.weights.sha256
+    else:
+      weights = state_lib.tree_hash(self._weights)
+    parts = (weights, self.rule, self.samples, sorted(settings.items()))
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
 
   def logits(self, waves: Sequence[np.ndarray]) -> np.ndarray:
     """Computes the outputs of the model for waves.
@@ -173,7 +215,7 @@ class Detector:
       float32 [len(waves), K], in the order of `classes`: logits of spoof and
       bona fide, or cosines if the model was trained with a loss of cosines.
     """
-    found = list(self._in_batches(self._logits, waves))
+    found = [outputs for _, outputs in self._in_batches(waves)]
     return np.concatenate(found) if found else np.zeros((0, 2), np.float32)
 
   def embed(self, waves: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -186,51 +228,121 @@ class Detector:
       The embeddings, float32 [len(waves), D], which are the input of the last
       layer; and the outputs, as `logits` gives them.
     """
-    embeddings, outputs = zip(
-      *self._in_batches(self._embed, waves), strict=True
-    )
+    embeddings, outputs = zip(*self._in_batches(waves), strict=True)
     return np.concatenate(embeddings), np.concatenate(outputs)
 
-  def score(self, waves: Sequence[np.ndarray]) -> np.ndarray:
-    """Computes one score per wave, float32 [len(waves)].
+  def score(
+    self,
+    source: Source | Sequence[np.ndarray],
+    sample_rate: int | None = None,
+    *,
+    channel: int | None = None,
+  ) -> Detection | np.ndarray:
+    """Scores one recording, or the scores of waves alone.
 
-    Higher means more like bona fide speech. The loss that the model was trained
-    with defines the score, see `jaxspoof.losses`. Arguments are those of
-    `logits`.
+    Args:
+      source: a path; an encoded file; or samples [n] or [n, channels], floating
+        point at full scale 1.0 or integers at the full scale of their type. A
+        list of waves, each as for `logits`, gives one number for each instead.
+      sample_rate: of samples, in Hz; needed with them.
+      channel: which channel is scored, the first being 1; None mixes them down
+        as `audio.read` does.
+
+    Returns:
+      The `Detection` of a recording. Of a list of waves, float32 [len(source)]:
+      higher means more like bona fide speech, as the loss that the model was
+      trained with defines it, see `jaxspoof.losses`.
+
+    Raises:
+      audio.AudioError (a ValueError): it cannot be read, or holds no sound.
+      ValueError: samples of a wrong shape, or without their rate.
     """
-    return np.asarray(self.loss.score(self.logits(waves)))
+    if isinstance(source, _WHOLE) or sample_rate is not None:
+      (found,) = self.score_many([source], sample_rate, channel=channel)
+      if isinstance(found, Failure):
+        raise audio.AudioError(found.error)
+      return found
+    if isinstance(source, np.ndarray) and source.ndim == 1:
+      raise ValueError('samples without their rate: give sample_rate in Hz')
+    return np.asarray(self.loss.score(self.logits(source)))
+
+  def score_many(
+    self,
+    sources: Iterable[Source],
+    sample_rate: int | None = None,
+    *,
+    channel: int | None = None,
+    names: Iterable[str] | None = None,
+  ) -> Iterator[Detection | Failure]:
+    """Scores recordings in their order; reads the next ones meanwhile.
+
+    Args:
+      sources: paths or samples, as for `score`; also one after another as they
+        come.
+      sample_rate: of samples, in Hz.
+      channel: see `score`.
+      names: what each is called in results; by default a path is called as it
+        is, and others by their number.
+
+    Yields:
+      For each a `Detection`, or a `Failure` for one that cannot be read or
+      scored; it does not stop the others. No more of a file is decoded than is
+      scored.
+    """
+    read_one = functools.partial(
+      self._read, sample_rate=sample_rate, channel=channel
+    )
+    if names is None:
+      named = (
+        (
+          os.fspath(s) if isinstance(s, str | os.PathLike) else f'samples {i}',
+          s,
+        )
+        for i, s in enumerate(sources)
+      )
+    else:
+      named = zip(names, sources, strict=True)
+    # While the model scores one chunk, threads decode the next.
+    with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+      ahead, paths = [], []
+      while True:
+        following = list(itertools.islice(named, self.batch))
+        clips = [future.result() for future in ahead]
+        ahead = [pool.submit(read_one, *one) for one in following]
+        yield from self._detect(paths, clips)
+        paths = [name for name, _ in following]
+        if not following:
+          return
 
   def score_files(
     self, paths: Iterable[str | os.PathLike]
   ) -> Iterator[Detection | Failure]:
-    """Scores files in their order; reads the next ones meanwhile.
+    """Scores files in their order, as `score_many` does."""
+    return self.score_many(paths)
 
-    A file that cannot be read or scored becomes a `Failure` and does not stop
-    the others. No more of a file is decoded than is scored.
-    """
-    paths = [os.fspath(path) for path in paths]
-    chunks = [
-      paths[start : start + self.batch]
-      for start in range(0, len(paths), self.batch)
-    ]
-    # While the model scores one chunk, threads decode the next.
-    with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-      ahead = []
-      for chunk, following in itertools.pairwise([[], *chunks, []]):
-        clips = [future.result() for future in ahead]
-        ahead = [pool.submit(read, path, self.samples) for path in following]
-        yield from self._detect(chunk, clips)
+  def _read(
+    self, name: str, source: Source, sample_rate=None, channel=None
+  ) -> tuple[audio.Clip | str, Mapping[str, float] | None]:
+    """A clip, or why there is none; and its measures if they are needed."""
+    clip = read(source, self.samples, name, rate=sample_rate, channel=channel)
+    if isinstance(clip, str) or self.known is None or not self.known.domain:
+      return clip, None
+    return clip, measures.measure(clip.wave)
 
   def _detect(
-    self, paths: Sequence[str], clips: Sequence[audio.Clip | str]
+    self, paths: Sequence[str], clips: Sequence[tuple]
   ) -> Iterator[Detection | Failure]:
-    logits = self.logits([c.wave for c in clips if not isinstance(c, str)])
-    found = iter(zip(logits, np.asarray(self.loss.score(logits)), strict=True))
-    for path, clip in zip(paths, clips, strict=True):
+    waves = [clip.wave for clip, _ in clips if not isinstance(clip, str)]
+    found = iter(())
+    if waves:
+      embedding, outputs = self.embed(waves)
+      scores = np.asarray(self.loss.score(outputs))
+      found = zip(embedding, outputs, scores, strict=True)
+    for path, (clip, measured) in zip(paths, clips, strict=True):
       if isinstance(clip, str):
         yield Failure(path, clip)
         continue
-      outputs, score = next(found)
+      embedding, outputs, score = next(found)
       if not np.isfinite(score):
         yield Failure(path, f'{path}: its score is not a finite number')
         continue
@@ -242,10 +354,29 @@ class Detector:
         clip.seconds,
         self.model,
         clip.warnings,
+        **self._judge(float(score), measured, embedding),
       )
 
-  def _in_batches(self, function, waves: Sequence[np.ndarray]) -> Iterator:
-    """Calls a jitted function of weights and waves; yields what it returns."""
+  def _judge(self, score: float, measured, embedding) -> dict[str, Any]:
+    """The fields of a `Detection` from the verdict on."""
+    reasons: tuple[str, ...] = ()
+    if measured is not None:
+      reasons = self.known.domain.doubts(measured, embedding)
+    if not self.calibrated:
+      return {'reasons': (verdict_lib.NOT_CALIBRATED, *reasons)}
+    llr = float(self.known.calibration(score))
+    decided, why = self.rule.decide(llr)
+    reasons += () if why is None else (why,)
+    return {
+      'verdict': verdict_lib.UNCERTAIN if reasons else decided,
+      'p_spoof': self.rule.p_spoof(llr),
+      'llr': llr,
+      'prior': self.rule.prior,
+      'reasons': reasons,
+    }
+
+  def _in_batches(self, waves: Sequence[np.ndarray]) -> Iterator:
+    """Yields embeddings and outputs of waves, batch by batch."""
     for wave in waves:
       if np.ndim(wave) != 1 or not len(wave):
         raise ValueError(
@@ -253,7 +384,7 @@ class Detector:
         )
     for start in range(0, len(waves), self.batch):
       part = waves[start : start + self.batch]
-      found = jax.device_get(function(*self._weights, self._batch(part)))
+      found = jax.device_get(self._answer(*self._weights, self._batch(part)))
       first = slice(len(part))
       yield jax.tree.map(operator.itemgetter(first), found)
 
@@ -277,205 +408,62 @@ class Detector:
     return batch
 
 
-def open_checkpoint(
-  checkpoint: str | os.PathLike,
-  model: str | None = None,
-  seconds: float | None = None,
-  bonafide_label: str | None = None,
-) -> tuple[str, nnx.Module, dict[str, Any]]:
-  """Reads the best weights of a run, or released ones.
-
-  Args:
-    checkpoint: workdir of a run, a `.pth` of the original AASIST, released
-      weights of a detector on a self-supervised encoder, or a directory of a
-      sequence classifier of Hugging Face.
-    model: name of the model that the checkpoint must be of; None accepts any.
-    seconds: how much of each wave is to be scored; None takes as much as the
-      evaluation of the run did.
-    bonafide_label: of a classifier, see `weights.classifiers.load`.
-
-  Returns:
-    The name of the model, the model with its weights, and keyword arguments for
-    `Detector`: `samples` and `loss`, and for all but AASIST's files also
-    `bucket`, `shortest` and `classes`, and for a classifier `notes`.
-
-  Raises:
-    ValueError: there is no checkpoint, it is of another model, or the model
-      needs more seconds.
-  """
-  path = pathlib.Path(checkpoint)
-  if model is not None:
-    models.variant(model)  # an unknown name is an error of its own
-  if classifiers.is_directory(path):
-    name, module, options = _load_classifier(path, model, bonafide_label)
-  elif bonafide_label is not None:
-    raise ValueError(f'{path}: a bona fide label is for classifiers alone')
-  elif path.is_dir() and not ssl_detectors.is_there(path):
-    name, module, options = _load_run(path, model)
-  elif path.is_dir():
-    name, module, options = _load_release(path, model)
-  elif path.is_file():
-    name, module, options = _load_original(path, model)
-  else:
+def _rule(
+  known: Known | None, checkpoint, prior, target_far
+) -> verdict_lib.Rule:
+  """How to decide; see `Detector.load`."""
+  given = {'prior': prior, 'target_far': target_far}
+  asked = [name for name, value in given.items() if value is not None]
+  if asked and (known is None or known.calibration is None):
     raise ValueError(
-      f'{path}: no checkpoint there; expected the workdir of a run, a .pth'
-      ' file of the original AASIST, or a directory of Hugging Face'
+      f'{checkpoint}: it is not calibrated, so {asked[0]}={given[asked[0]]} '
+      'means nothing; calibrate it on labelled recordings first: python -m '
+      'jaxspoof.bundle calibrate'
     )
-  if seconds is not None:
-    options['samples'] = _samples(seconds, module.min_samples, name)
-  return name, module, options
-
-
-def _samples(seconds: float, least: int, model: str) -> int:
-  samples = round(seconds * audio.SAMPLE_RATE)
-  if samples < least:
-    raise ValueError(
-      f'{seconds:g} seconds are too few for {model}: it needs'
-      f' {least / audio.SAMPLE_RATE:.2f}'
-    )
-  return samples
+  threshold = None
+  if target_far is not None:
+    llr = known.calibration(known.dev_scores)
+    if not 0 < target_far < 1:
+      raise ValueError(
+        f'target_far={target_far}: expected the share of spoofs that may '
+        'pass, between 0 and 1'
+      )
+    point = calibration_lib.threshold_of(llr, known.dev_labels, target_far)
+    threshold = point.threshold
+  return verdict_lib.Rule(
+    verdict_lib.PRIOR if prior is None else prior, threshold
+  )
 
 
 def read(
-  source: str | bytes,
+  source: str | bytes | np.ndarray,
   samples: int,
   name: str | None = None,
   verify: bool = True,
+  *,
+  rate: int | None = None,
+  channel: int | None = None,
 ) -> audio.Clip | str:
   """Reads the part of a file that is scored.
 
   Args:
-    source: a path, or the encoded file itself.
+    source: a path, the encoded file itself, or samples.
     samples: how many samples are scored, at 16 kHz.
     name: what messages call the file; its path by default.
     verify: also compare a FLAC with the MD5 that it carries.
+    rate: of samples, in Hz.
+    channel: which channel is taken, the first being 1; None mixes them down.
 
   Returns:
     The clip, or a sentence that says why the file cannot be scored.
   """
   name = name or str(source)
   try:
-    return signal_checks.read(source, name, samples=samples, verify=verify)
+    return signal_checks.read(
+      source, name, samples=samples, verify=verify, rate=rate, channel=channel
+    )
   except audio.AudioError as error:
     return str(error)
   # One file among thousands must not take the results of the others along.
   except Exception as error:
     return f'{name}: cannot be read ({type(error).__name__}: {error})'
-
-
-def _load_original(
-  path: pathlib.Path, model: str | None
-) -> tuple[str, nnx.Module, dict]:
-  """Name and module of a released `.pth` file, and options of `Detector`."""
-  if ssl_detectors.is_there(path):
-    return _load_release(path, model)
-  module = aasist_importer.load(path, model)
-  names = {known.config: name for name, known in models.VARIANTS.items()}
-  options = {'samples': ORIGINAL_SAMPLES, 'loss': losses.CrossEntropy()}
-  return names[module.config], module, options
-
-
-def _load_release(
-  path: pathlib.Path, model: str | None
-) -> tuple[str, nnx.Module, dict]:
-  """The same of a released detector on a self-supervised encoder."""
-  module = ssl_detectors.load(path)
-  name = next(n for n, (_, k) in models.MODELS.items() if k is type(module))
-  if model not in (None, name):
-    raise ValueError(
-      f'{path}: checkpoint of another model: of {name!r}, not of {model!r}'
-    )
-  options = {
-    'samples': ORIGINAL_SAMPLES,
-    'loss': losses.CrossEntropy(),
-    'notes': ssl_detectors.notes(path),
-  }
-  return name, module, options
-
-
-def _load_classifier(
-  path: pathlib.Path, model: str | None, bonafide_label: str | None
-) -> tuple[str, nnx.Module, dict]:
-  """Name and module of a classifier's directory, and options of `Detector`."""
-  if model not in (None, 'mean'):
-    raise ValueError(
-      f"{path}: checkpoint of another model: a classifier ('mean'), not of"
-      f' {model!r}'
-    )
-  found = classifiers.load(path, bonafide_label)
-  options = {
-    'samples': LONGEST,
-    'bucket': BUCKET,
-    'shortest': found.module.min_samples,
-    'loss': losses.CrossEntropy(),
-    'classes': found.classes,
-    'notes': found.notes,
-  }
-  return 'mean', found.module, options
-
-
-def _load_run(
-  path: pathlib.Path, model: str | None
-) -> tuple[str, nnx.Module, dict]:
-  """Name and module of a run's best weights, and options of `Detector`."""
-  config, params, batch_stats = weights_file.load(path)
-  params = frozen.completed(path, config, params)
-  if not {'model', 'data', 'loss'} <= config.keys():
-    raise ValueError(
-      f'{path / names.CONFIG}: expected the config of a training run, with '
-      f'model, data and loss; found {", ".join(config) or "nothing"}'
-    )
-  name, data = config['model']['name'], config['data']
-  if model not in (None, name):
-    raise ValueError(
-      f'{path}: checkpoint of another model: a run of {name!r}, not of'
-      f' {model!r}'
-    )
-  classes = workdir_lib.load_classes(path)
-  loss = losses.make(
-    config_lib.section(losses.LossConfig, config['loss'], 'config.loss'),
-    len(classes),
-  )
-  system = models.system(
-    config['model'],
-    config.get('frontend', ''),
-    head=loss.head,
-    classes=len(classes),
-  )
-  # Abstract: the shapes are known without drawing a single weight.
-  graphdef, *expected = state_lib.split(system.abstract())
-  _check_weights(path, expected, [params, batch_stats])
-  module = state_lib.merge(graphdef, params, batch_stats)
-  if isinstance(system.frontend, frontends.StatesConfig):
-    module.frontend.merge()
-  bucket = data['bucket'] if data['padded'] else None
-  options = {
-    'samples': data['eval_samples'],
-    'bucket': bucket,
-    'shortest': system.min_samples,
-    'loss': loss,
-    'classes': classes,
-  }
-  return name, module, options
-
-
-def _check_weights(path: pathlib.Path, expected: Any, found: Any) -> None:
-  """Raises ValueError unless all weights have the expected shapes."""
-  expected, found = (
-    {
-      jax.tree_util.keystr(keys[1:]): leaf.shape
-      for keys, leaf in jax.tree_util.tree_leaves_with_path(tree)
-    }
-    for tree in (expected, found)
-  )
-  differing = [
-    f'{name} is {found.get(name, "missing")}, expected'
-    f' {expected.get(name, "no such weight")}'
-    for name in sorted({*expected, *found})
-    if expected.get(name) != found.get(name)
-  ]
-  if differing:
-    raise ValueError(
-      f'{path}: its weights do not fit the model of its config.json in'
-      f' {len(differing)} places: {"; ".join(differing[:3])}'
-    )

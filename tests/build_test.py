@@ -8,7 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-from tfds_builders import build, flac, progress
+from jaxspoof.machine import progress
+from tfds_builders import build, flac
 from tfds_builders.quickstart import conditioning, render
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]

@@ -9,7 +9,7 @@ import soundfile
 from safetensors.numpy import load_file, save_file
 
 import detect
-from jaxspoof import detector as detector_lib
+from jaxspoof import checkpoints
 from jaxspoof.detector import Detector
 from jaxspoof.weights import classifiers
 
@@ -158,6 +158,6 @@ def test_directories_that_are_no_detector(reference, folder):
 
 def test_no_more_than_a_minute_is_scored(reference):
   found = Detector.load(reference / 'ssl/wav2vec2_classifier')
-  assert found.samples == detector_lib.LONGEST == 60 * 16_000
+  assert found.samples == checkpoints.LONGEST == 60 * 16_000
   some = Detector.load(reference / 'ssl/wav2vec2_classifier', seconds=3)
   assert some.samples == 48_000

@@ -1,12 +1,16 @@
 """The detector and its command: scores, formats, and everything bad."""
 
+import csv
+import functools
 import importlib.util
+import io
 import json
 import os
 import shutil
 import subprocess
 import sys
 import types
+from concurrent import futures
 
 import jax
 import numpy as np
@@ -14,7 +18,7 @@ import pytest
 import soundfile
 from flax import nnx
 
-from jaxspoof import audio, losses, models
+from jaxspoof import audio, bundle, losses, models
 from jaxspoof.detector import Detection, Detector, Failure
 from jaxspoof.runs import weights_file
 from jaxspoof.training import state
@@ -273,13 +277,18 @@ def test_json_has_one_object_a_line(command, capsys, run, tmp_path):
   found = [json.loads(line) for line in lines]
   assert [f['path'] for f in found] == list(map(str, paths))
   for values in found:
-    fields = 'path logits score scored duration model warnings classes'
+    fields = (
+      'path logits score scored duration model warnings classes verdict '
+      'p_spoof llr prior reasons'
+    )
     assert set(values) == set(fields.split())
     assert values['classes'] == ['spoof', 'bonafide']
     spoof, bona_fide = values['logits']
     assert values['score'] == pytest.approx(bona_fide - spoof, abs=2e-6)
     assert (values['scored'], values['duration']) == (0.5, 1.0)
     assert values['warnings'] == []
+    assert values['verdict'] == 'uncertain' and values['llr'] is None
+    assert 'not calibrated' in values['reasons'][0]
     assert values['model'] == 'aasist_l'
 
 
@@ -324,7 +333,9 @@ def test_table_says_which_outputs_of_which_classes(
   command, capsys, name, classes, words
 ):
   loss = losses.make(losses.LossConfig(name=name))
-  loaded = types.SimpleNamespace(loss=loss, classes=tuple(classes.split()))
+  loaded = types.SimpleNamespace(
+    loss=loss, classes=tuple(classes.split()), calibrated=False
+  )
   found = Detection('a.wav', (0.25, -0.5), 0.125, 1.0, 7.0, 'ecapa')
   assert command.show_table([found], ['a.wav'], loaded) == 0
   head, row, last = capsys.readouterr().out.splitlines()
@@ -491,6 +502,183 @@ def test_help_has_examples(command, capsys):
   assert 'examples:\n  python detect.py' in text
   for word in ('--checkpoint', '--json', '--seconds', '--model', 'directories'):
     assert word in text
+
+
+# ------------------------------------------------------------- verdicts ---
+@pytest.fixture(scope='module')
+def calibrated(run, detector, tmp_path_factory):
+  """The run with a bundle, in a folder of its own."""
+  workdir = tmp_path_factory.mktemp('calibrated') / 'small'
+  shutil.copytree(run, workdir)
+  waves = [wave(seed=seed) for seed in range(24)]
+  embeddings, outputs = detector.embed(waves)
+  scores = np.asarray(detector.loss.score(outputs))
+  labels = (scores > np.median(scores)).astype(int)
+  labels[:2] ^= 1
+  measured = [bundle.measures.measure(one) for one in waves]
+  heard = bundle.Heard('tones', scores, labels, embeddings, measured)
+  bundle.of_run(workdir, heard, {}, 'dev')
+  return workdir
+
+
+def test_table_has_verdicts(command, capsys, calibrated, tmp_path):
+  path = write_wave(tmp_path / 'a.wav', wave())
+  noise = np.random.default_rng(0).normal(0, 0.1, RATE)
+  write_wave(tmp_path / 'noise.wav', noise)
+  status, lines, _ = detect(
+    command, capsys, calibrated, '--prior', '0.1',
+    '--input', path, tmp_path / 'noise.wav',
+  )  # fmt: skip
+  assert status == 0
+  assert lines[0].split()[:4] == ['file', 'verdict', 'P(spoof)', 'LLR']
+  loaded = Detector.load(calibrated, prior=0.1)
+  found = loaded.score(path)
+  assert f'{found.llr:+.2f}' in lines[1] and f'{found.p_spoof:.2%}' in lines[1]
+  assert 'uncertain' in lines[2] and 'of the training domain' in lines[2]
+  assert lines[3].startswith('P(spoof): at a prior of 0.1.')
+  assert 'calibrated on tones' in lines[3]
+
+
+def test_a_far_and_a_prior_that_cannot_be(command, capsys, run, calibrated):
+  for workdir, options, words in (
+    (run, ['--prior', '0.1'], 'not calibrated'),
+    (calibrated, ['--prior', '2'], 'prior=2'),
+    (calibrated, ['--target_far', '0'], 'target_far=0'),
+  ):
+    status, _, errors = detect(
+      command, capsys, workdir, *options, '--input', 'a.wav'
+    )
+    assert status == 2 and words in errors
+
+
+def test_csv_and_channels(command, capsys, calibrated, tmp_path):
+  stereo = np.stack([wave(1.0), wave(1.0, seed=4)], 1)
+  path = write_wave(tmp_path / 'a "b",\nc.wav', stereo, subtype='FLOAT')
+  mono = [
+    write_wave(tmp_path / f'{n}.wav', stereo[:, n], subtype='FLOAT')
+    for n in range(2)
+  ]
+  scores = []
+  for n, options in ((0, ['1']), (1, ['2'])):
+    status, lines, _ = detect(
+      command, capsys, calibrated, '--csv', '--channel', *options,
+      '--input', path, mono[n] if n == 0 else path,
+    )  # fmt: skip
+    assert status == 0
+    rows = list(csv.DictReader(io.StringIO('\n'.join(lines))))
+    assert [row['path'] for row in rows][0] == str(path)
+    assert rows[0]['score'] == rows[1]['score'] and rows[0]['verdict']
+    scores.append(float(rows[0]['score']))
+  loaded = Detector.load(calibrated)
+  found = [loaded.score(stereo, RATE, channel=n).score for n in (1, 2)]
+  assert found == pytest.approx(scores, abs=2e-6) and found[0] != found[1]
+  with pytest.raises(ValueError, match='no channel 3, it has 2'):
+    loaded.score(path, channel=3)
+  status, lines, errors = detect(
+    command, capsys, calibrated, '--channel', '3', '--input', path
+  )
+  assert status == 1 and 'no channel 3' in errors
+
+
+def test_standard_input_lists_and_patterns(
+  command, capsys, run, tmp_path, monkeypatch
+):
+  for name in ('a.wav', 'b.wav', 'sub/c.wav', 'd\ne.wav'):
+    write_wave(tmp_path / name, wave())
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / 'list.txt').write_text('a.wav\nsub\n\ngone.wav\n')
+  (tmp_path / 'zero.txt').write_bytes(b'd\ne.wav\0b.wav\0')
+  paths, problems = command.expand(['@list.txt', '@zero.txt', '[ab].wav'])
+  assert paths == [
+    'a.wav', 'sub/c.wav', 'gone.wav', 'd\ne.wav', 'b.wav', 'a.wav', 'b.wav',
+  ]  # fmt: skip
+  assert not problems
+  assert command.expand(['**/*.wav'])[0].count('sub/c.wav') == 1
+  _, problems = command.expand(['*.mp3'])
+  assert problems == [Failure('*.mp3', '*.mp3: no file has such a name')]
+  status, _, errors = detect(command, capsys, run, '--input', '@gone.txt')
+  assert status == 2 and 'gone.txt' in errors
+  data = (tmp_path / 'a.wav').read_bytes()
+  stdin = types.SimpleNamespace(buffer=io.BytesIO(data))
+  monkeypatch.setattr(sys, 'stdin', stdin)
+  status, lines, _ = detect(
+    command, capsys, run, '--json', '--input', '-', 'a.wav'
+  )
+  piped, named = map(json.loads, lines)
+  assert (status, piped['path'], piped['score']) == (0, '-', named['score'])
+
+
+def test_a_table_goes_on_where_it_stopped(
+  command, capsys, calibrated, tmp_path, monkeypatch
+):
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setattr(Detector, 'load', functools.cache(Detector.load))
+  names = ['a.wav', 'b\nc.wav', 'd.wav', 'e, "f".wav']
+  for seed, name in enumerate(names):
+    write_wave(tmp_path / name, wave(seed=seed))
+  (tmp_path / 'bad.wav').write_text('these are words')
+  names.insert(2, 'bad.wav')
+  arguments = ['--input', *names, 'a.wav', '*.mp3', '--out', 'out.csv']
+  status, lines, errors = detect(command, capsys, calibrated, *arguments)
+  assert (status, lines) == (1, [])
+  assert '6 recordings, 2 of them cannot be scored' in errors
+  out = tmp_path / 'out.csv'
+  whole = out.read_bytes()
+  with out.open(newline='') as file:
+    rows = list(csv.DictReader(file))
+  assert [row['path'] for row in rows] == ['*.mp3', *names]
+  assert rows[3]['error'].startswith('bad.wav: not audio')
+  assert rows[1]['verdict'] in ('bona fide', 'spoof', 'uncertain')
+  # Killed at any byte, it ends as it would have.
+  for size in (0, 30, len(whole) // 3, len(whole) // 2, len(whole) - 1):
+    out.write_bytes(whole[:size])
+    assert detect(command, capsys, calibrated, *arguments)[0] == 1
+    assert out.read_bytes() == whole
+  assert detect(command, capsys, calibrated, *arguments)[0] == 1
+  assert out.read_bytes() == whole
+  # Rows of another detector or of other settings do not mix.
+  for more in (['--prior', '0.1'], ['--channel', '1'], ['--seconds', '1']):
+    status, _, errors = detect(command, capsys, calibrated, *arguments, *more)
+    assert status == 2 and 'of another detector or other settings' in errors
+    assert out.read_bytes() == whole
+  out.write_text('something,else\n')
+  status, _, errors = detect(command, capsys, calibrated, *arguments)
+  assert status == 2 and 'not a table that this command has written' in errors
+  assert out.read_text() == 'something,else\n'
+
+
+def test_samples_of_a_program(calibrated, detector):
+  loaded = Detector.load(calibrated)
+  sound = wave(1.0)
+  found = loaded.score(sound, RATE)
+  assert (found.path, found.duration) == ('samples 0', 1.0)
+  whole = np.round(sound * 2**15).astype(np.int16)
+  assert loaded.score(whole, RATE).score == pytest.approx(found.score, abs=2e-2)
+  both = list(loaded.score_many([sound, sound[:RATE]], RATE, names=['x', 'y']))
+  assert [one.path for one in both] == ['x', 'y']
+  high = np.repeat(sound, 3)
+  assert loaded.score(high, 3 * RATE).scored == found.scored
+  for samples, rate, words in (
+    (sound, None, 'give sample_rate'),
+    (np.zeros((2, 800)), RATE, 'transpose'),
+    (np.zeros((4, 4, 4)), RATE, 'expected .samples'),
+    (np.zeros(RATE), RATE, 'holds no sound'),
+    (np.full(RATE, np.nan), RATE, 'not finite numbers'),
+    (sound * 99, RATE, 'expected full scale'),
+    (np.zeros(RATE, np.uint8), RATE, 'samples of uint8'),
+    (sound, 7, 'sample rate 7 Hz'),
+  ):
+    with pytest.raises(ValueError, match=words):
+      loaded.score(samples, rate)
+
+
+def test_threads_may_share_a_detector(calibrated):
+  loaded = Detector.load(calibrated)
+  sounds = [wave(1.0, seed) for seed in range(6)]
+  expected = [loaded.score(sound, RATE).score for sound in sounds]
+  with futures.ThreadPoolExecutor(6) as pool:
+    found = list(pool.map(lambda s: loaded.score(s, RATE).score, sounds))
+  assert found == expected
 
 
 def test_the_command_as_it_is_typed(repository, run, tmp_path, programs):

@@ -27,8 +27,8 @@ import soundfile
 from absl import flags
 from ml_collections import config_flags
 
+from jaxspoof import bundle, jobs, losses, models, overrides, verify
 from jaxspoof import config as config_lib
-from jaxspoof import jobs, losses, models, overrides, verify
 from jaxspoof.darts.controller import SearchController, SearchResult
 from jaxspoof.darts.network.light_darts import read_genotype
 from jaxspoof.darts.search.config import search_config, supernet_config
@@ -141,6 +141,8 @@ def finished(run):
   )
   found['sha256'] = record.fingerprint(run, ['eval'])
   files.write_json(run / 'metrics.json', found)
+  heard = bundle.Heard('dev', scores, trials.label, np.zeros((0, 1)), [])
+  bundle.of_run(run, heard, {'eval': found}, 'dev')
 
 
 @pytest.fixture(scope='module')
@@ -161,6 +163,11 @@ def folder(tmp_path_factory):
   for name in ('a.wav', 'b.flac', 'clip.wav', 'call.mp3', 'folder/c.wav'):
     (made / name).parent.mkdir(exist_ok=True)
     soundfile.write(made / name, wave, 16_000)
+  rows = ['path,label']
+  for n in range(8):
+    soundfile.write(made / f'own{n}.wav', (1 + n / 9) * wave, 16_000)
+    rows.append(f'own{n}.wav,{"real" if n % 2 else "fake"}')
+  (made / 'mine.csv').write_text('\n'.join(rows))
   shutil.copy(run / 'scores/eval.txt', made / 'scores.txt')
   shutil.copy(run / 'scores/eval.txt', made / 'other.txt')
   shutil.copy(run / 'protocols/eval.txt', made / 'eval.trl.txt')
@@ -260,6 +267,9 @@ def run_command(words, monkeypatch):
       assert metrics_cli.main(arguments) == 0
     case ['python', '-m', 'jaxspoof.report', *arguments]:
       report_cli.main(arguments)
+    case ['python', '-m', 'jaxspoof.bundle', *arguments]:
+      if 'AASIST.pth' not in arguments:  # tests/bundle_test.py
+        assert bundle.main(arguments) == 0
     case ['python', '-m', 'jaxspoof.weights', name] if (
       name in STAND_INS or name.startswith('package:')
     ):

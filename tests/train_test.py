@@ -16,6 +16,7 @@ import pytest
 import soundfile
 
 from jaxspoof import audio, config, jobs, overrides, verify
+from jaxspoof.bundles import store
 from jaxspoof.data import pipeline
 from jaxspoof.jobs import train
 from jaxspoof.metrics import __main__ as metrics_cli
@@ -105,6 +106,13 @@ def test_a_run_leaves_what_the_readme_says(run):
   for split in ('dev', 'eval', 'eval_hard'):
     assert (workdir / 'scores' / f'{split}.txt').stat().st_size > 0
     assert (workdir / 'protocols' / f'{split}.txt').stat().st_size > 0
+  card = store.read_card(workdir / 'detector')
+  assert card.training['splits']['dev'] == 'dev'
+  eers = {row['split']: row['eer'] for row in card.figures}
+  assert eers.pop('eval') == metrics['eer']
+  assert eers == {n: s['eer'] for n, s in metrics['further'].items()}
+  assert card.calibration.fitted_on == 'quickstart/tiny, split dev'
+  assert sum(card.calibration.trials.values()) == card.domain.clips
   assert metrics['resampled'] == '4 speakers and 8 attacks'
   low, high = metrics['cllr_interval']
   assert low <= metrics['cllr'] <= high
@@ -155,6 +163,11 @@ def test_a_run_agrees_with_its_record(run, capsys):
     ),
     ('config.json', lambda t: t.replace('1234', '1235'), 'config.json: chang'),
     ('weights.npz', None, 'weights.npz: missing'),
+    (
+      'detector/card.json',
+      lambda t: t.replace('"slope": ', '"slope": 1'),
+      'card.json: changed',
+    ),
   ],
 )
 def test_a_changed_run_is_found_out(run, tmp_path, capsys, name, change, words):

@@ -8,8 +8,8 @@ import urllib.error
 import urllib.request
 from collections.abc import Sequence
 
+from jaxspoof.machine.progress import Progress
 from tfds_builders.errors import BuildError
-from tfds_builders.progress import Progress
 
 _CHUNK = 1 << 20
 _TIMEOUT = 60  # seconds without a byte

@@ -20,8 +20,9 @@ import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 
+from jaxspoof.machine.progress import Progress
 from tfds_builders.errors import SHOWN, BuildError, Problems
-from tfds_builders.progress import Progress
+from tfds_builders.names import word as word
 
 UNDECODABLE = 'undecodable.txt'  # beside the records, where any were left out
 # More clips that cannot be decoded are not a few bad files, but a bad copy.
@@ -273,11 +274,6 @@ def check_each_once(
   for utterance, count in counts.items():
     if count > 1:
       problems.add(f'{split}: {utterance} is there {count} times')
-
-
-def word(text: str) -> str:
-  """Score files are separated by blanks: there are none in a name."""
-  return re.sub(r'\s+', '_', text.strip())
 
 
 def split_of(seed: str, name: str) -> str:

@@ -31,6 +31,7 @@ OTHER_EXTENSIONS = (
 )  # fmt: skip
 
 _RATES = (1_000, 768_000)  # Hz; outside it the header is wrong, not the speech
+_CHANNELS = 64  # more of them than samples are a transposed array
 _PEAK = 2.0  # lossy codecs overshoot 1.0 a little; wrong scales a lot
 # The mean of channels that cancel, or of many silent ones and one that is not,
 # is this much (power) below the loudest channel: 10 dB. Equal and unrelated
@@ -95,21 +96,20 @@ def _decode(
   if not len(found.wave):
     kind = containers.sniff(data)
     raise AudioError(f'{name}: the {kind} file holds no samples')
-  if not _RATES[0] <= found.rate <= _RATES[1]:
-    raise AudioError(
-      f'{name}: sample rate {found.rate} Hz, expected {_RATES[0]} to '
-      f'{_RATES[1]} Hz'
-    )
+  _check_rate(found.rate, name)
   _check_samples(found.wave, name)
   return found
 
 
 def read(
-  source: str | os.PathLike | bytes,
+  source: str | os.PathLike | bytes | np.ndarray,
   name: str | None = None,
   rate: int = SAMPLE_RATE,
   verify: bool = True,
   samples: int | None = None,
+  *,
+  given_rate: int | None = None,
+  channel: int | None = None,
 ) -> Clip:
   """Reads audio as one channel at one rate, and says what is odd about it.
 
@@ -120,24 +120,35 @@ def read(
   untouched.
 
   Args:
-    source: A path, or the encoded file itself.
+    source: A path, the encoded file itself, or samples: [n] or [n, channels],
+      floating point at full scale 1.0, or integers at that of their type.
     name: What error messages call it; the path by default.
     rate: Wanted sample rate in Hz.
     verify: See `decode`.
     samples: Of the beginning, at `rate`: no more than these, and a little for
       the filter, are decoded. They have the same bits as those of the whole
       file. None takes all of it.
+    given_rate: Of samples, in Hz.
+    channel: Which channel is taken, the first being 1; None averages.
 
   Raises:
-    AudioError: Missing, unreadable, or anything `decode` rejects.
+    AudioError: Missing, unreadable, no such channel, or anything `decode`
+      rejects.
   """
-  if not isinstance(source, bytes):
-    name = name or str(source)
-    source = _read_file(pathlib.Path(source), name)
-  name = name or 'audio'
   seconds = None if samples is None else samples / rate + _MARGIN
-  found = _decode(source, name, verify, seconds)
-  wave, warnings = _mix_down(found.wave)
+  if isinstance(source, np.ndarray):
+    name = name or 'samples'
+    found = _of_samples(source, given_rate, name, seconds)
+  else:
+    if not isinstance(source, bytes):
+      name = name or str(source)
+      source = _read_file(pathlib.Path(source), name)
+    name = name or 'audio'
+    found = _decode(source, name, verify, seconds)
+  if channel is None:
+    wave, warnings = _mix_down(found.wave)
+  else:
+    wave, warnings = _channel(found.wave, channel, name), ()
   if found.rate != rate:
     wave = soxr.resample(wave, found.rate, rate, quality='HQ')
     if not len(wave):
@@ -327,6 +338,50 @@ def _read_pipe(path: pathlib.Path, name: str) -> bytes:
     return file.read()
 
 
+def _of_samples(
+  samples: np.ndarray, rate: int | None, name: str, seconds: float | None
+) -> decoders.Decoded:
+  """Samples of a program as those of a file."""
+  if rate is None:
+    raise AudioError(f'{name}: the rate of samples is needed, in Hz')
+  _check_rate(rate, name)
+  if samples.ndim not in (1, 2) or not samples.size:
+    raise AudioError(
+      f'{name}: of shape {samples.shape}, expected [samples] or [samples, '
+      'channels]'
+    )
+  wave = samples.reshape(len(samples), -1)
+  if wave.shape[1] > max(len(wave), _CHANNELS):
+    raise AudioError(
+      f'{name}: of shape {samples.shape}, expected [samples, channels]; '
+      'transpose them'
+    )
+  total = len(wave)
+  if seconds is not None:
+    wave = wave[: int(np.ceil(seconds * rate))]
+  if np.issubdtype(wave.dtype, np.signedinteger):
+    wave = wave.astype(np.float64) / -float(np.iinfo(wave.dtype).min)
+  elif not np.issubdtype(wave.dtype, np.floating):
+    raise AudioError(
+      f'{name}: samples of {wave.dtype}, expected floating point or signed '
+      'integers'
+    )
+  wave = wave.astype(np.float32)
+  _check_samples(wave, name)
+  return decoders.Decoded(wave, rate, total)
+
+
+def _channel(wave: np.ndarray, channel: int, name: str) -> np.ndarray:
+  """One channel of [samples, channels], the first being 1."""
+  count = wave.shape[1]
+  if not 1 <= channel <= count:
+    raise AudioError(
+      f'{name}: no channel {channel}, it has {count}'
+      + (', numbered from 1' if channel < 1 else '')
+    )
+  return np.ascontiguousarray(wave[:, channel - 1])
+
+
 def _mix_down(wave: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
   """[samples, channels] to [samples], and a warning where it is no mean."""
   channels = wave.shape[1]
@@ -341,6 +396,13 @@ def _mix_down(wave: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
     f'the mean of its {channels} channels is nearly silent, as they cancel or '
     f'all but one are; channel {loudest + 1} alone is taken',
   )
+
+
+def _check_rate(rate: int, name: str) -> None:
+  if not _RATES[0] <= rate <= _RATES[1]:
+    raise AudioError(
+      f'{name}: sample rate {rate} Hz, expected {_RATES[0]} to {_RATES[1]} Hz'
+    )
 
 
 def _check_samples(wave: np.ndarray, name: str) -> None:

@@ -24,11 +24,13 @@ _SEARCHED = 600.0  # seconds in which the first sound is looked for
 
 
 def read(
-  source: str | os.PathLike | bytes,
+  source: str | os.PathLike | bytes | np.ndarray,
   name: str | None = None,
   *,
   samples: int,
   verify: bool = True,
+  rate: int | None = None,
+  channel: int | None = None,
 ) -> audio.Clip:
   """Reads the part of a file that is scored, and judges it.
 
@@ -36,10 +38,12 @@ def read(
   follows the silence.
 
   Args:
-    source: a path, or the encoded file itself.
+    source: a path, the encoded file itself, or samples; see `audio.read`.
     name: what messages call it; the path by default.
     samples: how many samples are scored, at `audio.SAMPLE_RATE`.
     verify: also compare a FLAC with its MD5, as `audio.decode` does.
+    rate: of samples, in Hz.
+    channel: which channel is taken, the first being 1; None averages.
 
   Returns:
     The clip: at most `samples` of the wave, with all warnings.
@@ -47,16 +51,18 @@ def read(
   Raises:
     AudioError: it cannot be read, holds no sound, or is too short.
   """
-  name = name or ('audio' if isinstance(source, bytes) else str(source))
-  rate = audio.SAMPLE_RATE
-  clip = audio.read(source, name, verify=verify, samples=samples)
-  if len(clip.wave) < SHORTEST * rate:
+  if not isinstance(source, bytes | np.ndarray):
+    name = name or str(source)
+  name = name or 'audio'
+  options = {'verify': verify, 'given_rate': rate, 'channel': channel}
+  clip = audio.read(source, name, samples=samples, **options)
+  if len(clip.wave) < SHORTEST * audio.SAMPLE_RATE:
     raise AudioError(
       f'{name}: too short to judge ({1000 * clip.seconds:.4g} ms, expected at '
       f'least {1000 * SHORTEST:.0f})'
     )
   if not has_sound(clip.wave).any():
-    clip = _after_silence(source, name, verify, samples, clip)
+    clip = _after_silence(source, name, samples, options)
   return clip._replace(warnings=(*clip.warnings, *doubts(clip.wave)))
 
 
@@ -107,12 +113,12 @@ def doubts(wave: np.ndarray) -> tuple[str, ...]:
 
 
 def _after_silence(
-  source, name: str, verify: bool, samples: int, clip: audio.Clip
+  source, name: str, samples: int, options: dict
 ) -> audio.Clip:
   """The clip from its first sound on, where its beginning holds none."""
   rate = audio.SAMPLE_RATE
   longer = audio.read(
-    source, name, verify=verify, samples=round(_SEARCHED * rate) + samples
+    source, name, samples=round(_SEARCHED * rate) + samples, **options
   )
   frames = np.flatnonzero(has_sound(longer.wave))
   if not len(frames):

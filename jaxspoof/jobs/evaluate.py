@@ -27,8 +27,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxspoof import checkpoints, report
 from jaxspoof import config as config_lib
-from jaxspoof import detector, report
+from jaxspoof.bundles import store
 from jaxspoof.data import conditions, pipeline
 from jaxspoof.machine import files
 from jaxspoof.metrics import clustered
@@ -81,7 +82,8 @@ class EvaluateConfig:
   """What is evaluated, on what and how.
 
   Attributes:
-    checkpoint: workdir of a run, or a `.pth` of the original AASIST.
+    checkpoint: a bundle, the workdir of a run, or a `.pth` of the original
+      AASIST.
     model: name the checkpoint must have; None takes what it is.
     conditions: as `conditions.make` reads them; the others are compared with
       the first.
@@ -147,7 +149,7 @@ def evaluate(values: Mapping[str, Any], workdir: pathlib.Path) -> dict:
   shardings = sharding_lib.make(config.mesh.devices)
   sharding_lib.check_batch(data.eval_batch, shardings, 'data.eval_batch')
   first = jax.process_index() == 0
-  model, module, options = detector.open_checkpoint(
+  model, module, options = checkpoints.open_checkpoint(
     config.checkpoint, config.model, config.seconds
   )
   checkpoint = described(config.checkpoint, model)
@@ -279,6 +281,15 @@ def described(checkpoint: str, model: str) -> dict[str, str]:
   """
   path = pathlib.Path(checkpoint)
   selected_on = f'their authors, who released them as {path.name}'
+  if store.is_bundle(path):
+    card = store.read_card(path)
+    unknown = 'words that its bundle does not keep'
+    return {
+      'path': str(checkpoint),
+      'model': model,
+      'sha256': card.weights.sha256,
+      'selected_on': card.training.get('selected_on') or unknown,
+    }
   if classifiers.is_directory(path):
     path = tensor_files.weights_of(path)
   elif path.is_dir():
@@ -297,11 +308,15 @@ def described(checkpoint: str, model: str) -> dict[str, str]:
 
 def used_before(config: EvaluateConfig) -> list[str]:
   """Splits that the run of the checkpoint was trained or selected on."""
-  path = pathlib.Path(config.checkpoint) / names.CONFIG
-  trained = names.json_or_none(path)
-  if trained is None or 'data' not in trained:  # of Hugging Face
+  path, found = pathlib.Path(config.checkpoint), []
+  if store.is_bundle(path):
+    training = store.read_card(path).training
+    data = {'name': training.get('corpus'), **training.get('splits', {})}
+  else:
+    trained = names.json_or_none(path / names.CONFIG) or {}
+    data = trained.get('data', {})
+  if not {'name', 'train', 'dev'} <= data.keys():  # weights of others
     return []
-  data, found = trained['data'], []
   for split in config.data.eval:
     for role, verb in (('train', 'trained'), ('dev', 'selected')):
       for part in splits_lib.parts(data['name'], data[role]):

@@ -12,9 +12,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
-from jaxspoof import losses, models, optim, report
+from jaxspoof import bundle, losses, models, optim, report
 from jaxspoof.config import (
   RunConfig,
   near,
@@ -131,8 +132,8 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
   )
   batches = iter(batches_of(seed=config.seed))
 
-  def outputs_of(params, batch_stats, source):
-    return scoring.outputs_of(
+  def answers_of(params, batch_stats, source):
+    return scoring.answers(
       eval_step,
       params,
       batch_stats,
@@ -141,7 +142,11 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
       shortest,
       shardings,
       features=cache and cache.evaluation(source, params, batch_stats),
+      embeddings=True,
     )
+
+  def outputs_of(params, batch_stats, source):
+    return answers_of(params, batch_stats, source)[0]
 
   def dev_errors(params, batch_stats):
     return {
@@ -251,14 +256,24 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
     kept = frozen.without(params) if encoder else params
     weights_file.save(workdir, kept, batch_stats)
 
+  # ------------------------- what the detector says of dev, to calibrate it ---
+  dev_answers = {
+    name: answers_of(params, batch_stats, source)
+    for name, source in dev_sources.items()
+  }
+
   # ------------------------------- the eval splits, opened here, and once ---
   results = {}
   splits = setup.Splits(config.data, selected_on)
   for part in parts_of(config, config.data.dev, *config.data.eval):
     source = splits.open_part(part)
     trials = pipeline.trials(source)
+    compute = functools.partial(outputs_of, params, batch_stats)
+    if part.name in dev_answers:
+      outputs = dev_answers[part.name][0]
+      compute = lambda source, outputs=outputs: outputs
     _, found = scoring.evaluate(
-      functools.partial(outputs_of, params, batch_stats),
+      compute,
       loss,
       source,
       trials,
@@ -274,6 +289,24 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
     results[part.name] = {**named, **found}
     if first:
       workdir_lib.keep_examples(workdir, source, trials)
+
+  # -------------------------------------------------- the detector bundle ---
+  if first:
+    outputs, found = map(
+      np.concatenate, zip(*dev_answers.values(), strict=True)
+    )
+    heard = bundle.Heard(
+      f'{config.data.name}, split {config.data.dev}',
+      np.asarray(loss.score(outputs)),
+      np.concatenate([trials.label for trials in dev_trials.values()]),
+      found,
+      [
+        clip
+        for source in dev_sources.values()
+        for clip in bundle.measure_source(source, config.data.eval_samples)
+      ],
+    )
+    bundle.of_run(workdir, heard, results, selected_on)
 
   # -------------------------------------------------------------- report ---
   headline, *others = parts_of(config, *config.data.eval, config.data.dev)
@@ -296,7 +329,8 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
         system.macs(config.data.eval_samples),
       ),
     )
-    result['sha256'] = record.fingerprint(workdir, results)
+    hashed = (*record.HASHED, *bundle.FILES)
+    result['sha256'] = record.fingerprint(workdir, results, hashed)
     files.write_json(workdir / names.METRICS, result)
     page = report.write(workdir)
     print(console.closing(results, config, workdir, page))

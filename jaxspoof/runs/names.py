@@ -14,6 +14,7 @@ CLASSES = 'classes.json'  # what the outputs stand for
 FROZEN = 'frozen.json'  # weights that checkpoints leave out
 LOCK = 'run.lock'  # held by the process that writes here
 EXAMPLES = 'examples'  # folder: one clip of each class
+DETECTOR = 'detector'  # folder: the bundle, all that detection needs
 REPORT = 'report.html'
 EMBEDDINGS = 'embeddings.npz'
 EMBEDDINGS_TABLE = 'embeddings.tsv'

@@ -24,7 +24,7 @@ def save(workdir: pathlib.Path, params, batch_stats) -> None:
     RunError: the file could not be written.
   """
   path = workdir / names.WEIGHTS
-  arrays = dict(_flat({'params': params, 'batch_stats': batch_stats}))
+  arrays = dict(flat({'params': params, 'batch_stats': batch_stats}))
   try:
     with files.replacing(path) as file:
       np.savez(file, **arrays)
@@ -61,7 +61,7 @@ def load(workdir: str | os.PathLike) -> tuple[dict, Any, Any]:
     )
   try:
     with path.open('rb') as file, np.load(file) as arrays:
-      tree = _nested({name: arrays[name] for name in arrays.files})
+      tree = nested({name: arrays[name] for name in arrays.files})
     params = tree['params']
   # Whatever zip, zlib and numpy raise for half a file.
   except Exception as error:
@@ -72,17 +72,19 @@ def load(workdir: str | os.PathLike) -> tuple[dict, Any, Any]:
   return config, params, tree.get('batch_stats', {})
 
 
-def _flat(tree: Any, path: str = '') -> Iterator[tuple[str, np.ndarray]]:
+def flat(tree: Any, path: str = '') -> Iterator[tuple[str, np.ndarray]]:
+  """Names such as `params/a/b` and arrays of nested dictionaries."""
   if isinstance(tree, Mapping):
     for key in sorted(tree):
-      yield from _flat(tree[key], f'{path}/{key}' if path else str(key))
+      yield from flat(tree[key], f'{path}/{key}' if path else str(key))
   else:
     yield path, np.asarray(tree)
 
 
-def _nested(flat: Mapping[str, np.ndarray]) -> dict:
+def nested(arrays: Mapping[str, np.ndarray]) -> dict:
+  """The nested dictionaries that `flat` gave names and arrays of."""
   tree: dict = {}
-  for name, value in flat.items():
+  for name, value in arrays.items():
     *parents, last = (int(k) if k.isdigit() else k for k in name.split('/'))
     node = tree
     for key in parents:

@@ -19,7 +19,12 @@ from jaxspoof.score_files import asv_scores
 from jaxspoof.training import sharding as sharding_lib
 
 
-def outputs_of(
+def outputs_of(*arguments, **options) -> np.ndarray:
+  """Outputs [trials, K] alone; arguments and errors are those of `answers`."""
+  return answers(*arguments, **options)[0]
+
+
+def answers(
   eval_step,
   params,
   batch_stats,
@@ -29,11 +34,12 @@ def outputs_of(
   shardings: sharding_lib.Shardings,
   condition: conditions.Condition | None = None,
   features=None,
-) -> np.ndarray:
-  """Outputs of the model for all trials of `source`, in its order.
+  embeddings: bool = False,
+) -> tuple[np.ndarray, np.ndarray | None]:
+  """What the model says of all trials of `source`, in its order.
 
   Args:
-    eval_step: from `steps.make_eval_step`.
+    eval_step: from `steps.make_eval_step`, or that of a search.
     params: weights, replicated.
     batch_stats: BatchNorm statistics, replicated.
     source: records of one split.
@@ -43,15 +49,17 @@ def outputs_of(
     shardings: the devices that batches are divided over.
     condition: what is done to the clips first, such as noise; None for nothing.
     features: of these clips, computed before; see `training.features`.
+    embeddings: whether embeddings are wanted, too.
 
   Returns:
-    float32 [trials, K]: the outputs that the loss takes.
+    float32 [trials, K], the outputs that the loss takes; and float32
+    [trials, E], the embeddings, or None.
 
   Raises:
     FloatingPointError: an output that is not finite; names the trial's index.
     RuntimeError: a trial was lost or scored twice.
   """
-  found = None
+  found: list[np.ndarray] = []
   seen = np.zeros(len(source), np.int32)
   batches = pipeline.eval_batches(
     source,
@@ -66,13 +74,16 @@ def outputs_of(
   )
   for batch in batches:
     batch = sharding_lib.put_batch(batch, shardings)
-    index, mask, outputs = jax.device_get(eval_step(params, batch_stats, batch))
-    if found is None:
-      found = np.zeros((len(source), *outputs.shape[1:]), np.float32)
-    found[index[mask]] = outputs[mask]
+    index, mask, *values = eval_step(params, batch_stats, batch)
+    values = values[: 1 + embeddings]  # what is not wanted stays where it is
+    index, mask, values = jax.device_get((index, mask, values))
+    if not found:
+      found = [np.zeros((len(source), x.shape[1]), np.float32) for x in values]
+    for array, value in zip(found, values, strict=True):
+      array[index[mask]] = value[mask]
     np.add.at(seen, index[mask], 1)
-  _audit(found, seen)
-  return found
+  _audit(found[0], seen)
+  return found[0], found[1] if embeddings else None
 
 
 def evaluate(

@@ -85,15 +85,16 @@ def make_train_step(
 
 
 def make_eval_step(graphdef: nnx.GraphDef, shardings: sharding_lib.Shardings):
-  """Returns `eval_step(params, batch_stats, batch) -> (index, mask, outputs)`.
+  """Returns `eval_step(params, batch_stats, batch)`.
 
-  [B], [B] and [B, K], replicated, so that every host sees every trial.
+  It gives index, mask, outputs and embedding, [B], [B], [B, K] and [B, E],
+  replicated, so that every host sees every trial.
   """
 
   def eval_step(params, batch_stats, batch):
     model = state_lib.merge(graphdef, params, batch_stats)
-    outputs = state_lib.eval_view(model)(**inputs(batch))
-    return batch['index'], batch['mask'], outputs
+    answer = state_lib.eval_view(model).answer(**inputs(batch))
+    return batch['index'], batch['mask'], answer.outputs, answer.embedding
 
   return sharding_lib.jit(eval_step, shardings, replicated=2)
 

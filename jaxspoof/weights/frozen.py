@@ -67,7 +67,10 @@ def without(params: Tree) -> dict[str, Any]:
 
 
 def completed(
-  workdir: pathlib.Path, config: Mapping[str, Any], params: Tree
+  workdir: pathlib.Path,
+  config: Mapping[str, Any],
+  params: Tree,
+  kept: Mapping[str, Any] | None = None,
 ) -> Tree:
   """All parameters of a run, with an encoder that it left out.
 
@@ -75,11 +78,13 @@ def completed(
     workdir: of the run.
     config: of the run, as it is kept.
     params: as they were kept.
+    kept: what is known of the encoder; None takes what the workdir keeps.
 
   Raises:
     CheckpointError: the encoder is not where it was, or is another one.
   """
-  kept = names.json_or_none(workdir / names.FROZEN) or {}
+  if kept is None:
+    kept = names.json_or_none(workdir / names.FROZEN) or {}
   wanted = kept.get('encoder_sha256')
   if wanted is None or _encoder_in(params):
     return params

@@ -7,7 +7,7 @@ import functools
 import numpy as np
 import tensorflow_datasets as tfds
 
-from tfds_builders.progress import Progress
+from jaxspoof.machine.progress import Progress
 
 
 @dataclasses.dataclass

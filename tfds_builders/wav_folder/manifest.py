@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping
 
 from tfds_builders.errors import BuildError, Problems
-from tfds_builders.records import word
+from tfds_builders.names import word
 
 REQUIRED = ('path', 'label')
 OPTIONAL = ('speaker', 'attack', 'split', 'utterance')

@@ -1,0 +1,187 @@
+"""The command line of detection: `detect.py`, `jaxspoof detect`."""
+
+import argparse
+import itertools
+import os
+import sys
+
+from jaxspoof.machine import huge_pages, interrupts
+
+EXAMPLES = """examples:
+  python detect.py --checkpoint runs/aasist_quickstart --input clip.wav
+  python detect.py --checkpoint AASIST.pth --input a.wav b.flac recordings/
+  python detect.py --model aasist_l --checkpoint AASIST-L.pth --input x.mp3 \\
+      --json | jq .score
+  find archive -name '*.mp3' | python detect.py --input @- --out scores.csv
+
+A file that cannot be scored is reported on stderr, and with --json as an
+object with "path" and "error"; the others are scored, and the exit status is
+1. What makes a score doubtful (little sound, a very low level, channels that
+cancel ...) is named behind it, and in "warnings"; why a verdict is uncertain
+in "reasons". Verdicts do not change the exit status. A wrong command or
+checkpoint gives 2."""
+
+
+def main(argv: list[str] | None = None) -> int:
+  """Scores what the command line names; returns the exit status."""
+  arguments = parser()
+  options = arguments.parse_args(argv)
+  if options.batch is not None and options.batch < 1:
+    arguments.error(f'argument --batch: {options.batch} is not at least 1')
+  if options.channel is not None and options.channel < 1:
+    arguments.error(f'argument --channel: {options.channel} is not at least 1')
+  # Here and not above: --help answers at once.
+  from jaxspoof.detect import inputs, outputs
+  from jaxspoof.detector import Detector
+  from jaxspoof.machine import programs
+
+  programs.keep()
+  try:
+    detector = Detector.load(
+      options.checkpoint,
+      options.model,
+      seconds=options.seconds,
+      batch=options.batch,
+      bonafide_label=options.bonafide_label,
+      prior=options.prior,
+      target_far=options.target_far,
+    )
+    paths, problems = inputs.expand(options.input)
+    identity = detector.identity(channel=options.channel)
+    table = options.out and outputs.Table(options.out, identity)
+  except (ValueError, OSError) as error:
+    print(f'detect.py: error: {error}', file=sys.stderr)
+    return 2
+  shown = options.checkpoint or 'default detector'
+  for note in detector.notes:
+    print(f'{shown}: {note}', file=sys.stderr)
+  if table:
+    paths = [path for path in dict.fromkeys(paths) if path not in table.done]
+    problems = [one for one in problems if one.path not in table.done]
+  scored = detector.score_many(
+    (inputs.from_stdin() if p == inputs.STDIN else p for p in paths),
+    channel=options.channel,
+    names=paths,
+  )
+  results = itertools.chain(problems, scored)
+  if table:
+    total = len(problems) + len(paths)
+    failed = outputs.write_table(results, table, total)
+  elif options.json:
+    failed = outputs.show_json(results, detector)
+  elif options.csv:
+    failed = outputs.show_csv(results, detector, identity)
+  else:
+    failed = outputs.show_table(results, paths, detector)
+  return 1 if failed else 0
+
+
+def expand(inputs: list[str]) -> tuple[list[str], list]:
+  """Recordings to score, and what names none; see `inputs.expand`."""
+  from jaxspoof.detect import inputs as inputs_lib
+
+  return inputs_lib.expand(inputs)
+
+
+def parser() -> argparse.ArgumentParser:
+  """The command line."""
+  made = argparse.ArgumentParser(
+    prog='detect.py',
+    description='Says of recordings of speech whether they are bona fide'
+    ' (human) or a spoof (made\nby a machine), how sure that is, and when the'
+    ' detector should not be trusted.',
+    epilog=EXAMPLES,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  made.add_argument(
+    '--input',
+    nargs='+',
+    required=True,
+    metavar='PATH',
+    help='files to score (wav, flac, mp3, ogg, opus, aiff, au, caf, w64, sph;'
+    ' with the package av also m4a, aac, amr, webm, wma, the sound of videos;'
+    ' of any sampling rate and number of channels); directories, in which'
+    ' all recordings at any depth are scored, behind links too, but none whose'
+    " name begins with a dot; patterns such as 'calls/**/*.wav'; @LIST, a file"
+    ' of such names, one a line (@-: from standard input); - is one recording'
+    ' from standard input',
+  )
+  made.add_argument(
+    '--checkpoint',
+    metavar='CKPT',
+    help='a detector bundle (a folder or one file), the workdir of a training'
+    ' run, such as runs/aasist_quickstart, a .pth file released by the authors'
+    ' of AASIST, or a directory of a sequence classifier (wav2vec 2.0, HuBERT'
+    ' or WavLM) as Hugging Face has them; by default the detector that comes'
+    ' with the package, if one does',
+  )
+  made.add_argument(
+    '--model',
+    metavar='NAME',
+    help='stop with an error if the checkpoint is of another model than NAME,'
+    ' such as aasist or aasist_l; by default any model is accepted',
+  )
+  made.add_argument(
+    '--seconds',
+    type=float,
+    help='how many seconds of each file are scored, from its start; by default'
+    ' as many as in the evaluation of the run (4.04 for released weights).'
+    ' Shorter files are repeated',
+  )
+  made.add_argument(
+    '--batch',
+    type=int,
+    help='how many files are scored at once (default: 1 on a CPU, else 16)',
+  )
+  made.add_argument(
+    '--bonafide_label',
+    metavar='LABEL',
+    help='which label of a classifier, or the number of which output, means'
+    ' bona fide speech; needed where its labels do not say so',
+  )
+  made.add_argument(
+    '--prior',
+    type=float,
+    help='probability of a spoof before anything was heard (default: 0.5)',
+  )
+  made.add_argument(
+    '--target_far',
+    type=float,
+    metavar='RATE',
+    help='accept as bona fide only from the threshold on at which at most this'
+    ' share of the spoofs passed that the detector was calibrated on, such as'
+    ' 0.01',
+  )
+  made.add_argument(
+    '--channel',
+    type=int,
+    metavar='N',
+    help='score this channel, the first being 1, instead of the mean of all',
+  )
+  form = made.add_mutually_exclusive_group()
+  form.add_argument(
+    '--json',
+    action='store_true',
+    help='print one JSON object per file and line instead of a table',
+  )
+  form.add_argument(
+    '--csv', action='store_true', help='print CSV instead of a table'
+  )
+  form.add_argument(
+    '--out',
+    metavar='FILE',
+    help='write CSV into this file, row by row; started again with the same'
+    ' command, it goes on where it stopped',
+  )
+  return made
+
+
+def start() -> None:
+  """Runs the command as a program: ends the process with its status."""
+  huge_pages.ensure()
+  sys.stdout.reconfigure(errors='backslashreplace')  # any file name prints
+  try:
+    sys.exit(interrupts.call(main))
+  except BrokenPipeError:  # `| head` has seen enough
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(1)
