@@ -12,15 +12,15 @@ import hashlib
 import itertools
 import operator
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent import futures
 from typing import Any
 
 import jax
 import numpy as np
 
-from jaxspoof import audio, losses
-from jaxspoof.audio import measures, signal_checks
+from jaxspoof import audio, losses, timelines
+from jaxspoof.audio import measures, signal_checks, streams
 from jaxspoof.bundles import verdict as verdict_lib
 from jaxspoof.checkpoints import Known, open_checkpoint, shipped
 from jaxspoof.metrics import calibration as calibration_lib
@@ -79,6 +79,9 @@ class Failure:
 Source = str | os.PathLike | bytes | np.ndarray
 
 
+# Longest window, in samples: models that take clips of any length would else
+# be given a minute, and say nothing of where in it.
+_WINDOW = 10 * audio.SAMPLE_RATE
 _WHOLE = str | os.PathLike | bytes  # a recording, whatever its rate is
 
 
@@ -313,6 +316,113 @@ class Detector:
         paths = [name for name, _ in following]
         if not following:
           return
+
+  def timeline(
+    self,
+    source: Source,
+    sample_rate: int | None = None,
+    *,
+    hop: float | None = None,
+    channel: int | None = None,
+    name: str | None = None,
+    watch: Callable[[np.ndarray], None] = lambda block: None,
+  ) -> timelines.Timeline:
+    """Says over time what a recording is; of any length, in constant memory.
+
+    Args:
+      source: a path or samples, as for `score`.
+      sample_rate: of samples, in Hz.
+      hop: seconds from one window to the next; None takes half a window, which
+        is as long as what `score` scores.
+      channel: see `score`.
+      name: what it is called; the path by default.
+      watch: is given each block of the recording, float32 [n] at
+        `audio.SAMPLE_RATE`, before it is scored.
+
+    Raises:
+      audio.AudioError (a ValueError): it cannot be read, or holds no sound.
+      ValueError: the detector is not calibrated, or the hop cannot be.
+    """
+    if name is None:
+      whole = isinstance(source, str | os.PathLike)
+      name = os.fspath(source) if whole else 'samples'
+    warnings: list[str] = []
+
+    def blocks():
+      found = streams.blocks(
+        source, name, rate=sample_rate, channel=channel, heard=warnings.append
+      )
+      for block in found:
+        watch(block)
+        yield block
+
+    windows = list(self.windows(blocks(), hop=hop, batch=self.batch))
+    if not windows:
+      raise audio.AudioError(f'{name}: holds no samples')
+    shortest = signal_checks.SHORTEST
+    if windows[-1].end < shortest:
+      raise audio.AudioError(
+        f'{name}: too short to judge ({1000 * windows[-1].end:.4g} ms, expected'
+        f' at least {1000 * shortest:.0f})'
+      )
+    try:
+      return timelines.collect(name, windows, self.rule, warnings)
+    except ValueError as error:
+      raise audio.AudioError(str(error)) from error
+
+  def windows(
+    self,
+    blocks: Iterable[np.ndarray],
+    *,
+    hop: float | None = None,
+    batch: int = 1,
+  ) -> Iterator[timelines.Window]:
+    """Scores a stream window by window, as soon as each is there.
+
+    Args:
+      blocks: float32 [n] each, at `audio.SAMPLE_RATE`, one after the other.
+      hop: see `timeline`.
+      batch: how many windows are scored at once.
+
+    Raises:
+      ValueError: the detector is not calibrated, or the hop cannot be.
+    """
+    if not self.calibrated:
+      raise ValueError(
+        'windows are judged by their log-likelihood ratios, and the detector '
+        'is not calibrated; see python -m jaxspoof.bundle calibrate'
+      )
+    samples = min(self.samples, _WINDOW)
+    step = samples // 2 if hop is None else round(hop * self.sample_rate)
+    if not 1 <= step <= samples:
+      raise ValueError(
+        f'hop={hop}: expected more than 0 and at most '
+        f'{samples / self.sample_rate:g} seconds, the length of a window'
+      )
+    return timelines.follow(
+      blocks,
+      self._judge_waves,
+      self.rule,
+      samples=samples,
+      hop=step,
+      rate=self.sample_rate,
+      batch=batch,
+    )
+
+  def _judge_waves(self, waves: Sequence[np.ndarray]):
+    """LLRs and doubts of waves; see `timelines.Judge`."""
+    if not waves:
+      return []
+    embeddings, outputs = self.embed(waves)
+    llrs = self.known.calibration(np.asarray(self.loss.score(outputs)))
+    domain = self.known.domain
+    return [
+      (
+        float(llr),
+        domain.doubts(measures.measure(wave), embedding) if domain else (),
+      )
+      for llr, wave, embedding in zip(llrs, waves, embeddings, strict=True)
+    ]
 
   def score_files(
     self, paths: Iterable[str | os.PathLike]

@@ -672,6 +672,70 @@ def test_samples_of_a_program(calibrated, detector):
       loaded.score(samples, rate)
 
 
+def test_long_recordings(command, capsys, calibrated, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setattr(Detector, 'load', functools.cache(Detector.load))
+  sound = np.concatenate([wave(1.0, seed) for seed in (0, 4)])
+  write_wave(tmp_path / 'a.wav', sound, subtype='FLOAT')
+  arguments = ['--input', 'a.wav', '--hop', '0.25']
+  status, lines, _ = detect(
+    command, capsys, calibrated, *arguments, '--segments', 'a.rttm',
+    '--picture', 'a.svg',
+  )  # fmt: skip
+  assert status == 0 and lines[1].split()[0] == 'a.wav'
+  assert (tmp_path / 'a.rttm').read_text().startswith('SPEAKER a.wav 1 0.000')
+  assert (tmp_path / 'a.svg').read_text().rstrip().endswith('</svg>')
+  status, (line,), _ = detect(command, capsys, calibrated, *arguments, '--json')
+  found = json.loads(line)
+  assert [w['start'] for w in found['windows']] == [i / 4 for i in range(7)]
+  loaded = Detector.load(calibrated)
+  for window in found['windows']:
+    start = round(window['start'] * RATE)
+    alone = loaded.score(sound[start : start + SAMPLES], RATE)
+    assert window['llr'] == pytest.approx(alone.llr, abs=1e-5)
+  # The same, as it comes from a microphone.
+  reading, writing = os.pipe()
+  os.write(writing, sound.astype('<f4').tobytes()[:60_000])
+  os.write(writing, b'')
+  os.close(writing)
+  stdin = types.SimpleNamespace(fileno=lambda: reading)
+  monkeypatch.setattr(sys, 'stdin', stdin)
+  status, lines, _ = detect(
+    command, capsys, calibrated, '--json', '--hop', '0.25',
+    '--stream', 'f32le:16000:1',
+  )  # fmt: skip
+  os.close(reading)
+  heard = [json.loads(line) for line in lines]
+  assert status == 0 and len(heard) == 3  # of 0.94 s: the last ends there
+  for one, other in zip(heard[:2], found['windows'], strict=False):
+    assert one['llr'] == pytest.approx(other['llr'], abs=1e-5)
+    assert one['verdict'] in ('bona fide', 'spoof', 'uncertain')
+  for options, words in (
+    (['--input', 'a.wav', '--segments', 'a.doc'], 'ends in .json, .csv, .rttm'),
+    (['--input', 'a.wav', '--picture', 'a.png'], 'name in .svg'),
+    (['--input', 'a.wav', 'a.wav', '--picture', 'a.svg'], 'is of one recordin'),
+    (['--input', 'a.wav', '--hop', '0.6'], 'hop=0.6: expected more than 0'),
+    (['--stream', 'mp3:1:1'], 'expected FORMAT:RATE:CHANNELS'),
+    (['--stream', 's16le:16000:0'], 'expected 1 to 64 channels'),
+  ):
+    status, _, errors = detect(command, capsys, calibrated, *options)
+    assert status == 2 and words in errors, errors
+  status, _, errors = detect(
+    command, capsys, calibrated, '--timeline', '--input', 'gone.wav'
+  )
+  assert status == 1 and errors == 'gone.wav: no such file\n'
+  for options in ([], ['--input', 'a.wav', '--stream']):
+    with pytest.raises(SystemExit, match='2'):
+      detect(command, capsys, calibrated, *options)
+
+
+def test_an_uncalibrated_detector_has_no_timeline(command, capsys, run):
+  status, _, errors = detect(
+    command, capsys, run, '--timeline', '--input', 'a.wav'
+  )
+  assert status == 2 and 'the detector is not calibrated' in errors
+
+
 def test_threads_may_share_a_detector(calibrated):
   loaded = Detector.load(calibrated)
   sounds = [wave(1.0, seed) for seed in range(6)]

@@ -20,7 +20,7 @@ LAYERS = (
   'config darts.pages',
   'models overrides',
   'training weights bundles',
-  'checkpoints darts.search',
+  'checkpoints timelines darts.search',
   'detector',
   'bundle embeddings configs detect',
   'tracing',

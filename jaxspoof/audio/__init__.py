@@ -96,8 +96,8 @@ def _decode(
   if not len(found.wave):
     kind = containers.sniff(data)
     raise AudioError(f'{name}: the {kind} file holds no samples')
-  _check_rate(found.rate, name)
-  _check_samples(found.wave, name)
+  check_rate(found.rate, name)
+  check_samples(found.wave, name)
   return found
 
 
@@ -138,17 +138,17 @@ def read(
   seconds = None if samples is None else samples / rate + _MARGIN
   if isinstance(source, np.ndarray):
     name = name or 'samples'
-    found = _of_samples(source, given_rate, name, seconds)
+    found = of_samples(source, given_rate, name, seconds)
   else:
     if not isinstance(source, bytes):
       name = name or str(source)
-      source = _read_file(pathlib.Path(source), name)
+      source = open_bytes(pathlib.Path(source), name)
     name = name or 'audio'
     found = _decode(source, name, verify, seconds)
   if channel is None:
-    wave, warnings = _mix_down(found.wave)
+    wave, warnings = mix_down(found.wave)
   else:
-    wave, warnings = _channel(found.wave, channel, name), ()
+    wave, warnings = take_channel(found.wave, channel, name), ()
   if found.rate != rate:
     wave = soxr.resample(wave, found.rate, rate, quality='HQ')
     if not len(wave):
@@ -303,7 +303,7 @@ def pad(
   return count
 
 
-def _read_file(path: pathlib.Path, name: str) -> bytes:
+def open_bytes(path: pathlib.Path, name: str) -> bytes:
   """The content of a file; of a large one a map, of which parts are read."""
   try:
     mode = path.stat().st_mode
@@ -338,13 +338,21 @@ def _read_pipe(path: pathlib.Path, name: str) -> bytes:
     return file.read()
 
 
-def _of_samples(
-  samples: np.ndarray, rate: int | None, name: str, seconds: float | None
+def decode_whole(data, name: str) -> decoders.Decoded:
+  """What `decode` decodes, [samples, channels], with its warnings."""
+  return _decode(data, name, True, None)
+
+
+def of_samples(
+  samples: np.ndarray,
+  rate: int | None,
+  name: str,
+  seconds: float | None = None,
 ) -> decoders.Decoded:
   """Samples of a program as those of a file."""
   if rate is None:
     raise AudioError(f'{name}: the rate of samples is needed, in Hz')
-  _check_rate(rate, name)
+  check_rate(rate, name)
   if samples.ndim not in (1, 2) or not samples.size:
     raise AudioError(
       f'{name}: of shape {samples.shape}, expected [samples] or [samples, '
@@ -367,11 +375,11 @@ def _of_samples(
       'integers'
     )
   wave = wave.astype(np.float32)
-  _check_samples(wave, name)
+  check_samples(wave, name)
   return decoders.Decoded(wave, rate, total)
 
 
-def _channel(wave: np.ndarray, channel: int, name: str) -> np.ndarray:
+def take_channel(wave: np.ndarray, channel: int, name: str) -> np.ndarray:
   """One channel of [samples, channels], the first being 1."""
   count = wave.shape[1]
   if not 1 <= channel <= count:
@@ -382,7 +390,7 @@ def _channel(wave: np.ndarray, channel: int, name: str) -> np.ndarray:
   return np.ascontiguousarray(wave[:, channel - 1])
 
 
-def _mix_down(wave: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+def mix_down(wave: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
   """[samples, channels] to [samples], and a warning where it is no mean."""
   channels = wave.shape[1]
   if channels == 1:
@@ -398,14 +406,16 @@ def _mix_down(wave: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
   )
 
 
-def _check_rate(rate: int, name: str) -> None:
+def check_rate(rate: int, name: str) -> None:
+  """Raises AudioError for a rate that no recording has."""
   if not _RATES[0] <= rate <= _RATES[1]:
     raise AudioError(
       f'{name}: sample rate {rate} Hz, expected {_RATES[0]} to {_RATES[1]} Hz'
     )
 
 
-def _check_samples(wave: np.ndarray, name: str) -> None:
+def check_samples(wave: np.ndarray, name: str) -> None:
+  """Raises AudioError for samples that no recording has."""
   peak = max(float(wave.max()), -float(wave.min()))  # NaN stays NaN
   if not np.isfinite(peak):
     raise AudioError(f'{name}: holds samples that are not finite numbers')

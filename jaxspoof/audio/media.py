@@ -16,6 +16,7 @@ import queue
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -91,6 +92,48 @@ def read(
   return Media(wave, answer['rate'], answer['total'], warnings)
 
 
+def stream(
+  data, name: str, kind: str, demuxer: str, heard: Callable[[str], None]
+) -> Iterator[tuple[np.ndarray, int]]:
+  """Decodes a file block by block, of any length.
+
+  Args:
+    data: the encoded file, bytes or a map of it.
+    name: what error messages call it.
+    kind: of the file, in words.
+    demuxer: FFmpeg's name of its format.
+    heard: is called with what is odd about it.
+
+  Yields:
+    float32 [n, channels], and the rate in Hz.
+
+  Raises:
+    AudioError: see `read`.
+  """
+  if not available():
+    raise AudioError(f'{name}: {kind} {_MISSING}')
+  limit = SLOWEST + len(data) / 1e6
+  worker, whole = _take(), False
+  try:
+    answer, samples = worker.ask(data, demuxer, None, limit, stream=True)
+    while 'error' not in answer and not answer.get('end'):
+      for warning in answer['warnings']:
+        heard(warning)
+      wave = np.frombuffer(samples, np.float32)
+      yield wave.reshape(-1, answer['channels']), answer['rate']
+      answer, samples = worker.more(limit)
+    whole = True
+  except _Accident as error:
+    raise AudioError(
+      f'{name}: damaged {kind}, or made to do harm: its decoder {error}'
+    ) from error
+  finally:
+    # Also where whoever asked has heard enough.
+    _IDLE.put(worker) if whole else worker.end()
+  if 'error' in answer:
+    raise AudioError(f'{name}: {kind}: {answer["error"]}')
+
+
 class _Accident(Exception):
   """The process of a decoder ended, or was ended."""
 
@@ -107,12 +150,37 @@ class _Worker:
       env={**os.environ, 'OMP_NUM_THREADS': '1', 'OPENBLAS_NUM_THREADS': '1'},
     )
 
-  def ask(self, data, demuxer: str, seconds: float | None, limit: float):
-    """The answer and the samples of a file.
+  def ask(
+    self,
+    data,
+    demuxer: str,
+    seconds: float | None,
+    limit: float,
+    stream: bool = False,
+  ):
+    """The answer and the samples of a file, or of its first block.
 
     Raises:
       _Accident: there is no answer.
     """
+    head = {'demuxer': demuxer, 'seconds': seconds, 'size': len(data)}
+    head = json.dumps({**head, 'stream': stream}).encode() + b'\n'
+
+    def send():
+      self._process.stdin.write(head)
+      view = memoryview(data)
+      for start in range(0, len(view), _CHUNK):
+        self._process.stdin.write(view[start : start + _CHUNK])
+      view.release()
+      self._process.stdin.flush()
+
+    return self._answer(limit, send)
+
+  def more(self, limit: float):
+    """The next block; its answer has `end` behind the last one."""
+    return self._answer(limit, lambda: None)
+
+  def _answer(self, limit: float, send: Callable[[], None]):
     late = threading.Event()
 
     def end():
@@ -122,13 +190,7 @@ class _Worker:
     timer = threading.Timer(limit, end)
     timer.start()
     try:
-      head = {'demuxer': demuxer, 'seconds': seconds, 'size': len(data)}
-      self._process.stdin.write(json.dumps(head).encode() + b'\n')
-      view = memoryview(data)
-      for start in range(0, len(view), _CHUNK):
-        self._process.stdin.write(view[start : start + _CHUNK])
-      view.release()
-      self._process.stdin.flush()
+      send()
       answer = json.loads(self._process.stdout.readline())
       samples = self._process.stdout.read(answer.get('size', 0))
       if len(samples) != answer.get('size', 0):

@@ -36,17 +36,70 @@ def main(memory: int, longest: float, largest: int) -> None:
     data = sys.stdin.buffer.read(asked['size'])
     wave = b''
     try:
-      answer, wave = decode(data, asked, longest, largest)
+      if asked['stream']:
+        for part in stream(data, asked['demuxer']):
+          send(*part)
+        answer = {'end': True}
+      else:
+        answer, wave = decode(data, asked, longest, largest)
     except av.FFmpegError as error:
       answer = {'error': f'damaged or cut ({error.strerror})'}
     except (ValueError, EOFError) as error:
       answer = {'error': f'damaged or cut ({error})'}
     except MemoryError:
       answer = {'error': 'decoding it takes too much memory'}
-    answer['size'] = len(wave)
-    sys.stdout.buffer.write(json.dumps(answer).encode() + b'\n')
-    sys.stdout.buffer.write(wave)
-    sys.stdout.buffer.flush()
+    send(answer, wave)
+
+
+def send(answer: dict, wave: bytes) -> None:
+  """Writes an answer."""
+  head = {**answer, 'size': len(wave)}
+  sys.stdout.buffer.write(json.dumps(head).encode() + b'\n')
+  sys.stdout.buffer.write(wave)
+  sys.stdout.buffer.flush()
+
+
+def stream(data: bytes, demuxer: str):
+  """Yields answers and samples of blocks of a second or so.
+
+  Raises:
+    ValueError: the file holds no sound, changes within, or is cut.
+  """
+  with av.open(io.BytesIO(data), format=demuxer, mode='r') as file:
+    if not file.streams.audio:
+      raise ValueError('holds no sound')
+    track = file.streams.audio[0]
+    track.codec_context.thread_count = 1
+    declared = seconds_of(file, track)
+    warnings = extra_tracks(file)
+    rate, channels, count, parts = 0, 0, 0, []
+    for frame in file.decode(track):
+      if not rate:
+        rate, channels = frame.sample_rate, frame.layout.nb_channels
+      if (frame.sample_rate, frame.layout.nb_channels) != (rate, channels):
+        raise ValueError('its rate or channels change within the file')
+      parts.append(samples_of(frame, channels))
+      count += len(parts[-1])
+      if sum(map(len, parts)) >= rate:
+        answer = {'rate': rate, 'channels': channels, 'warnings': warnings}
+        yield answer, np.concatenate(parts).tobytes()
+        parts, warnings = [], []
+    if parts:
+      answer = {'rate': rate, 'channels': channels, 'warnings': warnings}
+      yield answer, np.concatenate(parts).tobytes()
+    if not count:
+      raise ValueError('holds no samples')
+    if declared is not None and demuxer in DECLARED:
+      if count / rate < declared - TOLERANCE:
+        raise ValueError(f'{count / rate:.2f} of {declared:.2f} s are there')
+
+
+def extra_tracks(file) -> list[str]:
+  """A warning where there are several sound tracks."""
+  tracks = len(file.streams.audio)
+  if tracks == 1:
+    return []
+  return [f'it has {tracks} sound tracks; the first is taken']
 
 
 def decode(data: bytes, asked: dict, longest: float, largest: int):
@@ -54,18 +107,14 @@ def decode(data: bytes, asked: dict, longest: float, largest: int):
   with av.open(io.BytesIO(data), format=asked['demuxer'], mode='r') as file:
     if not file.streams.audio:
       return {'error': 'holds no sound'}, b''
-    stream = file.streams.audio[0]
-    stream.codec_context.thread_count = 1
-    warnings = []
-    if len(file.streams.audio) > 1:
-      warnings.append(
-        f'it has {len(file.streams.audio)} sound tracks; the first is taken'
-      )
-    declared = seconds_of(file, stream)
+    track = file.streams.audio[0]
+    track.codec_context.thread_count = 1
+    warnings = extra_tracks(file)
+    declared = seconds_of(file, track)
     wanted = longest if asked['seconds'] is None else asked['seconds']
     wanted = min(wanted, longest)
     parts, rate, channels, count = [], 0, 0, 0
-    for frame in file.decode(stream):
+    for frame in file.decode(track):
       if frame.sample_rate and not rate:
         rate, channels = frame.sample_rate, frame.layout.nb_channels
       if (frame.sample_rate, frame.layout.nb_channels) != (rate, channels):
@@ -97,10 +146,10 @@ def decode(data: bytes, asked: dict, longest: float, largest: int):
   }, wave.tobytes()
 
 
-def seconds_of(file, stream) -> float | None:
+def seconds_of(file, track) -> float | None:
   """How long a file says that its sound is; None where it does not."""
-  if stream.duration is not None and stream.time_base is not None:
-    return float(stream.duration * stream.time_base)
+  if track.duration is not None and track.time_base is not None:
+    return float(track.duration * track.time_base)
   return None if file.duration is None else file.duration / av.time_base
 
 

@@ -13,6 +13,8 @@ EXAMPLES = """examples:
   python detect.py --model aasist_l --checkpoint AASIST-L.pth --input x.mp3 \\
       --json | jq .score
   find archive -name '*.mp3' | python detect.py --input @- --out scores.csv
+  python detect.py --input talk.m4a --picture talk.svg --segments talk.rttm
+  arecord -q -t raw -f S16_LE -r 16000 | python detect.py --stream
 
 A file that cannot be scored is reported on stderr, and with --json as an
 object with "path" and "error"; the others are scored, and the exit status is
@@ -30,6 +32,13 @@ def main(argv: list[str] | None = None) -> int:
     arguments.error(f'argument --batch: {options.batch} is not at least 1')
   if options.channel is not None and options.channel < 1:
     arguments.error(f'argument --channel: {options.channel} is not at least 1')
+  if bool(options.input) == bool(options.stream):
+    arguments.error('expected --input, or --stream instead of it')
+  over_time = bool(
+    options.timeline or options.segments or options.picture or options.hop
+  )
+  if options.out and over_time:
+    arguments.error('--out is a table of whole recordings; see --segments')
   # Here and not above: --help answers at once.
   from jaxspoof.detect import inputs, outputs
   from jaxspoof.detector import Detector
@@ -49,12 +58,25 @@ def main(argv: list[str] | None = None) -> int:
     paths, problems = inputs.expand(options.input)
     identity = detector.identity(channel=options.channel)
     table = options.out and outputs.Table(options.out, identity)
+    if over_time or options.stream:
+      from jaxspoof.detect import long  # draws, which takes a second to load
+
+      long.check(options, paths, detector)
+      form = options.stream and long.parsed(options.stream)
   except (ValueError, OSError) as error:
     print(f'detect.py: error: {error}', file=sys.stderr)
     return 2
   shown = options.checkpoint or 'default detector'
   for note in detector.notes:
     print(f'{shown}: {note}', file=sys.stderr)
+  if options.stream:
+    try:
+      return long.follow(detector, form, options)
+    except ValueError as error:
+      print(f'detect.py: error: {error}', file=sys.stderr)
+      return 1
+  if over_time:
+    return 1 if long.show(detector, paths, problems, options) else 0
   if table:
     paths = [path for path in dict.fromkeys(paths) if path not in table.done]
     problems = [one for one in problems if one.path not in table.done]
@@ -96,7 +118,7 @@ def parser() -> argparse.ArgumentParser:
   made.add_argument(
     '--input',
     nargs='+',
-    required=True,
+    default=[],
     metavar='PATH',
     help='files to score (wav, flac, mp3, ogg, opus, aiff, au, caf, w64, sph;'
     ' with the package av also m4a, aac, amr, webm, wma, the sound of videos;'
@@ -157,6 +179,40 @@ def parser() -> argparse.ArgumentParser:
     type=int,
     metavar='N',
     help='score this channel, the first being 1, instead of the mean of all',
+  )
+  made.add_argument(
+    '--timeline',
+    action='store_true',
+    help='score all of each recording, of any length, in windows that overlap,'
+    ' and say which parts are bona fide and which are not',
+  )
+  made.add_argument(
+    '--hop',
+    type=float,
+    metavar='SECONDS',
+    help='from one window to the next (default: half a window); with --timeline'
+    ' and --stream',
+  )
+  made.add_argument(
+    '--segments',
+    metavar='FILE',
+    help='write the parts into this file: .json, .csv, .rttm, or .txt for'
+    ' labels of Audacity; implies --timeline',
+  )
+  made.add_argument(
+    '--picture',
+    metavar='FILE.svg',
+    help='draw spectrogram and waveform, coloured by verdict, of one recording;'
+    ' implies --timeline',
+  )
+  made.add_argument(
+    '--stream',
+    nargs='?',
+    const='s16le:16000:1',
+    metavar='FORMAT',
+    help='score raw samples from standard input as they come, a line for each'
+    ' window; FORMAT is TYPE:RATE:CHANNELS (default: s16le:16000:1), TYPE one'
+    ' of s16le, s24le, s32le and f32le',
   )
   form = made.add_mutually_exclusive_group()
   form.add_argument(
