@@ -316,7 +316,7 @@ def check_options(path, arguments):
 
 def check_run(arguments):
   """Loads a config with its overrides, and checks it as its job does."""
-  source = (ROOT / 'run.py').read_text()
+  source = (ROOT / 'jaxspoof/run.py').read_text()
   known = {'config', *re.findall(r"DEFINE_\w+\(\s*'(\w+)'", source)}
   names = {a.lstrip('-').partition('=')[0] for a in arguments}
   assert {name for name in names if not name.startswith('config.')} <= known

@@ -26,6 +26,7 @@ LAYERS = (
   'tracing',
   'jobs',
   'darts.controller run',
+  'cli',
   'light_darts',
 )
 RANK = {room: rank for rank, line in enumerate(LAYERS) for room in line.split()}

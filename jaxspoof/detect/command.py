@@ -232,12 +232,16 @@ def parser() -> argparse.ArgumentParser:
   return made
 
 
-def start() -> None:
-  """Runs the command as a program: ends the process with its status."""
+def start(argv: list[str] | None = None) -> None:
+  """Runs the command as a program: ends the process with its status.
+
+  Args:
+    argv: its arguments; those of the process by default.
+  """
   huge_pages.ensure()
   sys.stdout.reconfigure(errors='backslashreplace')  # any file name prints
   try:
-    sys.exit(interrupts.call(main))
+    sys.exit(interrupts.call(lambda: main(argv)))
   except BrokenPipeError:  # `| head` has seen enough
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(1)
