@@ -141,6 +141,34 @@ def test_layouts_say_the_same(tmp_path, layout):
     assert (alone.attack is None) == ('{a}' not in layout)
 
 
+def test_by_speaker(tmp_path, capsys):
+  label, _, first, second = corpus(tmp_path)
+  (tmp_path / 'trl.txt').write_text(
+    (tmp_path / 'trl.txt').read_text().replace('S3 ', 'S4 ', 1)
+  )
+  speaker = protocols.read(tmp_path / 'trl.txt').speaker
+  files = [tmp_path / 'a.txt', f'--against={tmp_path / "b.txt"}']
+  options = [f'--protocol={tmp_path / "trl.txt"}', '--by_speaker']
+  status, out, _ = run(
+    capsys, *files, *options, f'--json={tmp_path / "o.json"}', resamples=2
+  )
+  assert status == 0
+  found = json.loads((tmp_path / 'o.json').read_text())['per_speaker']
+  assert set(found['eer']) == set(speaker)
+  for name, values in found['eer'].items():
+    own = speaker == name
+    for value, scores in zip(values, (first, second), strict=True):
+      assert value == pytest.approx(float(eer(scores[own], label[own]).eer))
+  np.testing.assert_allclose(
+    found['mean'], np.mean([*found['eer'].values()], 0)
+  )
+  last = out.splitlines()[-1].split()
+  assert last[:3] == ['mean', 'of', '12']
+  assert float(last[3]) == pytest.approx(100 * found['mean'][0], abs=1e-4)
+  status, _, err = run(capsys, files[0], '--by_speaker', resamples=2)
+  assert status == 2 and 'expected a protocol that names speakers' in err
+
+
 def test_all_that_contradicts_the_protocol_is_listed(tmp_path):
   (tmp_path / 'trl.txt').write_text(
     'S1 U1 - A07 spoof\nS1 U2 - - bonafide\nS2 U3 - A08 spoof\n'

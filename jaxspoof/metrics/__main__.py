@@ -87,6 +87,13 @@ def parser() -> argparse.ArgumentParser:
     action='store_true',
     help='use this if a higher score in the file of --against means spoof',
   )
+  add(
+    '--by_speaker',
+    action='store_true',
+    help='also the EER of each speaker of whom there are trials of both classes'
+    ' (in demo_pages: of each page), and their mean: what a detector tells'
+    ' beyond who or what was recorded. Needs a protocol that names speakers',
+  )
   add('--json', metavar='OUT', help='also write all figures to this JSON file')
   add(
     '--resamples',
@@ -118,7 +125,8 @@ def measure(options) -> dict:
   Returns:
     What `scorecard.make` says of the first file, beside `scores` (its name),
     `trials`, `unit`, `resampled`, `confidence`, `resamples`, `seed` and
-    `warnings`; `against` holds the same of the second file and `difference`.
+    `warnings`; `against` holds the same of the second file and `difference`,
+    `per_speaker` what the function of that name gives.
 
   Raises:
     ValueError: a file that breaks its format, or options without a meaning.
@@ -175,7 +183,40 @@ def measure(options) -> dict:
   }
   if options.against:
     result['against'] = {'scores': str(options.against), **cards[1]}
+  if options.by_speaker:
+    result['per_speaker'] = per_speaker(trials, systems)
   return result
+
+
+def per_speaker(trials, systems) -> dict:
+  """EERs of speakers of whom there are trials of both classes.
+
+  Args:
+    trials: with labels and speakers.
+    systems: scores of each system, float [N].
+
+  Returns:
+    `eer`, a dictionary from speaker to the EER of each system, and `mean`, of
+    each system.
+
+  Raises:
+    ValueError: speakers are unknown, or there is none with both classes.
+  """
+  from jaxspoof.metrics.det import equal_error
+
+  if trials.speaker is None:
+    raise ValueError(
+      '--by_speaker: expected a protocol that names speakers (--protocol=FILE)'
+    )
+  found = {}
+  for speaker in np.unique(trials.speaker):
+    own = trials.speaker == speaker
+    label = trials.label[own]
+    if 0 < label.sum() < len(label):
+      found[str(speaker)] = [equal_error(s[own], label).eer for s in systems]
+  if not found:
+    raise ValueError('--by_speaker: no speaker has trials of both classes')
+  return {'eer': found, 'mean': np.mean([*found.values()], 0).tolist()}
 
 
 def of_phase(protocol, options):
@@ -281,6 +322,13 @@ def table(result: dict) -> list[str]:
     ]
     count = f'{row["trials"]:,} trials'
     lines.append('  '.join([f'{attack:22}', *shown, count]))
+  if by_speaker := result.get('per_speaker'):
+    lines += ['', 'EER % by speaker, of those with trials of both classes']
+    rows = by_speaker['eer'] | {
+      f'mean of {len(by_speaker["eer"])}': by_speaker['mean']
+    }
+    for name, values in rows.items():
+      lines.append(f'{name:40}' + ''.join(f'  {100 * v:8.4f}' for v in values))
   return lines
 
 
