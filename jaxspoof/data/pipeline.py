@@ -28,8 +28,8 @@ import numpy as np
 from absl import flags
 
 from jaxspoof import audio
-from jaxspoof.data.conditions import Condition
 from jaxspoof.data import features as features_lib
+from jaxspoof.data.conditions import Condition
 from jaxspoof.data.source import (
   CorpusNotBuilt,
   Mixture,
