@@ -184,7 +184,8 @@ def test_sizes():
     for file in ('ssl_aasist', 'ssl_mhfa', 'ssl_sls', 'ssl_nes2net')
     for variant in ('', ':smoke')
   ]
-  + ['ssl_aasist.py:frozen', 'ssl_mhfa.py:tuned'],
+  + ['ssl_aasist.py:frozen', 'ssl_mhfa.py:tuned']
+  + [f'whisper_aasist.py{v}' for v in ('', ':tuned', ':quickstart')],
 )
 def test_configs(name):
   values = overrides.load(f'configs/{name}').to_dict()

@@ -515,7 +515,7 @@ class _EvalFeatures:
     before = sum(len(others) for others, _ in self.plan[:number])
     made, valid = self.features.batch(before + place)
     index = records[place].astype(np.int32)
-    batch = {'features': made, 'index': index, 'mask': row < len(records)}
+    batch = {'features': made, 'index': index, 'mask': place == row}
     return {**batch, 'frames': valid} if self.padded else batch
 
 
