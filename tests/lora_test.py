@@ -18,6 +18,7 @@ from jaxspoof.jobs import train
 from jaxspoof.runs import names, weights_file
 from jaxspoof.tensors.unpickler import CheckpointError
 from jaxspoof.training import sharding, state, steps
+from jaxspoof.weights import __main__ as command
 from jaxspoof.weights import classifiers, frozen, peft
 
 pytestmark = pytest.mark.usefixtures('programs')
@@ -150,18 +151,34 @@ def test_thin_matrices_alone_are_trained(standard_promotion, tmp_path):
   # features are not fixed.
   assert frozen.is_whole(system.frontend, before.frozen)
   assert not frozen.is_fixed(system.frontend, before.frozen)
-  # A detector has them merged.
+  # PEFT gets them, and gives them back.
   config = models.settled(values)
   (tmp_path / names.CONFIG).write_text(json.dumps(config))
   weights_file.save(tmp_path, after.whole(), after.batch_stats)
+  place = tmp_path / 'peft'
+  assert command.main([str(tmp_path), '--peft', str(place)]) == 0
+  written = json.loads((place / peft.CONFIG).read_text())
+  assert (written['r'], written['lora_alpha']) == (8, 16.0)
+  assert written['target_modules'] == ['q_proj', 'v_proj']
+  (tmp_path / 'base').mkdir()
+  (tmp_path / 'base/config.json').write_text('{}')
+  written['base_model_name_or_path'] = '../base'
+  (place / peft.CONFIG).write_text(json.dumps(written))
+  plain = frontends.make('ssl', weights='random:tiny', rngs=nnx.Rngs(0))
+  kernel = np.asarray(plain.encoder.layers.value.kernel[...])
+  peft.apply(peft.load(place), plain.encoder, [], 'x')
+  pair = after.params['frontend']['lora']['value']
+  added = 2 * np.matmul(pair['a'], pair['b'])
+  np.testing.assert_allclose(
+    plain.encoder.layers.value.kernel[...], kernel + added, atol=1e-6
+  )
+  assert command.main([str(tmp_path), '--peft', str(place)]) == 2  # it is there
+  # A detector has them merged.
   _, module, _ = detector.open_checkpoint(tmp_path)
   assert not hasattr(module.frontend, 'lora')
   merged = module.frontend.encoder.layers.value.kernel[...]
   kernel = after.frozen['frontend']['encoder']['layers']['value']['kernel']
-  pair = after.params['frontend']['lora']['value']
-  np.testing.assert_allclose(
-    merged, kernel + 2 * np.matmul(pair['a'], pair['b']), rtol=1e-5, atol=1e-6
-  )
+  np.testing.assert_allclose(merged, kernel + added, rtol=1e-5, atol=1e-6)
 
 
 def test_upper_layers_alone_are_trained(standard_promotion):
@@ -216,6 +233,7 @@ def adapter(reference, tmp_path):
 
 def test_an_adapter(adapter):
   golden = np.load(adapter / 'golden.npz')
+  assert command.main([str(adapter)]) == 0
   found = classifiers.load(adapter)
   assert any('with the adapter' in note for note in found.notes)
   wave = jnp.asarray(golden['pcm'] / 32768, jnp.float32)

@@ -20,9 +20,10 @@ from jaxspoof.frontends.ssl.encoder import Encoder
 from jaxspoof.frontends.whisper import architecture as whisper_sizes
 from jaxspoof.frontends.whisper import encoder as whisper_encoder
 from jaxspoof.frontends.whisper import weights as whisper
+from jaxspoof.runs.names import RunError
 from jaxspoof.tensors import files, fit
 from jaxspoof.tensors.unpickler import CheckpointError
-from jaxspoof.weights import aasist, classifiers, ecapa
+from jaxspoof.weights import aasist, classifiers, ecapa, peft, ssl_detectors
 
 SHOWN = 5  # names of tensors in a line
 
@@ -31,8 +32,8 @@ def main(argv: list[str] | None = None) -> int:
   """Prints what is in weights.
 
   Returns:
-    0 where they fit a model, 1 where they fit none, 2 where they cannot be
-    read.
+    0 where they fit a model or were written, 1 where they fit none, 2 where
+    they cannot be read.
   """
   parser = argparse.ArgumentParser(
     prog='python -m jaxspoof.weights',
@@ -43,14 +44,28 @@ def main(argv: list[str] | None = None) -> int:
     help='a file of torch.save, safetensors or CTranslate2, a directory as '
     'Hugging Face has them, or package:NAME',
   )
-  path = parser.parse_args(argv).path
+  parser.add_argument(
+    '--peft',
+    metavar='DIRECTORY',
+    help='of a run that adapted an encoder by LoRA (its workdir): write what '
+    'it adapted there, as PEFT has it',
+  )
+  arguments = parser.parse_args(argv)
+  path = arguments.path
   try:
+    if arguments.peft is not None:
+      print(peft.save(pathlib.Path(path), pathlib.Path(arguments.peft)))
+      return 0
+    if peft.is_directory(pathlib.Path(path)):
+      lines = list(of_classifier(path))
+      print('\n'.join(lines))
+      return 0 if len(lines) > 1 else 1
     found = files.open_weights(whisper.find(path))
     print(f'{path}: {holdings(found.tensors)}')
     if found.around:
       print(f'beside them: {_some(found.around)}')
     lines = list(fitting(path, found))
-  except (CheckpointError, OSError) as error:
+  except (CheckpointError, RunError, OSError) as error:
     print(f'python -m jaxspoof.weights: error: {error}', file=sys.stderr)
     return 2
   for line in lines:
@@ -80,6 +95,9 @@ def fitting(path: str, found: files.Checkpoint) -> Iterator[str]:
       'use: python run.py --config=configs/ecapa_mfcc.py:voxceleb '
       f'--config.init={path}'
     )
+  elif kind := ssl_detectors.kind_of(found.tensors):
+    yield f'detector: {kind}, with its encoder'
+    yield f'use: python detect.py --checkpoint {path} --input FILE'
   elif whisper.is_whisper(found.tensors):
     yield from of_whisper(path, found)
   else:

@@ -6,9 +6,13 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+import safetensors.numpy
 from flax import nnx
 
+from jaxspoof import frontends
 from jaxspoof.frontends.ssl import names
+from jaxspoof.machine import files as json_files
+from jaxspoof.runs import weights_file
 from jaxspoof.tensors import files
 from jaxspoof.tensors.unpickler import CheckpointError
 
@@ -144,3 +148,76 @@ def apply(
       )
     added = jnp.asarray(added.T, kernel.dtype)
     kernel.set_value(kernel[...].at[layer].add(added))
+
+
+# Names of what is adapted, in the models of Hugging Face.
+_NAMES = {
+  'ssl': {
+    'query': 'attention.q_proj',
+    'key': 'attention.k_proj',
+    'value': 'attention.v_proj',
+    'out': 'attention.out_proj',
+    'feed1': 'feed_forward.intermediate_dense',
+    'feed2': 'feed_forward.output_dense',
+  },
+  'whisper': {
+    'query': 'self_attn.q_proj',
+    'key': 'self_attn.k_proj',
+    'value': 'self_attn.v_proj',
+    'out': 'self_attn.out_proj',
+    'feed1': 'fc1',
+    'feed2': 'fc2',
+  },
+}
+
+
+def save(workdir: pathlib.Path, directory: pathlib.Path) -> str:
+  """Writes what a run adapted of an encoder as a directory of PEFT.
+
+  It is for the bare encoder, such as `Wav2Vec2Model`, without the back end of
+  the run.
+
+  Args:
+    workdir: of a run whose front end has `lora`.
+    directory: to be made.
+
+  Returns:
+    What was written, in words.
+
+  Raises:
+    CheckpointError: the run adapted nothing, or the directory is there.
+  """
+  config, params, _ = weights_file.load(workdir)
+  section = config.get('frontend') or {}
+  frontend = frontends.resolve(section, frontends.WaveConfig())
+  lora = getattr(frontend, 'lora', None)
+  if lora is None:
+    raise CheckpointError(f'{workdir}: its front end has no lora to write')
+  if directory.exists():
+    raise CheckpointError(f'{directory}: is there already')
+  names_of = _NAMES[frontends.KINDS[type(frontend)]]
+  tensors = {}
+  for target in lora.targets:
+    pair = params['frontend']['lora'][target]
+    for i, (a, b) in enumerate(zip(pair['a'], pair['b'], strict=True)):
+      stem = f'{_PREFIX}encoder.layers.{i}.{names_of[target]}.lora_'
+      for part, array in (('A', a), ('B', b)):
+        tensors[f'{stem}{part}.weight'] = np.ascontiguousarray(array.T)
+  directory.mkdir(parents=True)
+  safetensors.numpy.save_file(tensors, directory / f'{WEIGHTS}.safetensors')
+  alpha = lora.rank if lora.alpha is None else lora.alpha
+  json_files.write_json(
+    directory / CONFIG,
+    {
+      'peft_type': 'LORA',
+      'base_model_name_or_path': frontend.weights,
+      'r': lora.rank,
+      'lora_alpha': alpha,
+      'lora_dropout': 0.0,
+      'bias': 'none',
+      'target_modules': [names_of[t].split('.')[-1] for t in lora.targets],
+      'task_type': None,
+      'inference_mode': True,
+    },
+  )
+  return f'{len(tensors)} tensors of rank {lora.rank} in {directory}'
