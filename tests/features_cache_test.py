@@ -13,7 +13,7 @@ import soundfile
 from jaxspoof import arithmetic, jobs, losses, models, optim, overrides
 from jaxspoof import config as config_lib
 from jaxspoof.data import features as features_lib
-from jaxspoof.data.source import Source
+from jaxspoof.data.source import Mixture, Source
 from jaxspoof.jobs import train
 from jaxspoof.training import features as features_cache
 from jaxspoof.training import scoring, setup, sharding, steps, tasks
@@ -92,7 +92,8 @@ def test_a_step_is_given_what_it_would_compute(name, tmp_path):
   source, task = corpus('train'), tasks.TASKS['detection']
   task = task.taught_by(source)
   store = cache.train(source)
-  assert store.shards == 5 and not store.missing()
+  (kept_store,) = store.stores
+  assert kept_store.shards == 5 and not kept_store.missing()
 
   def stream(features):
     return iter(
@@ -162,7 +163,7 @@ def test_a_split_is_scored_as_without(name, tmp_path):
 
 def test_killed_and_continued(tmp_path):
   source = corpus('train')
-  store = made(CONFIGS[0], tmp_path / 'whole')[1].train(source)
+  (store,) = made(CONFIGS[0], tmp_path / 'whole')[1].train(source).stores
 
   def hashes(of):
     return {
@@ -190,13 +191,13 @@ def test_killed_and_continued(tmp_path):
   folder = next((tmp_path / 'killed').iterdir())
   sorted(folder.glob('*.array_record'))[0].unlink()
   said.clear()
-  again = cache.train(source)
+  (again,) = cache.train(source).stores
   assert hashes(again) == whole
   assert said[0].startswith('features of 22 clips, 5 of them kept before')
   # Nothing is computed where all is there.
   _, cache, *_, said = made(CONFIGS[0], tmp_path / 'killed')
   cache._kept = None
-  assert cache.train(source) == again and not said
+  assert cache.train(source).stores == (again,) and not said
 
 
 def test_what_features_are_of(tmp_path):
@@ -211,27 +212,42 @@ def test_what_features_are_of(tmp_path):
   ):
     _, cache, *_ = made(CONFIGS[0], tmp_path, **changes)
     cache._filled = lambda store, *rest: store
-    store = cache.train(source)
+    (store,) = cache.train(source).stores
     folders.add(store.directory)
     folders.add(cache.evaluation(source).directory)
   # Of evaluations three are the same.
   assert len(folders) == 5 + 2
   _, cache, *_ = made(CONFIGS[0], tmp_path)
   cache._filled = lambda store, *rest: store
-  same = cache.train(source).directory
+  same = cache.train(source).stores[0].directory
   assert same in folders
   for other in (corpus('train', seed=1), corpus('train', clips=10)):
-    assert cache.train(other).directory not in folders
+    assert cache.train(other).stores[0].directory not in folders
   cache.encoder = 'another'
-  assert cache.train(source).directory not in folders
+  assert cache.train(source).stores[0].directory not in folders
   key = json.loads((same / 'key.json').read_text())
   assert key['clips']['samples'] == 8_000
   assert key['frontend']['output'] == 'all'
 
 
+def test_several_corpora_have_features_of_their_own(tmp_path):
+  one, other = corpus('train', 7), corpus('train', 6, seed=1)
+  _, cache, *_, said = made(CONFIGS[0], tmp_path)
+  alone = [cache.train(source).stores[0] for source in (one, other)]
+  said.clear()
+  views = cache.train(Mixture((one, other)))
+  assert views.stores == tuple(alone) and not said
+  # Records 2 and 7 + 4; epochs 1 and 2, which is 0 again.
+  features, frames = views.batch(np.array([2, 11]), np.array([1, 2]))
+  wanted = alone[0].read(7 + 2), alone[1].read(4)
+  for row, count, of in zip(features, frames, wanted, strict=True):
+    np.testing.assert_array_equal(row[:count], of)
+    assert count == len(of) and not row[count:].any()
+
+
 def test_a_damaged_shard(tmp_path):
   source = corpus('train')
-  store = made(CONFIGS[0], tmp_path)[1].train(source)
+  (store,) = made(CONFIGS[0], tmp_path)[1].train(source).stores
   path = store.path(1)
   path.write_bytes(path.read_bytes()[:-100])
   features_lib._opened.cache_clear()

@@ -119,13 +119,49 @@ class Store:
     Returns:
       bfloat16 [clips, frames, features], and int32 [clips], the frames of each.
     """
-    made = np.zeros((len(numbers), self.frames, self.features), DTYPE)
-    valid = np.zeros(len(numbers), np.int32)
-    for row, number in enumerate(numbers):
-      found = self.read(int(number))
-      made[row, : len(found)] = found
-      valid[row] = len(found)
-    return made, valid
+    return _padded(self, [self.read(int(number)) for number in numbers])
+
+
+@dataclasses.dataclass(frozen=True)
+class Views:
+  """Features of what training sees of a source, or of several in a row.
+
+  Attributes:
+    stores: of each source, that of epoch 0 and then that of the others.
+    records: number of records of each source.
+  """
+
+  stores: tuple[Store, ...]
+  records: tuple[int, ...]
+
+  def batch(
+    self, records: Sequence[int], epochs: Sequence[int]
+  ) -> tuple[np.ndarray, np.ndarray]:
+    """Features of several records; see `Store.batch`.
+
+    Args:
+      records: numbers of the records, those of all sources in a row.
+      epochs: number of the epoch of each; of more than are kept, the first ones
+        come again.
+    """
+    ends, found = np.cumsum(self.records), []
+    for record, epoch in zip(records, epochs, strict=True):
+      source = int(np.searchsorted(ends, record, side='right'))
+      store, count = self.stores[source], self.records[source]
+      place = int(record) - int(ends[source]) + count
+      views = store.items // count
+      found.append(store.read(int(epoch) % views * count + place))
+    return _padded(self.stores[0], found)
+
+
+def _padded(
+  store: Store, clips: Sequence[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+  """Clips side by side, followed by zeros, and the frames of each."""
+  made = np.zeros((len(clips), store.frames, store.features), DTYPE)
+  for row, clip in zip(made, clips, strict=True):
+    row[: len(clip)] = clip
+  return made, np.array([len(clip) for clip in clips], np.int32)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -80,7 +80,7 @@ def train_batches(
   transforms: Sequence[Transform] = (),
   shortest: int | None = None,
   label: Callable[[Mapping[str, Any]], int] = label_of,
-  features: features_lib.Store | None = None,
+  features: features_lib.Views | None = None,
 ) -> grain.IterDataset:
   """Endless training batches: each epoch in its own order, at random crops.
 
@@ -486,14 +486,12 @@ class _TrainFeatures:
   rows: slice
   padded: bool
   label: Callable[[Mapping[str, Any]], int]
-  features: features_lib.Store
+  features: features_lib.Views
 
   def __call__(self, picks: Batch) -> Batch:
     records, epochs = picks['record'][self.rows], picks['epoch'][self.rows]
-    count = len(self.source)
-    numbers = epochs % (self.features.items // count) * count + records
     labels = [self.label(self.source[int(record)]) for record in records]
-    made, frames = self.features.batch(numbers)
+    made, frames = self.features.batch(records, epochs)
     batch = {'features': made, 'label': np.array(labels, np.int32)}
     return {**batch, 'frames': frames} if self.padded else batch
 

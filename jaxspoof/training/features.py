@@ -18,6 +18,7 @@ from flax import nnx
 from jaxspoof.config import RunConfig
 from jaxspoof.data import augment, pipeline
 from jaxspoof.data import features as features_lib
+from jaxspoof.data.source import Mixture
 from jaxspoof.training import sharding as sharding_lib
 from jaxspoof.training import state as state_lib
 
@@ -69,9 +70,17 @@ class Cache:
 
     self._kept = sharding_lib.jit(kept, shardings, replicated=2)
 
-  def train(self, source, params, batch_stats) -> features_lib.Store:
-    """Features of what the first `data.features_views` epochs train on."""
-    data, weights = self.config.data, (params, batch_stats)
+  def train(self, source, params, batch_stats) -> features_lib.Views:
+    """Features of what the first `data.features_views` epochs train on.
+
+    Each of several corpora has its own, which other mixtures share.
+    """
+    parts = source.sources if isinstance(source, Mixture) else (source,)
+    stores = [self._train(part, (params, batch_stats)) for part in parts]
+    return features_lib.Views(tuple(stores), tuple(map(len, parts)))
+
+  def _train(self, source, weights) -> features_lib.Store:
+    data = self.config.data
     views = data.features_views or 1
     settings = {
       name: dataclasses.asdict(getattr(data, name))
