@@ -10,6 +10,8 @@ SMALL = {
   'bootstrap': '--resamples=5 --tests=2',
   'builders': '--clips=40 --batches=2',
   'ecapa': '--channels=16 --frames=30 --forward 1 --train 2 --rounds=1',
+  'encoders': '--weights=random:miniature --samples=4000 --forward 1'
+  ' --rounds=1',
   'eer': '--trials=1000 --resamples=10',
   'gpu': 'OUT --small --minutes=4 --parts card kernels ours',
   'gpu_program': '--model=aasist_s --batch=8 --samples=4000',

@@ -158,8 +158,10 @@ class Cache:
 
   def _filled(self, store, batches, batch: int, weights):
     """The store, once all its shards are there."""
+    if not store.missing():  # also where nobody may write
+      return store
     with store.claimed():
-      missing = store.missing()
+      missing = store.missing()  # another process may have been here
       if not missing:
         return store
       done = store.items - sum(store.size(n) for n in missing)
