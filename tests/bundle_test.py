@@ -21,6 +21,7 @@ from jaxspoof import bundle, checkpoints, models
 from jaxspoof.bundles import card as card_lib
 from jaxspoof.bundles import store, verdict
 from jaxspoof.detector import Detector
+from jaxspoof.jobs import evaluate
 from jaxspoof.metrics import calibration
 from jaxspoof.metrics.cllr import cllr
 from jaxspoof.metrics.rates import error_rates
@@ -305,6 +306,49 @@ def test_released_weights_make_an_uncalibrated_bundle(reference, tmp_path):
     _, *tree = state.split(module)
     hashes.add(state.tree_hash(tree))
   assert len(hashes) == 1
+
+
+def test_an_evaluation_of_a_bundle_knows_where_it_comes_from(run, packed):
+  found = evaluate.described(str(packed), 'aasist_l')
+  assert found['sha256'] == store.read_card(packed).weights.sha256
+  assert found['selected_on'] == 'the lowest EER'
+  data = evaluate.DataConfig(name='own', eval=('dev', 'eval', 'train'))
+  for place in (run, packed):
+    config = evaluate.EvaluateConfig(checkpoint=str(place), data=data)
+    said = evaluate.used_before(config)
+    assert len(said) == 2
+    assert 'selected on' in said[0] and 'trained on' in said[1]
+
+
+def test_figures_of_evaluations_are_kept_with_their_weights(
+  run, packed, tmp_path, capsys
+):
+  card = store.read_card(packed)
+  work = tmp_path / 'evaluated'
+  rng = np.random.default_rng(0)
+  label = np.arange(40) % 2
+  lines = [
+    f'U{n} {"- bonafide" if label[n] else "A01 spoof"} {rng.normal():.4f}\n'
+    for n in range(40)
+  ]
+  (work / 'scores').mkdir(parents=True)
+  (work / 'scores' / 'eval@noise_10.txt').write_text(''.join(lines))
+  metrics = {
+    'name': 'eval@noise_10', 'split': 'eval', 'corpus': 'own', 'eer': 0.5,
+    'eer_interval': [0.4, 0.6], 'trials': {'total': 40},
+    'checkpoint': {'sha256': card.weights.sha256},
+  }  # fmt: skip
+  (work / 'metrics.json').write_text(json.dumps(metrics))
+  out = tmp_path / 'out.zip'
+  arguments = ['pack', str(packed), str(out), '--figures', str(work)]
+  assert bundle.main(arguments) == 0
+  (row,) = store.read_card(out).figures
+  assert (row['split'], row['eer']) == ('eval@noise_10', 0.5)
+  assert row['calibrated']['cllr'] > 0.5
+  metrics['checkpoint']['sha256'] = 'another'
+  (work / 'metrics.json').write_text(json.dumps(metrics))
+  assert bundle.main(arguments) == 2
+  assert 'an evaluation of other weights' in capsys.readouterr().err
 
 
 def test_nothing_is_shipped_yet(monkeypatch, packed, tmp_path):

@@ -23,6 +23,7 @@ FEWEST = 20  # clips; of fewer nothing can be said
 DIRECTIONS = 48
 _SHARE = 0.005  # of the clips that may lie below, and above, a range
 _WIDER = 0.15  # of the distance from the 5th to the 95th percentile
+_FEW = 40  # clips; of so few the ends of a range are known half as well
 _USUAL = 0.99  # share of the clips within the limit of the distance
 _SLACK = 1.05  # on that limit
 
@@ -143,7 +144,8 @@ def fit(
   for name, known in MEASURES.items():
     values = np.array([clip[name] for clip in measured])
     low, p5, p95, high = np.quantile(values, (_SHARE, 0.05, 0.95, 1 - _SHARE))
-    wider = max(known.margin, _WIDER * (p95 - p5))
+    share = _WIDER * (1 + _FEW / len(values))
+    wider = max(known.margin, share * (p95 - p5))
     ranges[name] = float(low - wider), float(high + wider)
   if embedding_NxE is None or len(embedding_NxE) < FEWEST:
     return Domain(ranges, None, 0.0, len(measured))
