@@ -31,7 +31,6 @@ from jaxspoof.runs import names, record, weights_file
 from jaxspoof.runs import workdir as workdir_lib
 from jaxspoof.score_files import scores as scores_lib
 from jaxspoof.training import state as state_lib
-from jaxspoof.weights import classifiers
 
 # In the folder of a run.
 FILES = tuple(
@@ -208,7 +207,7 @@ def base_of(
     if store.is_bundle(place):
       return store.read(place)
   name, module, options = open_checkpoint(path)  # says what is wrong with it
-  if path.is_dir() and not classifiers.is_directory(path):
+  if (path / names.WEIGHTS).is_file():
     return _base_of_run(path)
   _, *weights = state_lib.split(module)
   frontend = models.frontends.as_section(_frontend_of(module))
