@@ -389,6 +389,14 @@ def parser() -> argparse.ArgumentParser:
     metavar='WORKDIR',
     help='evaluations (configs/evaluate.py) whose results the card shall hold',
   )
+  command.add_argument('--licence', help='of the weights; names what they need')
+  command.add_argument(
+    '--note',
+    nargs='+',
+    default=[],
+    metavar='TEXT',
+    help='sentences that whoever uses the detector shall read in its card',
+  )
   command = add(
     'calibrate',
     calibrate,
@@ -513,6 +521,11 @@ def pack(options) -> int:
     }
     notes = (*card.notes, 'weights in half precision')
     card = dataclasses.replace(card, notes=notes)
+  card = dataclasses.replace(
+    card,
+    licence=options.licence or card.licence,
+    notes=(*card.notes, *options.note),
+  )
   for workdir in map(pathlib.Path, options.figures):
     metrics = names.read_json(workdir / names.METRICS)
     of = metrics.get('checkpoint', {}).get('sha256')

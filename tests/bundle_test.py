@@ -390,9 +390,12 @@ def test_check_finds_a_card_that_flatters(run, tmp_path, capsys):
 
 def test_half_precision_is_half_as_large(run, tmp_path, capsys):
   out = tmp_path / 'half.zip'
-  assert bundle.main(['pack', str(run), str(out), '--half']) == 0
+  words = ['--licence=MIT', '--note', 'For tests.', 'For nothing else.']
+  assert bundle.main(['pack', str(run), str(out), '--half', *words]) == 0
   whole, half = (store.read_card(p) for p in (run / 'detector', out))
   assert half.weights.bytes < 0.9 * whole.weights.bytes
+  assert half.licence == 'MIT' != whole.licence
+  assert half.notes[-2:] == ('For tests.', 'For nothing else.')
   waves = [wave(seed) for seed in range(4)]
   scores = [Detector.load(p, batch=4).score(waves) for p in (run, out)]
   assert 0 < np.abs(scores[0] - scores[1]).max() < 0.05
