@@ -17,14 +17,14 @@ _RECIPE = _ROOT / 'tfds_builders' / 'quickstart'
 FEATURES = _ROOT / 'tests' / 'goldens' / 'quickstart_features.npz'
 
 
-def recipe() -> str:
-  """Returns a hash of what the corpus is made by.
+def recipe(*files: pathlib.Path) -> str:
+  """Returns a hash of what the corpus is made by, and of further modules.
 
   Words about it, and where its modules import from, make no difference; nor
   does the version of Python, whose trees differ where their text does not.
   """
   digest = hashlib.sha256((_RECIPE / 'human/manifest.tsv').read_bytes())
-  for path in sorted(_RECIPE.rglob('*.py')):
+  for path in [*sorted(_RECIPE.rglob('*.py')), *files]:
     tree = ast.parse(path.read_text())
     for node in ast.walk(tree):
       if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):

@@ -1,10 +1,11 @@
-"""Keeps what `tests/shortcut_test.py` measures on the quickstart corpus.
+"""Keeps what tests measure on the quickstart corpus.
 
   python tools/quickstart_features.py
 
-The test probes the corpus for shortcuts. To build it takes minutes, so the
-features of its clips are kept, with a hash of the recipe that they are of.
-Where the recipe has changed, the test builds the corpus and measures it anew,
+`tests/shortcut_test.py` probes the corpus for shortcuts, `tests/domain_test.py`
+asks what is usual in it. To build it takes minutes, so the features and
+measures of its clips are kept, with a hash of the recipe that they are of.
+Where the recipe has changed, the tests build the corpus and measure it anew,
 until this script has been run again.
 """
 
@@ -18,7 +19,7 @@ import numpy as np
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tests import fixtures_corpus  # noqa: E402
+from tests import fixtures_corpus, measured_speech  # noqa: E402
 from tfds_builders import build  # noqa: E402
 from tfds_builders.quickstart import probe  # noqa: E402
 
@@ -39,6 +40,9 @@ def main() -> None:
       arrays[f'{name}/attacks'] = split.attacks
       for feature, rows in split.features.items():
         arrays[f'{name}/{feature}'] = rows.astype(np.float16)
+    measured = measured_speech.measure(options.data_dir or folder)
+    measured['recipe'] = np.array(measured_speech.recipe())
+    arrays |= {f'measures/{name}': rows for name, rows in measured.items()}
   np.savez_compressed(fixtures_corpus.FEATURES, **arrays)
   size = fixtures_corpus.FEATURES.stat().st_size
   print(f'{fixtures_corpus.FEATURES}: {size / 1000:.0f} kB')
