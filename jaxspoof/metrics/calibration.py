@@ -15,7 +15,7 @@ import dataclasses
 import math
 
 import numpy as np
-import scipy.optimize
+import scipy
 
 from jaxspoof.metrics import dcf
 from jaxspoof.metrics.cllr import cllr
