@@ -12,7 +12,6 @@ import pathlib
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent import futures
-from importlib import metadata
 from typing import Any, NamedTuple
 
 import jax
@@ -30,6 +29,7 @@ from jaxspoof.metrics import calibration as calibration_lib
 from jaxspoof.runs import names, record, weights_file
 from jaxspoof.runs import workdir as workdir_lib
 from jaxspoof.score_files import scores as scores_lib
+from jaxspoof.training import cost
 from jaxspoof.training import state as state_lib
 
 # In the folder of a run.
@@ -105,7 +105,8 @@ def of_run(
   if heard is not None:
     card, tensors = fitted(card, tensors, heard)
   figures = tuple(
-    figure(result, workdir, name, card) for name, result in results.items()
+    figure(result, workdir, name, card)
+    for name, result in (results or {}).items()
   )
   card = dataclasses.replace(card, figures=figures)
   return store.write(workdir / names.DETECTOR, card, tensors)
@@ -331,7 +332,8 @@ def _tensors(params, batch_stats) -> dict[str, np.ndarray]:
 
 
 def _made_by() -> dict[str, str]:
-  return {name: metadata.version(name) for name in ('jaxspoof', 'jax', 'flax')}
+  found = cost.versions()
+  return {name: found[name] for name in ('jaxspoof', 'jax', 'flax')}
 
 
 def _affine(card: Card) -> calibration_lib.Affine:

@@ -1,6 +1,7 @@
 """Detector bundles: what is in them, calibration, domain, and bad ones."""
 
 import dataclasses
+import importlib.metadata
 import io
 import json
 import math
@@ -306,6 +307,21 @@ def test_released_weights_make_an_uncalibrated_bundle(reference, tmp_path):
     _, *tree = state.split(module)
     hashes.add(state.tree_hash(tree))
   assert len(hashes) == 1
+
+
+def test_a_run_from_a_clone_that_is_not_installed_ends_with_a_bundle(
+  run, tmp_path, monkeypatch
+):
+  version = importlib.metadata.version
+
+  def without_ours(name):
+    if name == 'jaxspoof':
+      raise importlib.metadata.PackageNotFoundError(name)
+    return version(name)
+
+  monkeypatch.setattr(importlib.metadata, 'version', without_ours)
+  workdir = shutil.copytree(run, tmp_path / 'run')
+  assert bundle.of_run(workdir).made_by['jaxspoof'] == 'not installed'
 
 
 def test_an_evaluation_of_a_bundle_knows_where_it_comes_from(run, packed):
