@@ -36,17 +36,22 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent
 
-# Part: most seconds that it may take. The first are worth most.
+# Part: most seconds that it may take. The first are worth most. Trying out
+# algorithms of convolutions is what takes long: 45 s for a training step.
 PARTS = {
-  'card': 45,
+  'card': 30,
   'ours': 150,
-  'parity': 90,
-  'training': 120,
+  'training': 100,
+  'quickstart': 120,
+  'parity': 120,
+  'scoring': 60,
+  'kernels': 30,
   'ecapa': 60,
   'search': 60,
-  'scoring': 60,
-  'kernels': 60,
 }
+# Their times do not matter, so they run side by side.
+UNTIMED = ('quickstart', 'parity')
+NEEDS_CORPUS = ('training', 'quickstart')
 ORIGINAL_LIMIT = 240
 
 
@@ -71,17 +76,16 @@ def main() -> None:
   rival = corpus = None
   if 'ours' in options.parts and options.reference:
     rival = Rival(options)
-  if 'training' in options.parts:
+  if set(NEEDS_CORPUS) & set(options.parts):
     corpus = start('corpus', options)  # on the CPU, while others measure
   failed = []
-  for part in options.parts:
-    if part == 'training':
+  for parts in side_by_side(options.parts):
+    if corpus and set(NEEDS_CORPUS) & set(parts):
       wait(corpus, end)
-    if run(part, options, end).startswith('failed'):
-      failed.append(part)
+    failed += run(parts, options, end)
     if rival:
       # Alone on the card, at the first moment at which it can be.
-      rival.measure(last=part == options.parts[-1], end=end)
+      rival.measure(last=parts[-1] == options.parts[-1], end=end)
   if rival:
     rival.stop()
   summarise(options.out)
@@ -105,6 +109,8 @@ def command(part: str, options) -> list[str]:
     sizes = '--variant=smoke --rounds=1' if small else '--variant='
     return [f'{HERE}/search.py', '--orders', 'first', *sizes.split()]
   words = [f'{HERE}/gpu_parts/{part}.py', str(options.out)]
+  if part == 'quickstart':
+    words = [f'{HERE}/gpu_parts/training.py', str(options.out), '--quickstart']
   if part == 'original':
     words.append(f'--reference={options.reference}')
   if part == 'parity':
@@ -119,6 +125,9 @@ def start(part: str, options) -> subprocess.Popen:
       filter(None, [str(ROOT), str(HERE), os.environ.get('PYTHONPATH')])
     ),
     'PYTHONUNBUFFERED': '1',
+    # What was tried out once is not tried again, by another part or a rerun.
+    'JAX_COMPILATION_CACHE_DIR': str(options.out / 'cache'),
+    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
     # The rival's process has its arrays on the same card.
     'XLA_PYTHON_CLIENT_PREALLOCATE': 'false',
     'TF_CPP_MIN_LOG_LEVEL': os.environ.get('TF_CPP_MIN_LOG_LEVEL', '2'),
@@ -136,20 +145,34 @@ def start(part: str, options) -> subprocess.Popen:
     )
 
 
-def run(part: str, options, end: float) -> str:
-  """Runs a part alone, for as long as it may take; how it ended, in words."""
+def side_by_side(parts: list[str]) -> list[list[str]]:
+  """The parts in their order, those that are not timed together."""
+  found = []
+  for part in parts:
+    if found and part in UNTIMED and found[-1][-1] in UNTIMED:
+      found[-1].append(part)
+    else:
+      found.append([part])
+  return found
+
+
+def run(parts: list[str], options, end: float) -> list[str]:
+  """Runs parts at once, for as long as they may take; those that failed."""
   # A try-out on a slow CPU is not cut off.
-  limit = PARTS[part] * (3 if options.small else 1)
+  limit = max(PARTS[part] for part in parts) * (3 if options.small else 1)
   limit = min(limit, end - time.monotonic())
   if limit < 5:
-    print(f'\n{part}: left out, no time left', flush=True)
-    return 'left out'
-  begin = time.monotonic()
-  process = start(part, options)
-  status = wait(process, time.monotonic() + limit)
-  print(f'\n----- {part}: {time.monotonic() - begin:.0f} s, {status}')
-  print((options.out / f'{part}.txt').read_text().rstrip(), flush=True)
-  return status
+    print(f'\n{", ".join(parts)}: left out, no time left', flush=True)
+    return []
+  begin, failed = time.monotonic(), []
+  processes = {part: start(part, options) for part in parts}
+  for part, process in processes.items():
+    status = wait(process, begin + limit)
+    print(f'\n----- {part}: {time.monotonic() - begin:.0f} s, {status}')
+    print((options.out / f'{part}.txt').read_text().rstrip(), flush=True)
+    if status.startswith('failed'):
+      failed.append(part)
+  return failed
 
 
 def wait(process: subprocess.Popen, end: float) -> str:

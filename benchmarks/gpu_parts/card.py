@@ -41,7 +41,7 @@ def main() -> None:
     product = jax.jit(lambda a, p=precision: jnp.matmul(a, a, precision=p))
     args = (a.astype(dtype),)
     programs[name] = common.Program(product.lower(*args), args)
-  for name, program in common.compiled(programs).items():
+  for name, program in list(common.compiled(programs)):
     seconds = program.seconds(10)
     if name == 'copy':
       found['copy_tb_per_s'] = 8 * values / seconds / 1e12

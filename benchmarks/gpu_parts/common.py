@@ -12,11 +12,12 @@ import jax
 BEGIN = time.monotonic()
 
 
-def arguments(doc: str, **more) -> argparse.Namespace:
-  """The command line of a part: OUT, --small, and options with a type."""
+def arguments(doc: str, flags=(), **more) -> argparse.Namespace:
+  """The command line of a part: OUT, --small, flags, options with a type."""
   parser = argparse.ArgumentParser(description=doc)
   parser.add_argument('out', type=pathlib.Path)
-  parser.add_argument('--small', action='store_true')
+  for name in ('small', *flags):
+    parser.add_argument(f'--{name}', action='store_true')
   for name, kind in more.items():
     parser.add_argument(f'--{name}', type=kind)
   return parser.parse_args()
@@ -88,18 +89,20 @@ class Program:
     }
 
 
-def compiled(programs: dict, threads: int = 8) -> dict:
-  """Compiles programs side by side; leaves out, aloud, those that fail."""
+def compiled(programs: dict, threads: int = 8):
+  """Compiles programs side by side; leaves out, aloud, those that fail.
 
-  def attempt(name):
-    try:
-      programs[name].compile()
-    except Exception as error:
-      say(f'{name}: not compiled: {error!r:.300}')
-      return False
-    say(f'{name}: compiled in {programs[name].compile_seconds:.1f} s')
-    return True
-
+  Yields names and programs, each when it is compiled: take a `list` of it
+  where what is measured must not be disturbed by the others.
+  """
   with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-    done = dict(zip(programs, pool.map(attempt, programs), strict=True))
-  return {name: programs[name] for name, good in done.items() if good}
+    jobs = {pool.submit(p.compile): name for name, p in programs.items()}
+    for job in concurrent.futures.as_completed(jobs):
+      name = jobs[job]
+      try:
+        program = job.result()
+      except Exception as error:
+        say(f'{name}: not compiled: {error!r:.300}')
+        continue
+      say(f'{name}: compiled in {program.compile_seconds:.1f} s')
+      yield name, program

@@ -86,7 +86,7 @@ def main() -> None:
   card = options.out / 'card.json'
   card = json.loads(card.read_text()) if card.exists() else {}
   found = {}
-  for name, program in common.compiled(programs).items():
+  for name, program in list(common.compiled(programs)):
     seconds = program.seconds(2 if options.small else 10)
     args = cases[name][1]
     moved = sum(x.nbytes for x in (*args, program()))

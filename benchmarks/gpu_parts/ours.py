@@ -24,10 +24,11 @@ ARITHMETIC = {  # dtype of the model, precision of products
 # In waves: each is compiled at once, then measured, then written.
 WAVES = (
   [('training step', 24, 'bfloat16'), ('forward', 24, 'bfloat16')],
-  [('training step', 24, 'TF32'), ('training step', 64, 'bfloat16')]
-  + [('forward', 1, 'bfloat16'), ('forward', 24, 'TF32')],
+  [('training step', 64, 'bfloat16')]
+  + [('forward', 1, a) for a in ('bfloat16', 'TF32')],
+  [('training step', 24, 'TF32'), ('forward', 24, 'TF32')],
   [('training step', 24, 'float32'), ('forward', 24, 'float32')]
-  + [('forward', 1, a) for a in ('TF32', 'float32')],
+  + [('forward', 1, 'float32')],
   [('training step', 64, 'TF32'), ('training step', 128, 'bfloat16')]
   + [('training step', 128, 'TF32'), ('forward', 128, 'bfloat16')],
   [('forward', 64, a) for a in ('bfloat16', 'TF32', 'float32')]
@@ -51,7 +52,7 @@ def main() -> None:
       wave = [(kind, 2, how) for kind, _, how in wave]
     programs = {key: prepared(*key, samples) for key in dict.fromkeys(wave)}
     common.say(f'wave {number}: {len(programs)} programs traced')
-    for key, program in common.compiled(programs).items():
+    for key, program in list(common.compiled(programs)):
       name = ' '.join(map(str, key))
       try:
         row = measured(key, program, macs, ceilings, options.small)

@@ -30,10 +30,7 @@ RELEASED = {'aasist': 'AASIST', 'aasist_l': 'AASIST-L'}
 def main() -> None:
   """Compares and writes OUT/parity.json."""
   options = common.arguments(__doc__, golden=pathlib.Path)
-  cases = {
-    'light_darts': light_darts(8_000 if options.small else 32_000),
-    'ecapa': ecapa(),
-  }
+  cases = {}
   arithmetic = ('TF32',) if options.small else ARITHMETIC
   if options.golden and (options.golden / 'aasist').is_dir():
     names = ('aasist_l',) if options.small else RELEASED
@@ -41,6 +38,8 @@ def main() -> None:
       cases[name] = aasist(options.golden, name, options.small)
   else:
     common.say(f'no golden data in {options.golden}: no AASIST')
+  cases['ecapa'] = ecapa()
+  cases['light_darts'] = light_darts(8_000 if options.small else 32_000)
   programs, wanted = {}, {}
   for name, (make, args, golden) in cases.items():
     for how in arithmetic:
@@ -62,7 +61,7 @@ def main() -> None:
       program, golden_losses = trajectory(options.golden, how)
       programs['training', how] = program
   found = {'outputs': {}, 'training': {'golden': golden_losses}}
-  for key, program in common.compiled(programs).items():
+  for key, program in common.compiled(programs):
     name, how = key
     if name == 'training':
       curve = [float(program()['loss']) for _ in golden_losses]
