@@ -2,12 +2,17 @@
 
   python benchmarks/aasist.py
   python benchmarks/aasist.py --reference=DIR    DIR: clovaai/aasist, cloned
+  python benchmarks/aasist.py --floor     and what no program could undercut
 
 With --reference both run in one process on one machine, in alternating
 rounds, and the table gives the ratio of their fastest rounds. That both do
 the same work is shown by `tests/parity_test.py`. On CPU both use all cores in
 float32; on a GPU the original is run in float32, with AMP and compiled, ours
 in float32 and bfloat16. Needs `pip install -e .[torch-compare]`.
+
+With --floor, each work is followed by the time that its products alone take at
+the speed of small matrix products of the commonest convolution's sizes, with
+operands in cache, and its passes over memory alone at the speed of a copy.
 """
 
 import argparse
@@ -40,6 +45,7 @@ def main() -> None:
   parser.add_argument('--forward', type=int, nargs='*', default=[1, 4])
   parser.add_argument('--train', type=int, nargs='*', default=[4])
   parser.add_argument('--rounds', type=int)
+  parser.add_argument('--floor', action='store_true')
   options = parser.parse_args()
   backend = jax.default_backend()
   options.rounds = options.rounds or ROUNDS[backend]
@@ -56,8 +62,70 @@ def main() -> None:
     runs = ours(options, kind, wave, label)
     if options.reference:
       runs |= original(options, kind, wave, label)
+    if options.floor:
+      runs |= {'a copy': copy, 'products in cache': products}
     seconds = timing.measure(runs, options.rounds)
+    floor = {name: min(seconds.pop(name)) for name in FLOOR if name in seconds}
     timing.report(kind, batch, macs, seconds, 'PyTorch float32')
+    if floor:
+      moved = runs['jaxspoof float32'].moved
+      report_floor(kind, batch, macs, moved, floor)
+
+
+# ------------------------------------------------------------------- floor ---
+ROWS, TAPS, CHANNELS, TURNS = 2048, 192, 32, 200  # 2 x 3 taps of 32 channels
+COPIED = 1 << 26
+FLOOR = ('a copy', 'products in cache')
+
+
+@jax.jit
+def _products(x_NxK, w_KxO):
+  def turn(i, x_NxK):
+    # What comes out goes in again, so that no turn can be left out.
+    y_NxO = x_NxK @ w_KxO
+    return x_NxK.at[:, :CHANNELS].set(y_NxO)
+
+  return jax.lax.fori_loop(0, TURNS, turn, x_NxK)
+
+
+@functools.cache
+def _operands():
+  key = jax.random.key(0)
+  x = jax.random.normal(key, (ROWS, TAPS))
+  return x, jax.random.normal(key, (TAPS, CHANNELS)) / TAPS**0.5
+
+
+@functools.cache
+def _long():
+  return jax.random.normal(jax.random.key(0), (COPIED,))
+
+
+_copy = jax.jit(lambda x: -x)
+
+
+def products() -> None:
+  """`TURNS` products."""
+  jax.block_until_ready(_products(*_operands()))
+
+
+def copy() -> None:
+  """Reads and writes `4 * COPIED` bytes each."""
+  jax.block_until_ready(_copy(_long()))
+
+
+def report_floor(kind: str, batch: int, macs: int, moved: float, floor) -> None:
+  """One line: what products and passes over memory take, each alone."""
+  macs *= batch * (1 if kind == 'forward' else 3)
+  rate = ROWS * TAPS * CHANNELS * TURNS / floor['products in cache']
+  speed = 8 * COPIED / floor['a copy']
+  print(
+    f'{"":22}floor: products alone {1e3 * macs / rate:.0f} ms at '
+    f'{rate / 1e9:.0f} GMAC/s; {moved / 1e9:.1f} GB alone '
+    f'{1e3 * moved / speed:.0f} ms at {speed / 1e9:.0f} GB/s'
+  )
+
+
+# -------------------------------------------------------------------- work ---
 
 
 def ours(options, kind: str, wave, label) -> dict:
@@ -87,17 +155,21 @@ def prepared(options, kind: str, wave, label, dtype: str):
       model = state.merge(graphdef, params, batch_stats)
       return state.eval_view(model)(wave)
 
-    call = jax.jit(forward)
-    weights = now.params, now.batch_stats
-    return lambda: jax.block_until_ready(call(*weights, batch['wave']))
+    args = now.params, now.batch_stats, batch['wave']
+    call = jax.jit(forward).lower(*args).compile()
+    run = lambda: jax.block_until_ready(call(*args))
+    run.moved = call.cost_analysis()['bytes accessed']
+    return run
   loss = losses.CrossEntropy(WEIGHTS)
   step = steps.make_train_step(graphdef, tx, loss, 0, shardings)
+  step = step.lower(now, batch).compile()
 
   def train():
     nonlocal now
     now, metrics = step(now, batch)
     jax.block_until_ready((now, metrics))
 
+  train.moved = step.cost_analysis()['bytes accessed']
   return train
 
 
