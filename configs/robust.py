@@ -55,8 +55,8 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
 
 def tuned() -> ml_collections.ConfigDict:
   config = common.training()
-  config.epochs = 12
-  config.average = 'none'
+  config.epochs = 8
+  config.average = 'late'
   config.model = common.model('mhfa', heads=16, compression=64, embedding=64)
   config.frontend = common.frontend(
     'whisper',

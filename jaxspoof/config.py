@@ -151,8 +151,9 @@ class RunConfig:
       the same model, or a released file, see `weights.start`; None for none.
     task: 'detection' (bona fide or spoof), or 'source_tracing' (which attack).
     mesh: the devices that the batch is divided over.
-    average: 'none', or 'swa': average the weights of every epoch that set a new
-      best on dev, and use the average if it is better on dev than they are.
+    average: 'none'; 'swa': average the weights of every epoch that set a new
+      best on dev; or 'late': those of every epoch of the second half. The
+      average is used if it is better on dev than any single epoch.
     checkpoint_every: number of steps between checkpoints; the end of each epoch
       is one too.
     log_every: number of steps between lines of the log.
@@ -175,6 +176,7 @@ class RunConfig:
   resamples: int = 1000
 
 
+AVERAGES = ('none', 'swa', 'late')
 # Values of fields by the names that they had before.
 _RENAMED = {('job', 'attribution'): 'source_tracing'}
 _RENAMED |= {('task', 'recognition'): 'source_tracing'}
@@ -306,6 +308,8 @@ def run_config(values: Mapping[str, Any]) -> RunConfig:
   """The typed config of a training run from its dictionary."""
   config = job_section(RunConfig, values)
   check_splits(config.data)
-  if config.average not in ('none', 'swa'):
-    raise ValueError(f"average={config.average!r}: expected 'none' or 'swa'")
+  if config.average not in AVERAGES:
+    raise ValueError(
+      f'average={config.average!r}: expected one of {", ".join(AVERAGES)}'
+    )
   return config

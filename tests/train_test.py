@@ -432,6 +432,23 @@ def test_a_finished_run_is_evaluated_to_its_own_numbers(
 
 
 # --------------------------------------------------------------- bad input ---
+@pytest.mark.parametrize(
+  'how, joins',
+  [
+    ('none', []),
+    ('swa', [1, 3]),  # epochs that were the best so far
+    ('late', [3, 4]),  # the second half
+  ],
+)
+def test_which_epochs_are_averaged(how, joins):
+  best = {1: True, 2: False, 3: True, 4: False}
+  assert joins == [
+    epoch
+    for epoch in best
+    if train.is_averaged(how, best[epoch], epoch / len(best))
+  ]
+
+
 def test_corpus_that_is_not_built_says_the_command(tmp_path):
   words = 'python -m tfds_builders.build quickstart/tiny --data_dir='
   with pytest.raises(ValueError, match=words):

@@ -204,10 +204,11 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
       if len(errors) > 1:
         for name, error in errors.items():
           values[f'dev/{task.metric}/{name}'] = error
-      if dev_error <= best_error:
+      best = dev_error <= best_error
+      if is_averaged(config.average, best, step / last_step):
+        state = add_to_average(state)
+      if best:
         best_error = dev_error
-        if config.average == 'swa':
-          state = add_to_average(state)
         if first:
           kept = frozen.without(state.whole()) if encoder else state.whole()
           weights_file.save(workdir, kept, state.batch_stats)
@@ -229,7 +230,7 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
     f'lowest {criterion}: {best_error:.4%}, the latest of equals: step '
     f'{best_step}'
   )
-  if config.average == 'swa':
+  if config.average != 'none':
     stats_step = steps.make_stats_step(graphdef, config.seed, shardings)
     stats = estimate_stats(
       iter(batches_of(seed=config.seed + 1)),
@@ -374,7 +375,7 @@ def make_state(config: RunConfig, system: models.SystemConfig, tx, shardings):
   create = functools.partial(
     state_lib.create,
     tx=tx,
-    average=config.average == 'swa',
+    average=config.average != 'none',
     frozen=config.optim.frozen,
   )
   create = jax.jit(create, out_shardings=shardings.replicated)
@@ -395,6 +396,17 @@ def restored(checkpoints, step: int, state, from_file: bool, iterator=None):
     return checkpoints.restore(step, state, iterator)
   found = checkpoints.restore(step, state.replace(frozen={}), iterator)
   return found.replace(frozen=state.frozen)
+
+
+def is_averaged(how: str, best: bool, progress: float) -> bool:
+  """Whether the weights at the end of an epoch join the average.
+
+  Args:
+    how: `RunConfig.average`.
+    best: no epoch before had a lower error on dev.
+    progress: share of the training that is over.
+  """
+  return {'none': False, 'swa': best, 'late': progress > 0.5}[how]
 
 
 def estimate_stats(batches, state, stats_step, count: int, shardings):

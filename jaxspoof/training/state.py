@@ -28,8 +28,8 @@ class TrainState:
     params: pure dictionary of the trained arrays (`nnx.Param`).
     batch_stats: pure dictionary of BatchNorm statistics (`nnx.BatchStat`).
     opt: optax state of `params`.
-    average: mean of `params` over the epochs that were best on dev so far; `{}`
-      if weights are not averaged.
+    average: mean of `params` over the epochs that are averaged so far; `{}` if
+      weights are not averaged.
     averaged: int32 scalar, number of epochs in `average`.
     frozen: pure dictionary of the arrays that are not trained, see
       `optim.Group`; `{}` if all are trained.
