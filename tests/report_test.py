@@ -20,6 +20,7 @@ from jaxspoof.metrics.table import METRICS, Metric, scored
 from jaxspoof.report import __main__ as command
 from jaxspoof.report import curves
 from jaxspoof.report.decisions import in_unit
+from jaxspoof.runs import names
 from jaxspoof.runs.names import RunError
 from jaxspoof.score_files import asv_scores, protocols
 from jaxspoof.score_files import scores as scores_lib
@@ -539,6 +540,24 @@ def test_reliability_of_true_ratios_lies_on_the_diagonal():
   assert np.ptp(said) > 0.9
   said, found = curves.reliability(3 * ratio, labels)  # too sure
   assert found[2] > said[2] + 0.02 and found[-3] < said[-3] - 0.02
+
+
+def test_calibrated_scores_are_drawn_beside_those_that_they_come_from(workdir):
+  label = Page(report.write(workdir)).labels
+  assert not any('calibrated' in words for words in label)
+  card = {'calibration': {'slope': 0.0, 'intercept': 0.0}}
+  (workdir / names.DETECTOR).mkdir()
+  (workdir / names.DETECTOR_CARD).write_text(json.dumps(card))
+  page = Page(report.write(workdir))
+  said = [words for words in page.labels if 'Reliability' in words]
+  assert len(said) == 3
+  # A slope of 0 says one half of every trial.
+  half = '; calibrated: 50\N{NO-BREAK SPACE}% said 50\N{NO-BREAK SPACE}% found'
+  assert all(words.endswith(half) for words in said)
+  card['calibration']['slope'] = 'steep'
+  (workdir / names.DETECTOR_CARD).write_text(json.dumps(card))
+  with pytest.raises(RunError, match='card.json: field calibration.slope must'):
+    report.write(workdir)
 
 
 def test_reliability_of_few_and_of_equal_scores():

@@ -94,13 +94,28 @@ def histogram(name: str, scores, labels, threshold: float) -> Html:
   )
 
 
-def reliability(name: str, scores, labels) -> Html:
-  """Share of bona fide trials against what their scores say, in groups."""
-  said, found = curves.reliability(scores, labels)
+def reliability(name: str, scores: dict, labels) -> Html:
+  """Share of bona fide trials against what their scores say, in groups.
+
+  Args:
+    name: of the split.
+    scores: by what they are called, float [N] each.
+    labels: int [N].
+  """
+  lines = {
+    words: curves.reliability(values, labels)
+    for words, values in scores.items()
+  }
 
   def draw(axes):
     axes.plot([0, 100], [0, 100], color=GRID, linewidth=0.9)
-    axes.plot(100 * said, 100 * found, 'o-', color=SERIES[0], markersize=4)
+    named = zip(SERIES, lines.items(), strict=False)
+    for color, (words, (said, found)) in named:
+      axes.plot(
+        100 * said, 100 * found, 'o-', color=color, markersize=4, label=words
+      )
+    if len(lines) > 1:
+      axes.legend(loc='lower left', bbox_to_anchor=(-0.02, 1), borderpad=0)
     axes.set(
       xlim=(-2, 102),
       ylim=(-2, 102),
@@ -109,9 +124,13 @@ def reliability(name: str, scores, labels) -> Html:
       ylabel='bona fide in truth, %',
     )
 
-  points = ', '.join(
-    f'{percent(a, 0)} said {percent(b, 0)} found'
-    for a, b in zip(said, found, strict=True)
+  points = '; '.join(
+    f'{words}: '
+    + ', '.join(
+      f'{percent(a, 0)} said {percent(b, 0)} found'
+      for a, b in zip(said, found, strict=True)
+    )
+    for words, (said, found) in lines.items()
   )
   return picture(
     f'reliability-{name}', f'Reliability of split {name}: {points}', draw, 3.4

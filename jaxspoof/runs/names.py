@@ -15,6 +15,7 @@ FROZEN = 'frozen.json'  # weights that checkpoints leave out
 LOCK = 'run.lock'  # held by the process that writes here
 EXAMPLES = 'examples'  # folder: one clip of each class
 DETECTOR = 'detector'  # folder: the bundle, all that detection needs
+DETECTOR_CARD = 'detector/card.json'
 REPORT = 'report.html'
 EMBEDDINGS = 'embeddings.npz'
 EMBEDDINGS_TABLE = 'embeddings.tsv'

@@ -41,6 +41,8 @@ class Run:
     scores: score files by name of the split.
     rates: the EER of each score file, computed here.
     source_tracing: source_tracing.json; None where no attacks are named.
+    calibration: slope and intercept that make log-likelihood ratios of scores,
+      of the run's detector; None where it has none.
     notes: what is missing or does not fit together, in sentences.
   """
 
@@ -52,6 +54,7 @@ class Run:
   scores: dict[str, scores_lib.Scores]
   rates: dict[str, Eer]
   source_tracing: dict | None
+  calibration: tuple[float, float] | None
   notes: list[str]
 
   @property
@@ -115,7 +118,7 @@ def load(workdir) -> Run:
     _check(source_tracing, SOURCE_TRACING, path, '')
   run = Run(
     workdir, config or {}, lines, metrics, cost, scores, rates, source_tracing,
-    notes,
+    _calibration(workdir), notes,
   )  # fmt: skip
   notes.extend(_disagreements(run))
   return run
@@ -130,6 +133,16 @@ def checked_folder(workdir) -> pathlib.Path:
       reason = 'there is no such folder'
     raise RunError(f'{workdir} is not the workdir of a run: {reason}')
   return workdir
+
+
+def _calibration(workdir: pathlib.Path) -> tuple[float, float] | None:
+  card = names.json_or_none(workdir / names.DETECTOR_CARD)
+  found = (card or {}).get('calibration')
+  if found is None:
+    return None
+  wanted = {'slope': NUMBER, 'intercept': NUMBER}
+  _check(found, wanted, workdir / names.DETECTOR_CARD, 'calibration.')
+  return found['slope'], found['intercept']
 
 
 def _rate(trials: scores_lib.Scores, split: str) -> Eer:

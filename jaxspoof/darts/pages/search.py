@@ -66,6 +66,7 @@ def load(workdir: pathlib.Path) -> Run:
     scores={},
     rates={},
     source_tracing=None,
+    calibration=None,
     notes=notes,
   )
 
