@@ -61,31 +61,13 @@ class AasistConfig:
 
   def __post_init__(self):
     """Turns lists into tuples; raises ValueError for invalid values."""
-    for name in ('channels', 'gat_dims', 'pool_ratios', 'temperatures'):
-      object.__setattr__(self, name, tuple(getattr(self, name)))
-    self._need('frontend', self.frontend in FRONTENDS, f'one of {FRONTENDS}')
-    self._need('dtype', self.dtype in DTYPES, f'one of {DTYPES}')
-    known = ('float32', 'float64')
-    self._need('param_dtype', self.param_dtype in known, f'one of {known}')
-    for name, size in (
-      ('gat_dims', 2),
-      ('pool_ratios', 3),
-      ('temperatures', 3),
-    ):
-      self._need(name, len(getattr(self, name)) == size, f'{size} values')
-    positive = min((*self.channels, *self.gat_dims), default=0) > 0
-    self._need('channels', self.channels and positive, 'sizes above 0')
-    ratios = all(0 < ratio <= 1 for ratio in self.pool_ratios)
-    self._need('pool_ratios', ratios, 'shares in (0, 1]')
-    self._need('temperatures', min(self.temperatures) > 0, 'values above 0')
-    for name in ('input', 'pool', 'way', 'output'):
-      rate = getattr(self, f'{name}_dropout')
-      self._need(f'{name}_dropout', 0 <= rate < 1, 'a rate in [0, 1)')
-    self._need('sinc_filters', self.bands > 1, 'at least 6 filters')
-    self._need('sinc_taps', self.sinc_taps > 0, 'at least 1 tap')
+    check_graphs(self)
+    need(self, 'frontend', self.frontend in FRONTENDS, f'one of {FRONTENDS}')
+    need(self, 'sinc_filters', self.bands > 1, 'at least 6 filters')
+    need(self, 'sinc_taps', self.sinc_taps > 0, 'at least 1 tap')
     fits = 0 < self.freq_mask_limit <= self.sinc_filters
-    self._need(
-      'freq_mask_limit', fits or not self.freq_mask, '1 to sinc_filters'
+    need(
+      self, 'freq_mask_limit', fits or not self.freq_mask, '1 to sinc_filters'
     )
 
   @property
@@ -120,9 +102,38 @@ class AasistConfig:
     """
     return dropped(self, (self.bands, self.frames(samples)[-1]))
 
-  def _need(self, name: str, fulfilled: bool, wanted: str):
-    if not fulfilled:
-      raise ValueError(f'{name}={getattr(self, name)!r}: needs {wanted}')
+
+def check_graphs(config) -> None:
+  """Checks what configs of AASIST and of its back end have in common.
+
+  Args:
+    config: an `AasistConfig` or an `SslAasistConfig`; lists become tuples.
+
+  Raises:
+    ValueError: a value that cannot work.
+  """
+  for name in ('channels', 'gat_dims', 'pool_ratios', 'temperatures'):
+    object.__setattr__(config, name, tuple(getattr(config, name)))
+  need(config, 'dtype', config.dtype in DTYPES, f'one of {DTYPES}')
+  known = ('float32', 'float64')
+  need(config, 'param_dtype', config.param_dtype in known, f'one of {known}')
+  for name, size in (('gat_dims', 2), ('pool_ratios', 3), ('temperatures', 3)):
+    need(config, name, len(getattr(config, name)) == size, f'{size} values')
+  positive = min((*config.channels, *config.gat_dims), default=0) > 0
+  need(config, 'channels', config.channels and positive, 'sizes above 0')
+  ratios = all(0 < ratio <= 1 for ratio in config.pool_ratios)
+  need(config, 'pool_ratios', ratios, 'shares in (0, 1]')
+  positive = min(config.temperatures) > 0
+  need(config, 'temperatures', positive, 'values above 0')
+  for name in ('input', 'pool', 'way', 'output'):
+    rate = getattr(config, f'{name}_dropout')
+    need(config, f'{name}_dropout', 0 <= rate < 1, 'a rate in [0, 1)')
+
+
+def need(config, name: str, fulfilled, wanted: str) -> None:
+  """Raises ValueError with the field and its value, unless it is fulfilled."""
+  if not fulfilled:
+    raise ValueError(f'{name}={getattr(config, name)!r}: needs {wanted}')
 
 
 def dropped(config, sizes: tuple[int, int]) -> tuple[int, int]:

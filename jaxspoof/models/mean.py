@@ -10,12 +10,12 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxspoof.blocks import layers
-from jaxspoof.frontends.spectral import PRESETS, SpectralConfig
+from jaxspoof.models.back_end import BackEndConfig
 from jaxspoof.system import Encoded, System
 
 
 @dataclasses.dataclass(frozen=True)
-class MeanConfig:
+class MeanConfig(BackEndConfig):
   """What defines a `Mean`.
 
   Attributes:
@@ -30,19 +30,6 @@ class MeanConfig:
     """Raises ValueError for values that cannot work."""
     if self.projection is not None and self.projection < 1:
       raise ValueError(f'projection={self.projection}: needs at least 1')
-
-  @property
-  def own_frontend(self) -> SpectralConfig:
-    """80 log mel energies, where a run names no front end."""
-    return PRESETS['fbank80']
-
-  @property
-  def min_frames(self) -> int:
-    """A frame is enough for a mean."""
-    return 1
-
-  def check_frontend(self, frontend) -> None:
-    """Takes any sequence of features."""
 
 
 class Mean(System):

@@ -18,12 +18,12 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxspoof.blocks import layers
-from jaxspoof.frontends.spectral import PRESETS, SpectralConfig
+from jaxspoof.models.back_end import BackEndConfig
 from jaxspoof.system import Encoded, System
 
 
 @dataclasses.dataclass(frozen=True)
-class MhfaConfig:
+class MhfaConfig(BackEndConfig):
   """What defines the back end; the defaults are WeDefense's.
 
   Attributes:
@@ -46,19 +46,6 @@ class MhfaConfig:
     for name in ('heads', 'compression', 'embedding'):
       if getattr(self, name) < 1:
         raise ValueError(f'{name}={getattr(self, name)!r}: needs at least 1')
-
-  @property
-  def own_frontend(self) -> SpectralConfig:
-    """80 log mel energies, where a run names no front end."""
-    return PRESETS['fbank80']
-
-  @property
-  def min_frames(self) -> int:
-    """A frame is enough to look at."""
-    return 1
-
-  def check_frontend(self, frontend) -> None:
-    """Takes any sequence of features; of an encoder, output='all' is meant."""
 
 
 class Mhfa(System):

@@ -15,14 +15,14 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxspoof.blocks import layers
-from jaxspoof.frontends.spectral import PRESETS, SpectralConfig
+from jaxspoof.models.back_end import BackEndConfig
 from jaxspoof.system import Encoded, System
 
 TAPS = 3
 
 
 @dataclasses.dataclass(frozen=True)
-class Nes2NetConfig:
+class Nes2NetConfig(BackEndConfig):
   """What defines the back end; the defaults are the published one.
 
   Attributes:
@@ -49,19 +49,6 @@ class Nes2NetConfig:
         raise ValueError(
           f'{name}={getattr(self, name)!r}: needs at least {least}'
         )
-
-  @property
-  def own_frontend(self) -> SpectralConfig:
-    """80 log mel energies, where a run names no front end."""
-    return PRESETS['fbank80']
-
-  @property
-  def min_frames(self) -> int:
-    """A frame is enough, though a batch of one clip then cannot be trained."""
-    return 1
-
-  def check_frontend(self, frontend) -> None:
-    """Takes any sequence of features; zeros make them a multiple of `parts`."""
 
 
 class Nes2Net(System):

@@ -14,14 +14,14 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxspoof.blocks import layers
-from jaxspoof.frontends.spectral import PRESETS, SpectralConfig
+from jaxspoof.models.back_end import BackEndConfig
 from jaxspoof.system import Answer, Encoded, System
 
 POOL = 3  # frames, and values of a frame, that become one
 
 
 @dataclasses.dataclass(frozen=True)
-class SlsConfig:
+class SlsConfig(BackEndConfig):
   """What defines the back end; the defaults are the published one.
 
   Attributes:
@@ -44,16 +44,6 @@ class SlsConfig:
         f'frames={self.frames}, embedding={self.embedding}: needs at least '
         f'{POOL} and 1'
       )
-
-  @property
-  def own_frontend(self) -> SpectralConfig:
-    """80 log mel energies, where a run names no front end."""
-    return PRESETS['fbank80']
-
-  @property
-  def min_frames(self) -> int:
-    """A frame can be repeated."""
-    return 1
 
   def check_frontend(self, frontend) -> None:
     """Raises ValueError for states with too few values to pool."""

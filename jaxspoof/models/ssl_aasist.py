@@ -17,17 +17,15 @@ import jax
 from flax import nnx
 
 from jaxspoof.blocks import layers
-from jaxspoof.frontends.spectral import PRESETS, SpectralConfig
 from jaxspoof.models.aasist import Graphs
-from jaxspoof.models.aasist_config import POOL, dropped
+from jaxspoof.models.aasist_config import POOL, check_graphs, dropped, need
 from jaxspoof.models.aasist_encoder import Encoder
+from jaxspoof.models.back_end import BackEndConfig
 from jaxspoof.system import Encoded
-
-DTYPES = ('float32', 'bfloat16', 'float64')
 
 
 @dataclasses.dataclass(frozen=True)
-class SslAasistConfig:
+class SslAasistConfig(BackEndConfig):
   """What defines the back end; the defaults are the published one.
 
   Attributes:
@@ -66,31 +64,10 @@ class SslAasistConfig:
 
   def __post_init__(self):
     """Turns lists into tuples; raises ValueError for invalid values."""
-    for name in ('channels', 'gat_dims', 'pool_ratios', 'temperatures'):
-      object.__setattr__(self, name, tuple(getattr(self, name)))
-    self._need('projection', self.bands > 1, 'at least 6 bands')
-    self._need('dtype', self.dtype in DTYPES, f'one of {DTYPES}')
-    known = ('float32', 'float64')
-    self._need('param_dtype', self.param_dtype in known, f'one of {known}')
-    for name, size in (
-      ('gat_dims', 2),
-      ('pool_ratios', 3),
-      ('temperatures', 3),
-    ):
-      self._need(name, len(getattr(self, name)) == size, f'{size} values')
-    sizes = (*self.channels, *self.gat_dims, self.attention_channels)
-    positive = self.channels and min(sizes) > 0
-    self._need('channels', positive, 'sizes above 0')
-    ratios = all(0 < ratio <= 1 for ratio in self.pool_ratios)
-    self._need('pool_ratios', ratios, 'shares in (0, 1]')
-    self._need('temperatures', min(self.temperatures) > 0, 'values above 0')
-    for name in ('input', 'pool', 'way', 'output'):
-      rate = getattr(self, f'{name}_dropout')
-      self._need(f'{name}_dropout', 0 <= rate < 1, 'a rate in [0, 1)')
-
-  def _need(self, name: str, fulfilled: bool, wanted: str):
-    if not fulfilled:
-      raise ValueError(f'{name}={getattr(self, name)!r}: needs {wanted}')
+    check_graphs(self)
+    need(self, 'projection', self.bands > 1, 'at least 6 bands')
+    positive = self.attention_channels > 0
+    need(self, 'attention_channels', positive, 'a size above 0')
 
   @property
   def bands(self) -> int:
@@ -98,17 +75,9 @@ class SslAasistConfig:
     return self.projection // POOL
 
   @property
-  def own_frontend(self) -> SpectralConfig:
-    """80 log mel energies, where a run names no front end."""
-    return PRESETS['fbank80']
-
-  @property
   def min_frames(self) -> int:
     """Two columns of the image; more than one node is needed to attend."""
     return 2 * POOL
-
-  def check_frontend(self, frontend) -> None:
-    """Takes any sequence of features."""
 
   def dropped(self, frames: int) -> tuple[int, int]:
     """How many values of a clip pass through dropout layers; see `dropped`."""
