@@ -25,6 +25,12 @@ def _detect(arguments: list[str]) -> None:
   command.start(arguments)
 
 
+def _serve(arguments: list[str]) -> None:
+  from jaxspoof.detect import command
+
+  command.start(['--serve', *arguments])
+
+
 def _job(arguments: list[str]) -> None:
   from jaxspoof import run
 
@@ -63,6 +69,7 @@ def _bundle(arguments: list[str]) -> int:
 
 COMMANDS = {
   'detect': Command('says of recordings what they are', _detect),
+  'serve': Command('the same over HTTP, with a page', _serve),
   'train': Command('runs the job of a config file, such as training', _job),
   'evaluate': Command('the same, with configs/evaluate.py', _job),
   'metrics': Command('measures score files', _metrics),

@@ -75,14 +75,16 @@ class Failure:
   error: str
 
 
-# What can be scored: a path, an encoded file, or samples [n] or [n, channels].
-Source = str | os.PathLike | bytes | np.ndarray
+# What can be scored: a path, an encoded file, samples [n] or [n, channels], or
+# what was read of a file elsewhere, such as in another process.
+Source = str | os.PathLike | bytes | np.ndarray | audio.Clip
 
 
 # Longest window, in samples: models that take clips of any length would else
 # be given a minute, and say nothing of where in it.
 _WINDOW = 10 * audio.SAMPLE_RATE
-_WHOLE = str | os.PathLike | bytes  # a recording, whatever its rate is
+# A recording, whatever its rate is.
+_WHOLE = str | os.PathLike | bytes | audio.Clip
 
 
 class Detector:
@@ -244,9 +246,10 @@ class Detector:
     """Scores one recording, or the scores of waves alone.
 
     Args:
-      source: a path; an encoded file; or samples [n] or [n, channels], floating
-        point at full scale 1.0 or integers at the full scale of their type. A
-        list of waves, each as for `logits`, gives one number for each instead.
+      source: a path; an encoded file; samples [n] or [n, channels], floating
+        point at full scale 1.0 or integers at the full scale of their type; or
+        a `Clip` that `signal_checks.read` gave. A list of waves, each as for
+        `logits`, gives one number for each instead.
       sample_rate: of samples, in Hz; needed with them.
       channel: which channel is scored, the first being 1; None mixes them down
         as `audio.read` does.
@@ -330,7 +333,7 @@ class Detector:
     """Says over time what a recording is; of any length, in constant memory.
 
     Args:
-      source: a path or samples, as for `score`.
+      source: a path, an encoded file or samples, as for `score`.
       sample_rate: of samples, in Hz.
       hop: seconds from one window to the next; None takes half a window, which
         is as long as what `score` scores.
@@ -546,7 +549,7 @@ def _rule(
 
 
 def read(
-  source: str | bytes | np.ndarray,
+  source: Source,
   samples: int,
   name: str | None = None,
   verify: bool = True,
@@ -557,7 +560,8 @@ def read(
   """Reads the part of a file that is scored.
 
   Args:
-    source: a path, the encoded file itself, or samples.
+    source: a path, the encoded file itself, samples, or a clip, which is
+      returned as it is.
     samples: how many samples are scored, at 16 kHz.
     name: what messages call the file; its path by default.
     verify: also compare a FLAC with the MD5 that it carries.
@@ -567,6 +571,8 @@ def read(
   Returns:
     The clip, or a sentence that says why the file cannot be scored.
   """
+  if isinstance(source, audio.Clip):
+    return source
   name = name or str(source)
   try:
     return signal_checks.read(

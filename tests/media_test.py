@@ -155,6 +155,12 @@ def test_what_decodes_to_too_much_is_refused(monkeypatch):
   media.close()
 
 
+def test_the_length_is_known_without_decoding():
+  for container, codec in (('ipod', 'alac'), ('mp4', 'aac'), ('webm', 'opus')):
+    data = encode(container, codec, seconds=3)
+    assert audio.length(data, 'clip') == pytest.approx(3 * RATE, abs=0.1 * RATE)
+
+
 def test_without_the_package_the_error_says_what_to_install(monkeypatch):
   data = encode('mp4', 'aac')
   monkeypatch.setattr(media, 'available', lambda: False)

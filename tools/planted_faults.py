@@ -621,6 +621,20 @@ FAULTS = (
     'detect_test.py',
   ),
   fault(
+    'the service let anybody in who sends any token',
+    'jaxspoof/detect/serve/app.py',
+    "if kind.lower() == 'bearer' and same:",
+    "if kind.lower() == 'bearer':",
+    'serve_test.py',
+  ),
+  fault(
+    'recordings that are too long taken by the service',
+    'jaxspoof/detect/serve/decoding_worker.py',
+    'check_length(name, clip.seconds, longest)',
+    'check_length(name, 0, longest)',
+    'serve_test.py',
+  ),
+  fault(
     'names of files not escaped in reports',
     'jaxspoof/report/markup.py',
     'return Html(html.escape(str(value)))',

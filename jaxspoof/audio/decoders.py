@@ -106,7 +106,7 @@ def _read_one(
     if kind == 'MP3':
       return _read_mp3(data, name, seconds)
     return _read_soundfile(kind, data, name, seconds)
-  except AudioError:
+  except (AudioError, MemoryError):
     raise
   # Decoders in C have errors of all kinds for headers that lie.
   except Exception as error:

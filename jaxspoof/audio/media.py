@@ -10,17 +10,14 @@ is the one that the first bytes ask for; none is guessed.
 import atexit
 import contextlib
 import importlib.util
-import json
 import os
 import queue
-import subprocess
-import sys
-import threading
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 
+from jaxspoof.audio import workers
 from jaxspoof.audio.containers import AudioError
 
 MEMORY = 3 << 30  # bytes that a process may address
@@ -28,7 +25,6 @@ LONGEST = 4 * 3600.0  # seconds of a file that are decoded at most
 LARGEST = 1 << 30  # bytes of decoded samples at most
 SLOWEST = 60.0  # seconds for a file, and one more for each of its megabytes
 
-_CHUNK = 1 << 20
 _MISSING = (
   'needs the package av (pip install "jaxspoof[media]"), or a conversion such '
   'as ffmpeg -i IN OUT.wav'
@@ -78,8 +74,8 @@ def read(
   limit = SLOWEST + len(data) / 1e6
   worker = _take()
   try:
-    answer, samples = worker.ask(data, demuxer, seconds, limit)
-  except _Accident as error:
+    answer, samples = worker.ask(_request(demuxer, seconds), data, limit)
+  except workers.Accident as error:
     worker.end()
     raise AudioError(
       f'{name}: damaged {kind}, or made to do harm: its decoder {error}'
@@ -115,7 +111,8 @@ def stream(
   limit = SLOWEST + len(data) / 1e6
   worker, whole = _take(), False
   try:
-    answer, samples = worker.ask(data, demuxer, None, limit, stream=True)
+    asked = _request(demuxer, None, stream=True)
+    answer, samples = worker.ask(asked, data, limit)
     while 'error' not in answer and not answer.get('end'):
       for warning in answer['warnings']:
         heard(warning)
@@ -123,7 +120,7 @@ def stream(
       yield wave.reshape(-1, answer['channels']), answer['rate']
       answer, samples = worker.more(limit)
     whole = True
-  except _Accident as error:
+  except workers.Accident as error:
     raise AudioError(
       f'{name}: damaged {kind}, or made to do harm: its decoder {error}'
     ) from error
@@ -134,81 +131,8 @@ def stream(
     raise AudioError(f'{name}: {kind}: {answer["error"]}')
 
 
-class _Accident(Exception):
-  """The process of a decoder ended, or was ended."""
-
-
-class _Worker:
-  """A process that decodes one file after the other."""
-
-  def __init__(self):
-    self._process = subprocess.Popen(
-      [sys.executable, '-c', _START],
-      stdin=subprocess.PIPE,
-      stdout=subprocess.PIPE,
-      stderr=subprocess.DEVNULL,
-      env={**os.environ, 'OMP_NUM_THREADS': '1', 'OPENBLAS_NUM_THREADS': '1'},
-    )
-
-  def ask(
-    self,
-    data,
-    demuxer: str,
-    seconds: float | None,
-    limit: float,
-    stream: bool = False,
-  ):
-    """The answer and the samples of a file, or of its first block.
-
-    Raises:
-      _Accident: there is no answer.
-    """
-    head = {'demuxer': demuxer, 'seconds': seconds, 'size': len(data)}
-    head = json.dumps({**head, 'stream': stream}).encode() + b'\n'
-
-    def send():
-      self._process.stdin.write(head)
-      view = memoryview(data)
-      for start in range(0, len(view), _CHUNK):
-        self._process.stdin.write(view[start : start + _CHUNK])
-      view.release()
-      self._process.stdin.flush()
-
-    return self._answer(limit, send)
-
-  def more(self, limit: float):
-    """The next block; its answer has `end` behind the last one."""
-    return self._answer(limit, lambda: None)
-
-  def _answer(self, limit: float, send: Callable[[], None]):
-    late = threading.Event()
-
-    def end():
-      late.set()
-      self._process.kill()
-
-    timer = threading.Timer(limit, end)
-    timer.start()
-    try:
-      send()
-      answer = json.loads(self._process.stdout.readline())
-      samples = self._process.stdout.read(answer.get('size', 0))
-      if len(samples) != answer.get('size', 0):
-        raise ValueError('cut')
-      return answer, samples
-    except (OSError, ValueError) as error:
-      why = f'took longer than {limit:.0f} s' if late.is_set() else 'crashed'
-      raise _Accident(why) from error
-    finally:
-      timer.cancel()
-
-  def end(self) -> None:
-    """Ends the process."""
-    self._process.kill()
-    for stream in (self._process.stdin, self._process.stdout):
-      with contextlib.suppress(OSError):
-        stream.close()
-    self._process.wait()
+def _request(demuxer: str, seconds: float | None, stream: bool = False):
+  return {'demuxer': demuxer, 'seconds': seconds, 'stream': stream}
 
 
 # Not as `-m`: the process shall import nothing else of this package.
@@ -221,14 +145,14 @@ _START = (
 _IDLE: queue.LifoQueue = queue.LifoQueue()
 
 
-def _take() -> _Worker:
+def _take() -> workers.Worker:
   """A process that has nothing to do, or a new one."""
   while True:
     try:
       worker = _IDLE.get_nowait()
     except queue.Empty:
-      return _Worker()
-    if worker._process.poll() is None:
+      return workers.Worker(_START)
+    if worker.alive():
       return worker
     worker.end()
 

@@ -119,7 +119,7 @@ def decode(data: bytes, asked: dict, longest: float, largest: int):
         rate, channels = frame.sample_rate, frame.layout.nb_channels
       if (frame.sample_rate, frame.layout.nb_channels) != (rate, channels):
         return {'error': 'its rate or channels change within the file'}, b''
-      if count >= wanted * rate:
+      if parts and count >= wanted * rate:
         break
       parts.append(samples_of(frame, channels))
       count += len(parts[-1])

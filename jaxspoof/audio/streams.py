@@ -1,5 +1,6 @@
 """Recordings of any length, block by block: memory does not grow with them."""
 
+import io
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator
@@ -28,7 +29,7 @@ FORMATS = {
 
 
 def blocks(
-  source: str | os.PathLike | np.ndarray,
+  source: str | os.PathLike | bytes | np.ndarray,
   name: str | None = None,
   *,
   rate: int | None = None,
@@ -38,7 +39,8 @@ def blocks(
   """Yields the whole of a recording as one channel at `audio.SAMPLE_RATE`.
 
   Args:
-    source: a path, or samples as `audio.read` takes them.
+    source: a path, the encoded file itself, or samples as `audio.read` takes
+      them.
     name: what messages call it; the path by default.
     rate: of samples, in Hz.
     channel: which channel is taken, the first being 1; None averages.
@@ -50,7 +52,9 @@ def blocks(
   Raises:
     AudioError: as `audio.read`, but that a file is cut is known at its end.
   """
-  name = name or ('samples' if isinstance(source, np.ndarray) else str(source))
+  if isinstance(source, bytes | np.ndarray):
+    name = name or 'samples'
+  name = name or str(source)
   said: set[str] = set()
 
   def say(warning: str) -> None:
@@ -61,7 +65,7 @@ def blocks(
   found = (
     _of_samples(source, rate, name)
     if isinstance(source, np.ndarray)
-    else _of_file(pathlib.Path(source), name, say)
+    else _of_file(source, name, say)
   )
   yield from resampled(mixed(found, name, channel, say))
 
@@ -146,9 +150,11 @@ def _of_samples(samples, rate, name) -> Iterator[tuple[np.ndarray, int]]:
 
 
 def _of_file(
-  path: pathlib.Path, name: str, heard
+  source: str | os.PathLike | bytes, name: str, heard
 ) -> Iterator[tuple[np.ndarray, int]]:
-  data = audio.open_bytes(path, name)
+  data = source
+  if not isinstance(data, bytes):
+    data = audio.open_bytes(pathlib.Path(source), name)
   if not len(data):
     raise AudioError(f'{name}: the file is empty (0 bytes)')
   if what := containers.media(data[:_HEAD]):
@@ -169,12 +175,13 @@ def _of_file(
     for start in range(0, len(found.wave), _BLOCK):
       yield found.wave[start : start + _BLOCK], found.rate
     return
-  yield from _of_soundfile(path, name, kind)
+  yield from _of_soundfile(source, name, kind)
 
 
-def _of_soundfile(path, name, kind) -> Iterator[tuple[np.ndarray, int]]:
+def _of_soundfile(source, name, kind) -> Iterator[tuple[np.ndarray, int]]:
+  file = io.BytesIO(source) if isinstance(source, bytes) else source
   try:
-    with soundfile.SoundFile(path) as file:
+    with soundfile.SoundFile(file) as file:
       count, declared = 0, len(file)
       for wave in file.blocks(_BLOCK, dtype='float32', always_2d=True):
         count += len(wave)

@@ -15,6 +15,7 @@ EXAMPLES = """examples:
   find archive -name '*.mp3' | python detect.py --input @- --out scores.csv
   python detect.py --input talk.m4a --picture talk.svg --segments talk.rttm
   arecord -q -t raw -f S16_LE -r 16000 | python detect.py --stream
+  python detect.py --serve
 
 A file that cannot be scored is reported on stderr, and with --json as an
 object with "path" and "error"; the others are scored, and the exit status is
@@ -32,8 +33,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments.error(f'argument --batch: {options.batch} is not at least 1')
   if options.channel is not None and options.channel < 1:
     arguments.error(f'argument --channel: {options.channel} is not at least 1')
-  if bool(options.input) == bool(options.stream):
-    arguments.error('expected --input, or --stream instead of it')
+  if sum(map(bool, (options.input, options.stream, options.serve))) != 1:
+    arguments.error('expected --input, or --stream or --serve instead of it')
   over_time = bool(
     options.timeline or options.segments or options.picture or options.hop
   )
@@ -69,6 +70,8 @@ def main(argv: list[str] | None = None) -> int:
   shown = options.checkpoint or 'default detector'
   for note in detector.notes:
     print(f'{shown}: {note}', file=sys.stderr)
+  if options.serve:
+    return _serve(detector, options)
   if options.stream:
     try:
       return long.follow(detector, form, options)
@@ -96,6 +99,31 @@ def main(argv: list[str] | None = None) -> int:
   else:
     failed = outputs.show_table(results, paths, detector)
   return 1 if failed else 0
+
+
+def _serve(detector, options) -> int:
+  """Serves until it is ended; returns the exit status."""
+  try:
+    from jaxspoof.detect.serve import server, uploads
+  except ImportError as error:
+    print(
+      f'detect.py: error: --serve needs the package {error.name} (pip install '
+      '"jaxspoof[web]")',
+      file=sys.stderr,
+    )
+    return 2
+  given = {
+    'megabytes': options.limit_megabytes,
+    'seconds': options.limit_seconds,
+    'at_once': options.limit_at_once,
+  }
+  given = {name: value for name, value in given.items() if value is not None}
+  try:
+    server.run(detector, options.serve, uploads.Limits(**given))
+  except (ValueError, OSError) as error:
+    print(f'detect.py: error: {error}', file=sys.stderr)
+    return 2
+  return 0
 
 
 def expand(inputs: list[str]) -> tuple[list[str], list]:
@@ -213,6 +241,35 @@ def parser() -> argparse.ArgumentParser:
     help='score raw samples from standard input as they come, a line for each'
     ' window; FORMAT is TYPE:RATE:CHANNELS (default: s16le:16000:1), TYPE one'
     ' of s16le, s24le, s32le and f32le',
+  )
+  made.add_argument(
+    '--serve',
+    nargs='?',
+    const='127.0.0.1:8000',
+    metavar='HOST:PORT',
+    help='answer over HTTP: a page to drop recordings on, and POST /v1/score'
+    ' for programs; by default on 127.0.0.1:8000, which only this machine can'
+    ' reach. Elsewhere a token is asked for, that of JAXSPOOF_TOKEN or one that'
+    ' is drawn and printed',
+  )
+  made.add_argument(
+    '--limit_megabytes',
+    type=float,
+    metavar='N',
+    help='with --serve: refuse larger recordings (default: 50)',
+  )
+  made.add_argument(
+    '--limit_seconds',
+    type=float,
+    metavar='N',
+    help='with --serve: refuse longer recordings (default: 600)',
+  )
+  made.add_argument(
+    '--limit_at_once',
+    type=int,
+    metavar='N',
+    help='with --serve: hold no more recordings in memory at the same time'
+    ' (default: 16); others wait, and are refused where too many do',
   )
   form = made.add_mutually_exclusive_group()
   form.add_argument(

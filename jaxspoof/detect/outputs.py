@@ -26,20 +26,25 @@ def show_json(results: Results, detector: Detector) -> int:
 
   `classes` says what the numbers of `logits` stand for.
   """
-  failed, classes = 0, outputs_of(detector)
+  failed = 0
   for result in results:
-    values = dataclasses.asdict(result)
-    if 'error' in values:
+    if isinstance(result, Failure):
       failed += 1
-      print(values['error'], file=sys.stderr, flush=True)
-    else:
-      values['logits'] = [round(value, _DIGITS) for value in values['logits']]
-      for name in ('score', 'p_spoof', 'llr'):
-        if values[name] is not None:
-          values[name] = round(values[name], _DIGITS)
-      values['classes'] = classes
-    print(json.dumps(values), flush=True)
+      print(result.error, file=sys.stderr, flush=True)
+    print(json.dumps(values_of(result, detector)), flush=True)
   return failed
+
+
+def values_of(result: Detection | Failure, detector: Detector) -> dict:
+  """What is said of a recording, for JSON; its numbers rounded."""
+  values = dataclasses.asdict(result)
+  if isinstance(result, Failure):
+    return values
+  values['logits'] = [round(value, _DIGITS) for value in values['logits']]
+  for name in ('score', 'p_spoof', 'llr'):
+    if values[name] is not None:
+      values[name] = round(values[name], _DIGITS)
+  return values | {'classes': outputs_of(detector)}
 
 
 def show_csv(results: Results, detector: Detector, identity: str) -> int:
