@@ -15,7 +15,7 @@ LAYERS = (
   'ops score_files',
   'blocks metrics',
   'frontends runs tfds_builders',
-  'system',
+  'system enhance',
   'data darts.network report verify',
   'config darts.pages',
   'models overrides',

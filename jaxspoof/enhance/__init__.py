@@ -1,0 +1,1 @@
+"""Speech enhancement: networks that make a clean wave of a noisy one."""
