@@ -6,7 +6,7 @@
 import math
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -21,7 +21,9 @@ from jaxspoof.bundles import store
 from jaxspoof.bundles.card import BundleError, Card
 from jaxspoof.metrics import calibration as calibration_lib
 from jaxspoof.runs import names, record, weights_file
+from jaxspoof.runs import splits as splits_lib
 from jaxspoof.runs import workdir as workdir_lib
+from jaxspoof.tensors import files as tensor_files
 from jaxspoof.training import state as state_lib
 from jaxspoof.weights import aasist as aasist_importer
 from jaxspoof.weights import classifiers, frozen, ssl_detectors
@@ -83,11 +85,9 @@ def open_checkpoint(
     ValueError: there is no checkpoint, it is of another model, or the model
       needs more seconds.
   """
-  path = pathlib.Path(checkpoint)
+  path = _path_of(checkpoint)
   if model is not None:
     models.variant(model)  # an unknown name is an error of its own
-  if not path.exists() and path.name in _shipped_names():
-    path = shipped(path.name)
   if store.is_bundle(path):
     name, module, options = _load_bundle(path, model)
   elif classifiers.is_directory(path):
@@ -117,6 +117,14 @@ def open_checkpoint(
         'probabilities and verdicts may be wrong',
       )
   return name, module, options
+
+
+def _path_of(checkpoint: str | os.PathLike) -> pathlib.Path:
+  """Where a checkpoint is, also one that comes with the package."""
+  path = pathlib.Path(checkpoint)
+  if not path.exists() and path.name in _shipped_names():
+    return shipped(path.name)
+  return path
 
 
 def _samples(seconds: float, least: int, model: str) -> int:
@@ -398,3 +406,76 @@ def _check_weights(path: pathlib.Path, expected: Any, found: Any) -> None:
       f'{path}: its weights do not fit the model of its config.json in'
       f' {len(differing)} places: {"; ".join(differing[:3])}'
     )
+
+
+def described(checkpoint: str, model: str) -> dict[str, str]:
+  """Which checkpoint it is.
+
+  Returns:
+    `path`, `model`, `sha256` of its weights, and `selected_on`: what they were
+    selected by, in words.
+  """
+  path = _path_of(checkpoint)
+  selected_on = f'their authors, who released them as {path.name}'
+  if store.is_bundle(path):
+    card = store.read_card(path)
+    unknown = 'words that its bundle does not keep'
+    return {
+      'path': str(checkpoint),
+      'model': model,
+      'sha256': card.weights.sha256,
+      'selected_on': card.training.get('selected_on') or unknown,
+    }
+  if classifiers.is_directory(path):
+    path = tensor_files.weights_of(path)
+  elif path.is_dir():
+    selected_on = f'the training so far: the run {path} has not ended'
+    ended = names.json_or_none(path / names.METRICS)
+    if ended is not None:
+      selected_on = ended.get('selected_on', 'words that its run did not keep')
+    path = path / names.WEIGHTS
+  return {
+    'path': str(checkpoint),
+    'model': model,
+    'sha256': record.file_hash(path),
+    'selected_on': selected_on,
+  }
+
+
+def trained_on(checkpoint: str | os.PathLike) -> dict[str, Any]:
+  """The corpus of a checkpoint and the roles of its splits.
+
+  Returns:
+    At least `name`, `train` and `dev`, as the section `data` of a run; empty
+    for weights of others, of which nothing is known.
+  """
+  path = _path_of(checkpoint)
+  if store.is_bundle(path):
+    training = store.read_card(path).training
+    data = {'name': training.get('corpus'), **training.get('splits', {})}
+  elif path.is_dir():
+    data = (names.json_or_none(path / names.CONFIG) or {}).get('data', {})
+  else:
+    return {}
+  return data if {'name', 'train', 'dev'} <= data.keys() else {}
+
+
+def used_before(
+  checkpoint: str | os.PathLike, corpus: str, splits: Sequence[str]
+) -> list[str]:
+  """Which of some splits a checkpoint was trained or selected on, in words."""
+  data, found = trained_on(checkpoint), []
+  if not data:
+    return []
+  for split in splits:
+    for role, verb in (('train', 'trained'), ('dev', 'selected')):
+      for part in splits_lib.parts(data['name'], data[role]):
+        if part.corpus == corpus and config_lib.shared_splits(
+          split, part.split
+        ):
+          found.append(
+            f'the checkpoint was {verb} on split {part.split!r} of this '
+            f'corpus: what it does on {split!r} says nothing about new '
+            'recordings'
+          )
+  return found

@@ -21,7 +21,6 @@ from jaxspoof import bundle, checkpoints
 from jaxspoof.bundles import card as card_lib
 from jaxspoof.bundles import store, verdict
 from jaxspoof.detector import Detector
-from jaxspoof.jobs import evaluate
 from jaxspoof.metrics import calibration
 from jaxspoof.metrics.cllr import cllr
 from jaxspoof.metrics.rates import error_rates
@@ -101,6 +100,28 @@ def test_what_cannot_be_calibrated_far_is_calibrated_a_little():
     calibration.fit(apart, np.ones(60, int))
   with pytest.raises(ValueError, match='prior=1'):
     calibration.fit(apart, labels, 1)
+
+
+def test_a_fusion_is_the_best_weighted_sum():
+  """Of two systems that each see half, one that sees nothing, one that errs."""
+  rng = np.random.default_rng(6)
+  labels = (np.arange(4000) % 4 == 0).astype(int)
+  llr_Nx2 = rng.normal(size=(4000, 2)) * 2 + 2 * (2 * labels[:, None] - 1)
+  columns = [llr_Nx2 * [1, 5], np.full((4000, 1), 3.0), -llr_Nx2[:, :1]]
+  found = calibration.fuse(np.concatenate(columns, 1), labels)
+  # Gaussians of variance 4 whose means are 4 apart: their ratio is the score.
+  np.testing.assert_allclose(found.weights, [1, 0.2, 0, 0], atol=0.1)
+  fused = found(np.concatenate(columns, 1))
+  best = cllr(llr_Nx2.sum(1), labels)
+  assert best - 0.01 < cllr(fused, labels) <= best + 0.005
+  single = calibration.fuse(llr_Nx2[:, :1], labels)
+  fitted = calibration.fit(llr_Nx2[:, 0], labels)
+  assert (fitted.slope, fitted.intercept) == (
+    single.weights[0],
+    single.intercept,
+  )
+  with pytest.raises(ValueError, match='calibration: scores must be finite'):
+    calibration.fuse(np.full((4, 2), np.nan), [0, 1, 0, 1])
 
 
 def test_thresholds_by_hand():
@@ -280,13 +301,11 @@ def test_a_run_from_a_clone_that_is_not_installed_ends_with_a_bundle(
 
 
 def test_an_evaluation_of_a_bundle_knows_where_it_comes_from(run, packed):
-  found = evaluate.described(str(packed), 'aasist_l')
+  found = checkpoints.described(str(packed), 'aasist_l')
   assert found['sha256'] == store.read_card(packed).weights.sha256
   assert found['selected_on'] == 'the lowest EER'
-  data = evaluate.DataConfig(name='own', eval=('dev', 'eval', 'train'))
   for place in (run, packed):
-    config = evaluate.EvaluateConfig(checkpoint=str(place), data=data)
-    said = evaluate.used_before(config)
+    said = checkpoints.used_before(place, 'own', ('dev', 'eval', 'train'))
     assert len(said) == 2
     assert 'selected on' in said[0] and 'trained on' in said[1]
 

@@ -3,7 +3,7 @@ import gzip
 import numpy as np
 import pytest
 
-from jaxspoof.metrics import cllr, clustered, clusters, dcf, tdcf
+from jaxspoof.metrics import cllr, clustered, clusters, dcf, multiple, tdcf
 from jaxspoof.metrics.eer import eer
 from jaxspoof.score_files import scores as scores_lib
 
@@ -259,3 +259,31 @@ def test_speakers_and_attacks_that_may_miss_each_other():
 def test_confidence_is_a_fraction():
   with pytest.raises(ValueError, match=r'confidence must lie in \(0, 1\)'):
     clustered.interval([1.0], 95)
+
+
+# ------------------------------------------------------- many comparisons ---
+def test_p_values_count_resamples_on_the_rarer_side():
+  values = np.arange(-2, 97) + 0.5  # 99 of them, two below zero
+  assert multiple.sign_p(values) == pytest.approx(2 * (1 + 2) / 100)
+  assert multiple.sign_p(-values) == multiple.sign_p(values)
+  assert multiple.sign_p(np.zeros(99)) == 1
+  assert multiple.sign_p(np.ones(999)) == pytest.approx(2 / 1000)
+
+
+def test_p_values_corrected_for_their_number():
+  """By hand: the least times four, the next times three, never falling."""
+  found = multiple.holm([0.03, 0.01, 0.5, 0.015])
+  np.testing.assert_allclose(found, [0.06, 0.04, 0.5, 0.045])
+  assert multiple.holm([0.4, 0.6]) == [0.8, 0.8]
+  assert multiple.holm([]) == []
+
+
+def test_no_difference_is_significant_by_chance_alone():
+  """Of tables of ten systems that are alike, one in twenty at most."""
+  rng = np.random.default_rng(2)
+  wrong = 0
+  for _ in range(400):
+    centre_K = rng.normal(size=(10, 1))
+    p = map(multiple.sign_p, centre_K + rng.normal(size=(10, 999)))
+    wrong += min(multiple.holm(list(p))) < 0.05
+  assert wrong / 400 < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 400)

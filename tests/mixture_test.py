@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from configs import common
+from jaxspoof import checkpoints, jobs, overrides, report, verify
 from jaxspoof import config as config_lib
-from jaxspoof import jobs, overrides, report, verify
 from jaxspoof.data import pipeline
-from jaxspoof.jobs import evaluate
 from jaxspoof.runs import splits
 from jaxspoof.training import checkpoint, setup
 from tests.pipeline_test import assert_same, clip_of, corpus, take
@@ -233,11 +232,7 @@ def test_a_run_says_which_corpus_its_figures_are_of(run):
   page = report.write(workdir).read_text()
   for words in ('wav_folder_mine.dev (selects the model)', *called):
     assert words in page
-  used = evaluate.used_before(
-    evaluate.EvaluateConfig(
-      str(workdir), data=evaluate.DataConfig(SECOND, eval=('dev', 'eval'))
-    )
-  )
+  used = checkpoints.used_before(workdir, SECOND, ('dev', 'eval'))
   assert len(used) == 1 and "selected on split 'dev' of this" in used[0]
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 import os
 import pathlib
 import shlex
@@ -9,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
+_END = 2**16  # bytes of a file, of both its ends
 
 
 class CorpusNotBuilt(ValueError):
@@ -147,6 +150,33 @@ def splits_of(
   from tfds_builders import build  # TFDS is slow to import
 
   return tuple(sorted(build.builder(name, data_dir).info.splits))
+
+
+def fingerprint(
+  name: str, split: str, data_dir: str | os.PathLike | None = None
+) -> str:
+  """A hash of what a split of a built corpus holds, wherever it lies.
+
+  It is that of version, split and, of each file of the records, its size and
+  both its ends: a corpus that was built anew of other clips has another one.
+
+  Raises:
+    CorpusNotBuilt: the corpus is not on disk.
+  """
+  open_source(name, split, data_dir)  # says what is missing
+  from tfds_builders import build  # TFDS is slow to import
+
+  builder = build.builder(name, data_dir)
+  digest = hashlib.sha256(f'{builder.info.full_name} {split}'.encode())
+  for path in sorted(pathlib.Path(builder.data_path).glob('*.array_record-*')):
+    size = path.stat().st_size
+    with path.open('rb') as file:
+      digest.update(f'{path.name} {size}'.encode() + file.read(_END))
+      file.seek(max(0, size - _END))
+      digest.update(file.read(_END))
+  if (asv := asv_scores(name, split, data_dir)) is not None:
+    digest.update(asv.read_bytes())
+  return digest.hexdigest()
 
 
 def asv_scores(

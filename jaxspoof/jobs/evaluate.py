@@ -18,7 +18,6 @@ A B --out=PAGE` compares two of the same trials, condition by condition.
 """
 
 import dataclasses
-import functools
 import pathlib
 import time
 from collections.abc import Mapping, Sequence
@@ -29,18 +28,12 @@ import numpy as np
 
 from jaxspoof import checkpoints, report
 from jaxspoof import config as config_lib
-from jaxspoof.bundles import store
 from jaxspoof.data import conditions, pipeline
 from jaxspoof.machine import files
 from jaxspoof.metrics import clustered
 from jaxspoof.runs import names, record
-from jaxspoof.runs import splits as splits_lib
-from jaxspoof.tensors import files as tensor_files
-from jaxspoof.training import cost, setup, steps, tasks
-from jaxspoof.training import scoring as evaluate_lib
+from jaxspoof.training import cost, scoring, setup, tasks
 from jaxspoof.training import sharding as sharding_lib
-from jaxspoof.training import state as state_lib
-from jaxspoof.weights import classifiers
 
 
 def _check_names(given, field: str, expected: str) -> None:
@@ -152,7 +145,7 @@ def evaluate(values: Mapping[str, Any], workdir: pathlib.Path) -> dict:
   model, module, options = checkpoints.open_checkpoint(
     config.checkpoint, config.model, config.seconds
   )
-  checkpoint = described(config.checkpoint, model)
+  checkpoint = checkpoints.described(config.checkpoint, model)
   setup.claim(workdir, dict(values))
 
   # --------------------------------------------------------------- data ---
@@ -166,21 +159,9 @@ def evaluate(values: Mapping[str, Any], workdir: pathlib.Path) -> dict:
     tasks.Detection().check(trials[split], pipeline.name_of(source))
 
   # -------------------------------------------------------------- model ---
-  loss = options['loss']
-  graphdef, *weights = state_lib.split(module)
-  params, batch_stats = jax.device_put(
-    jax.device_get(weights), shardings.replicated
+  scorer = scoring.Scorer(
+    module, options, shardings, batch=data.eval_batch, workers=data.workers
   )
-  eval_step = steps.make_eval_step(graphdef, shardings)
-  bucket = options.get('bucket')
-  scored = config_lib.DataConfig(
-    data.name,
-    eval_samples=options['samples'],
-    eval_batch=data.eval_batch,
-    workers=data.workers,
-    bucket=bucket or config_lib.DataConfig.bucket,
-  )
-  shortest = None if bucket is None else options['shortest']
   clips = len(wanted) * sum(map(len, sources.values()))
   if first:
     print(
@@ -192,22 +173,12 @@ def evaluate(values: Mapping[str, Any], workdir: pathlib.Path) -> dict:
   # ------------------------------------------------------------- scores ---
   results = {}
   for split, source in sources.items():
-    called = [name_of(split, condition.name) for condition in wanted]
+    called = [names.under(split, condition.name) for condition in wanted]
     scores = []
     for name, condition in zip(called, wanted, strict=True):
-      outputs_of = functools.partial(
-        evaluate_lib.outputs_of,
-        eval_step,
-        params,
-        batch_stats,
-        config=scored,
-        shortest=shortest,
-        shardings=shardings,
-        condition=condition,
-      )
-      scores_N, result = evaluate_lib.evaluate(
-        outputs_of,
-        loss,
+      scores_N = scorer(source, condition)
+      result = scoring.evaluate(
+        scores_N,
         source,
         trials[split],
         data_dir=data.data_dir,
@@ -240,14 +211,16 @@ def evaluate(values: Mapping[str, Any], workdir: pathlib.Path) -> dict:
     'further': {name: results[name] for name in others},
     'conditions': list(config.conditions),
     'checkpoint': checkpoint,
-    'used_before': used_before(config),
+    'used_before': checkpoints.used_before(
+      config.checkpoint, data.name, data.eval
+    ),
   }
   if first:
     seconds = time.time() - started
     files.write_json(
       workdir / names.COST,
       {
-        'parameters': state_lib.count_parameters(params),
+        'parameters': scorer.parameters,
         'eval_samples': options['samples'],
         'sample_rate': 16_000,
         **cost.surroundings(shardings, config.seed, started),
@@ -265,72 +238,6 @@ def evaluate(values: Mapping[str, Any], workdir: pathlib.Path) -> dict:
 
 
 # ------------------------------------------------------------------ helpers ---
-def name_of(split: str, condition: str) -> str:
-  """What the files of a split under a condition are called."""
-  if condition == conditions.CLEAN:
-    return split
-  return f'{split}@{condition.replace(":", "_")}'  # no file has a ':' anywhere
-
-
-def described(checkpoint: str, model: str) -> dict[str, str]:
-  """Which checkpoint it is.
-
-  Returns:
-    `path`, `model`, `sha256` of its weights, and `selected_on`: what they were
-    selected by, in words.
-  """
-  path = pathlib.Path(checkpoint)
-  selected_on = f'their authors, who released them as {path.name}'
-  if store.is_bundle(path):
-    card = store.read_card(path)
-    unknown = 'words that its bundle does not keep'
-    return {
-      'path': str(checkpoint),
-      'model': model,
-      'sha256': card.weights.sha256,
-      'selected_on': card.training.get('selected_on') or unknown,
-    }
-  if classifiers.is_directory(path):
-    path = tensor_files.weights_of(path)
-  elif path.is_dir():
-    selected_on = f'the training so far: the run {path} has not ended'
-    ended = names.json_or_none(path / names.METRICS)
-    if ended is not None:
-      selected_on = ended.get('selected_on', 'words that its run did not keep')
-    path = path / names.WEIGHTS
-  return {
-    'path': str(checkpoint),
-    'model': model,
-    'sha256': record.file_hash(path),
-    'selected_on': selected_on,
-  }
-
-
-def used_before(config: EvaluateConfig) -> list[str]:
-  """Splits that the run of the checkpoint was trained or selected on."""
-  path, found = pathlib.Path(config.checkpoint), []
-  if store.is_bundle(path):
-    training = store.read_card(path).training
-    data = {'name': training.get('corpus'), **training.get('splits', {})}
-  else:
-    trained = names.json_or_none(path / names.CONFIG) or {}
-    data = trained.get('data', {})
-  if not {'name', 'train', 'dev'} <= data.keys():  # weights of others
-    return []
-  for split in config.data.eval:
-    for role, verb in (('train', 'trained'), ('dev', 'selected')):
-      for part in splits_lib.parts(data['name'], data[role]):
-        if part.corpus == config.data.name and config_lib.shared_splits(
-          split, part.split
-        ):
-          found.append(
-            f'the checkpoint was {verb} on split {part.split!r} of this '
-            f'corpus: what it does on {split!r} says nothing about new '
-            'recordings'
-          )
-  return found
-
-
 def changes(
   scores: Sequence[np.ndarray],
   eers: Sequence[float],

@@ -273,9 +273,8 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
     if part.name in dev_answers:
       outputs = dev_answers[part.name][0]
       compute = lambda source, outputs=outputs: outputs
-    _, found = scoring.evaluate(
-      compute,
-      loss,
+    found = scoring.evaluate(
+      np.asarray(loss.score(compute(source))),
       source,
       trials,
       data_dir=config.data.data_dir,

@@ -45,6 +45,23 @@ class Affine:
 
 
 @dataclasses.dataclass(frozen=True)
+class Fusion:
+  """Scores of several systems to one log-likelihood ratio.
+
+  Attributes:
+    weights: float64 [K], each at least 0.
+    intercept: in nats.
+  """
+
+  weights: np.ndarray
+  intercept: float
+
+  def __call__(self, scores_NxK) -> np.ndarray:
+    """Log-likelihood ratios of bona fide over spoof, float64 [N], in nats."""
+    return np.asarray(scores_NxK, np.float64) @ self.weights + self.intercept
+
+
+@dataclasses.dataclass(frozen=True)
 class OperatingPoint:
   """A threshold, and the errors at it on the trials that it was chosen on.
 
@@ -81,15 +98,38 @@ def fit(scores, labels, prior: float = PRIOR) -> Affine:
     ValueError: scores or labels are invalid, see `eer.eer`, or the prior is not
       in (0, 1).
   """
+  fusion = fuse(np.asarray(scores)[:, None], labels, prior)
+  return Affine(float(fusion.weights[0]), fusion.intercept)
+
+
+def fuse(scores_NxK, labels, prior: float = PRIOR) -> Fusion:
+  """Fits a weighted sum of the scores of systems as a log-likelihood ratio.
+
+  Args:
+    scores_NxK: float, of any scale, a column for each system.
+    labels: int or bool [N], spoof 0, bona fide 1.
+    prior: probability of bona fide at which errors count most.
+
+  Returns:
+    The fusion. No weight is below 0: higher scores are never worse.
+
+  Raises:
+    ValueError: as `fit`.
+  """
   if not 0 < prior < 1:
     raise ValueError(f'calibration: prior={prior}, expected in (0, 1)')
-  scores, labels, _ = select_trials(scores, labels, None, 'calibration')
-  scores, labels = scores.astype(np.float64), labels.astype(np.int64)
+  scores_KxN = np.asarray(scores_NxK).T
+  for scores in scores_KxN:
+    _, labels, _ = select_trials(scores, labels, None, 'calibration')
+  labels = labels.astype(np.int64)
   # In units of their own spread, so that the search knows no scale.
-  centre, spread = scores.mean(), scores.std()
-  if not spread:
-    return Affine(0.0, 0.0)
-  x = (scores - centre) / spread
+  x_NxK = scores_KxN.T.astype(np.float64)
+  centre_K, spread_K = x_NxK.mean(0), x_NxK.std(0)
+  told_K = spread_K > 0  # a system that says the same of all says nothing
+  if not told_K.any():
+    return Fusion(np.zeros(len(told_K)), 0.0)
+  spread_K = np.where(told_K, spread_K, 1.0)
+  x_NxK = (x_NxK - centre_K) / spread_K
   bonafide = labels == 1
   count = np.array([np.sum(~bonafide), np.sum(bonafide)])
   target = np.where(bonafide, count[1] + 1, 1) / (count[labels] + 2)
@@ -97,22 +137,21 @@ def fit(scores, labels, prior: float = PRIOR) -> Affine:
   offset = math.log(prior / (1 - prior))
 
   def objective(values):
-    slope, shift = values
-    z = slope * x + shift + offset
+    z = x_NxK @ values[:-1] + values[-1] + offset
     cost = np.logaddexp(0, z) - target * z
     slack = weight * (1 / (1 + np.exp(-np.clip(z, -700, 700))) - target)
-    return float(weight @ cost), np.array([slack @ x, slack.sum()])
+    return float(weight @ cost), np.append(slack @ x_NxK, slack.sum())
 
   found = scipy.optimize.minimize(
     objective,
-    np.array([1.0, 0.0]),
+    np.append(told_K.astype(np.float64), 0.0),
     jac=True,
     method='L-BFGS-B',
-    bounds=((0, None), (None, None)),
+    bounds=(*((0, None) for _ in told_K), (None, None)),
     options={'ftol': 1e-14, 'gtol': 1e-10, 'maxiter': 1000},
   )
-  slope, shift = found.x
-  return Affine(float(slope / spread), float(shift - slope * centre / spread))
+  weights = found.x[:-1] * told_K / spread_K
+  return Fusion(weights, float(found.x[-1] - weights @ centre_K))
 
 
 def figures(scores, labels) -> dict[str, float]:

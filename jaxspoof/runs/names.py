@@ -23,6 +23,7 @@ SOURCE_TRACING = 'source_tracing.json'  # how well attacks are named
 GENOTYPE = 'genotype.json'  # the cells that a search found
 STUDY = 'study.json'
 BENCHMARK = 'benchmark.json'
+CELLS = 'cells'  # folder: of each thing that a benchmark scored, the result
 LEAVE_ONE_OUT = 'leave_one_out.json'
 
 # Names that files had in earlier versions, whose runs are still read.
@@ -31,6 +32,13 @@ _EARLIER = {SOURCE_TRACING: 'recognition.json'}
 
 class RunError(ValueError):
   """The folder of a run, or a file in it, that cannot be used."""
+
+
+def under(split: str, condition: str) -> str:
+  """What the files of a split under a condition are called."""
+  if condition == 'clean':
+    return split
+  return f'{split}@{condition.replace(":", "_")}'  # no file has a ':' anywhere
 
 
 def scores(workdir: pathlib.Path, name: str) -> pathlib.Path:

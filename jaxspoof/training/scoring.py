@@ -1,22 +1,24 @@
 """Outputs, scores and metrics of a whole split, on any number of hosts.
 
-Training's last part and the job `evaluate` both end here, so that a figure
-means the same wherever it comes from.
+Training's last part, the job `evaluate` and the cells of a benchmark all end
+here, so that a figure means the same wherever it comes from.
 """
 
+import functools
 import pathlib
-from collections.abc import Callable
+import time
 
 import jax
 import numpy as np
 
 from jaxspoof.config import DataConfig
 from jaxspoof.data import conditions, pipeline
-from jaxspoof.losses import Loss
 from jaxspoof.metrics import summary
 from jaxspoof.runs import workdir as workdir_lib
 from jaxspoof.score_files import asv_scores
 from jaxspoof.training import sharding as sharding_lib
+from jaxspoof.training import state as state_lib
+from jaxspoof.training import steps
 
 
 def outputs_of(*arguments, **options) -> np.ndarray:
@@ -86,9 +88,102 @@ def answers(
   return found[0], found[1] if embeddings else None
 
 
+class Scorer:
+  """Scores clips of any corpus, under any condition, with one checkpoint.
+
+  One program is compiled for each length of clips that occurs: a batch that is
+  not full is filled up, and conditions are applied before it is made. Of
+  checkpoints that differ in their weights alone, one after the other, all share
+  these programs.
+
+  Args:
+    module: the model.
+    options: of it, as `checkpoints.open_checkpoint` returns them.
+    shardings: the devices.
+    batch: clips scored at once, over all devices and hosts.
+    workers: processes that decode; 0 for threads of this one.
+
+  Attributes:
+    parameters: number of trained values.
+  """
+
+  def __init__(
+    self,
+    module,
+    options,
+    shardings: sharding_lib.Shardings,
+    *,
+    batch: int,
+    workers: int = 0,
+  ):
+    graphdef, *weights = state_lib.split(module)
+    self.parameters = state_lib.count_parameters(weights[0])
+    self._weights = jax.device_put(
+      jax.device_get(weights), shardings.replicated
+    )
+    self._program = _program(graphdef, shardings)
+    self._before = self._program._cache_size()
+    self._loss, self._shardings = options['loss'], shardings
+    bucket = options.get('bucket')
+    self._shortest = None if bucket is None else options['shortest']
+    self._config = DataConfig(
+      '',
+      eval_samples=options['samples'],
+      eval_batch=batch,
+      workers=workers,
+      bucket=bucket or DataConfig.bucket,
+    )
+    self._seconds, self._clips = 0.0, 0
+
+  @property
+  def compiled(self) -> int:
+    """Programs compiled for it, not counting those that were there before."""
+    return self._program._cache_size() - self._before
+
+  @property
+  def ms_per_clip(self) -> float | None:
+    """Time of the model for a clip of a full batch, compilation left out."""
+    return 1000 * self._seconds / self._clips if self._clips else None
+
+  def __call__(
+    self,
+    source: pipeline.Source,
+    condition: conditions.Condition | None = None,
+  ) -> np.ndarray:
+    """Scores of all trials of a source, float [N], higher = more bona fide.
+
+    Raises:
+      FloatingPointError, RuntimeError: as `answers`.
+    """
+    self._seconds, self._clips = 0.0, 0
+    outputs = outputs_of(
+      self._timed,
+      *self._weights,
+      source,
+      config=self._config,
+      shortest=self._shortest,
+      shardings=self._shardings,
+      condition=condition,
+    )
+    return np.asarray(self._loss.score(outputs))
+
+  def _timed(self, *arguments):
+    before, started = self.compiled, time.perf_counter()
+    found = jax.block_until_ready(self._program(*arguments))
+    if self.compiled == before:
+      self._seconds += time.perf_counter() - started
+      self._clips += self._config.eval_batch
+    return found
+
+
+@functools.lru_cache(1)
+def _program(graphdef, shardings: sharding_lib.Shardings):
+  """The step of an evaluation, again the same for the same kind of model."""
+  return steps.make_eval_step(graphdef, shardings)
+
+
 def evaluate(
-  outputs_of: Callable[[pipeline.Source], np.ndarray],
-  loss: Loss,
+  scores: np.ndarray,
   source: pipeline.Source,
   trials: pipeline.Trials,
   *,
@@ -99,13 +194,11 @@ def evaluate(
   workdir: pathlib.Path | None,
   name: str | None = None,
   asv: bool = True,
-) -> tuple[np.ndarray, dict]:
-  """Scores a split, summarises the scores and writes them down.
+) -> dict:
+  """Summarises the scores of a split and writes them down.
 
   Args:
-    outputs_of: computes the model's outputs for the trials of a source, in its
-      order.
-    loss: the loss that the model was trained with; turns outputs into scores.
+    scores: float [trials], higher = more bona fide, in the order of the source.
     source: records of one split.
     trials: what is known of each of them.
     data_dir: where built corpora lie; None for the TFDS default.
@@ -120,10 +213,8 @@ def evaluate(
       t-DCF.
 
   Returns:
-    The scores, float [trials], higher = more bona fide; and their summary, as
-    `summary.summarise` makes it.
+    Their summary, as `summary.summarise` makes it.
   """
-  scores = np.asarray(loss.score(outputs_of(source)))
   asv_file = (
     pipeline.asv_scores(source.name, source.split, data_dir) if asv else None
   )
@@ -143,7 +234,7 @@ def evaluate(
   if workdir is not None:
     name = name or source.split
     workdir_lib.keep_scores(workdir, name, trials, scores, asv_file)
-  return scores, found
+  return found
 
 
 def _audit(outputs: np.ndarray, seen: np.ndarray) -> None:

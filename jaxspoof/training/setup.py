@@ -27,13 +27,21 @@ from jaxspoof.training import checkpoint as checkpoint_lib
 from jaxspoof.training import sharding as sharding_lib
 
 
-def claim(workdir: pathlib.Path, values: dict[str, Any]) -> None:
+def claim(
+  workdir: pathlib.Path, values: dict[str, Any], writes: bool = True
+) -> None:
   """Claims the workdir for a run of this config, on all hosts.
+
+  Args:
+    workdir: folder of the run.
+    values: the config.
+    writes: False only checks that a run which has ended is of this config;
+      other processes may do so at once.
 
   Raises:
     ValueError: see `runs.workdir.claim`.
   """
-  first = jax.process_index() == 0
+  first = writes and jax.process_index() == 0
   workdir_lib.claim(
     workdir, values, first, lambda config: models.settled(modern(config))
   )
