@@ -21,7 +21,7 @@ LAYERS = (
   'models overrides',
   'training weights bundles',
   'checkpoints timelines darts.search',
-  'detector',
+  'detector sweep',
   'bundle embeddings configs detect',
   'tracing',
   'jobs',

@@ -82,6 +82,28 @@ def several(name: str, edits: Sequence[Edit], *tests: str) -> Fault:
 
 
 FAULTS = (
+  # ------------------------------------------------------------- benchmark ---
+  fault(
+    'cells of all conditions are one',
+    'jaxspoof/sweep/scored.py',
+    "      'condition': condition.name,\n      'drawn'",
+    "      'drawn'",
+    'benchmark_test.py::test_a_cell_is_what_the_evaluation_says',
+  ),
+  fault(
+    'a cell is not looked at again under its lock',
+    'jaxspoof/runs/cells.py',
+    'if ours and not done(name):',
+    'if ours:',
+    'benchmark_test.py::test_processes_share_the_work',
+  ),
+  fault(
+    'threshold of the test in place of that of dev',
+    'jaxspoof/sweep/table.py',
+    "trials.label, dev['threshold'])",
+    "trials.label, run.metrics['eer_threshold'])",
+    'benchmark_test.py::test_calibration_and_threshold_come_from_dev',
+  ),
   # ------------------------------------------------------------------ data ---
   fault(
     'label flipped',

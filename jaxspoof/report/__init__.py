@@ -10,6 +10,8 @@
   page.py        puts them together
   comparison.py  another page: several runs beside each other
   evaluation.py  another page: one checkpoint under several conditions
+  sweep.py       another page: the table of a benchmark
+  sweep_texts.py the same as CSV, Markdown and LaTeX
 
 `python -m jaxspoof.report WORKDIR` makes the page again, `python -m
 jaxspoof.report WORKDIR WORKDIR --out=compare.html` compares runs.
@@ -25,6 +27,7 @@ from jaxspoof.runs.run import checked_folder
 # The page of a job, by name: the search, which uses parts of this package,
 # has its own.
 PAGES = {
+  'benchmark': 'jaxspoof.report.sweep',
   'evaluate': 'jaxspoof.report.evaluation',
   'search': 'jaxspoof.darts.pages.search',
   'study': 'jaxspoof.darts.pages.study',

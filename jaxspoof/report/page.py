@@ -1,5 +1,8 @@
 """Puts the parts of the report together."""
 
+import base64
+import hashlib
+
 from jaxspoof.report import background, decisions, results, tracing
 from jaxspoof.report.markup import Html, element, join, percent
 from jaxspoof.report.style import CSS
@@ -46,17 +49,25 @@ def render(run: Run) -> str:
   return document(title, body)
 
 
-def document(title: str, body: Html) -> str:
-  """A whole page that loads nothing from anywhere."""
+def document(title: str, body: Html, script: str = '') -> str:
+  """A whole page that loads nothing from anywhere.
+
+  Args:
+    title: of the window.
+    body: the element.
+    script: the one program that the page may run; most have none.
+  """
+  allowed = "default-src 'none'; style-src 'unsafe-inline'"
+  if script:
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest())
+    allowed += f"; script-src 'sha256-{digest.decode()}'"
+    body = join([body, element('script', Html(script))])
   head = element(
     'head',
     Html('<meta charset="utf-8">'),
     Html('<meta name="viewport" content="width=device-width">'),
     # Nothing is loaded from anywhere, whatever the files may hold.
-    Html(
-      '<meta http-equiv="Content-Security-Policy" '
-      "content=\"default-src 'none'; style-src 'unsafe-inline'\">"
-    ),
+    Html(f'<meta http-equiv="Content-Security-Policy" content="{allowed}">'),
     element('title', f'{title} - jaxspoof'),
     element('style', Html(CSS)),
   )

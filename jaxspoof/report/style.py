@@ -63,6 +63,17 @@ th, td { padding: .3rem 1.1rem .3rem 0; text-align: left; vertical-align: top;
 thead th { color: var(--muted); font-size: .88rem; }
 .numbers td { text-align: right; white-space: nowrap; }
 .numbers thead th:not(:first-child) { text-align: right; }
+.numbers td.words { text-align: left; }
+.numbers thead th:has(button) { vertical-align: bottom; }
+.heat td { padding: .3rem .6rem; border: 1px solid var(--paper); }
+.heat thead th:not(:first-child) { padding: .3rem .6rem; }
+th button { all: unset; cursor: pointer; color: inherit; }
+th button:hover, th button:focus-visible { text-decoration: underline; }
+th[aria-sort=ascending] button::after { content: ' \\2191'; }
+th[aria-sort=descending] button::after { content: ' \\2193'; }
+input { font: inherit; color: inherit; background: var(--panel);
+  border: 1px solid var(--line); border-radius: 6px; padding: .2rem .5rem;
+  max-width: 100%; }
 pre { background: var(--panel); border: 1px solid var(--line);
   border-radius: 6px; padding: .75rem 1rem; overflow-x: auto;
   font: .85rem/1.5 var(--mono); white-space: pre-wrap;

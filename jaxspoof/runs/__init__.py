@@ -5,6 +5,7 @@
   writer        metrics.jsonl and TensorBoard, written while a run trains
   weights_file  weights.npz
   embedded      embeddings.npz and its table
+  cells         results that are made once and shared
   record        the hashes that a finished run is verified against
   run           all of it as one value, for reports and comparisons
 

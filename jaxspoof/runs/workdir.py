@@ -107,6 +107,8 @@ def stopped(workdir: pathlib.Path) -> str:
     for path in (workdir / names.CHECKPOINTS).glob('*')
     if path.name.isdigit()
   ]
+  if (workdir / names.CELLS).is_dir():
+    return f'interrupted; the same command goes on with what {workdir} has'
   said = 'interrupted' if step is None else f'interrupted after step {step}'
   if saved:
     return (
