@@ -210,6 +210,18 @@ class Detector:
     parts = (weights, self.rule, self.samples, sorted(settings.items()))
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
 
+  def program(self, **batch: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """What the model computes, as a pure function: for `jax.export`.
+
+    Args:
+      **batch: `wave`, float32 [B, samples]; and, if `bucket` is not None,
+        `samples`, int32 [B], how many of each are no padding.
+
+    Returns:
+      Embeddings [B, D], and outputs [B, K] in the order of `classes`.
+    """
+    return self._answer(*self._weights, batch)
+
   def logits(self, waves: Sequence[np.ndarray]) -> np.ndarray:
     """Computes the outputs of the model for waves.
 

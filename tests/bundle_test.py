@@ -171,6 +171,13 @@ def test_verdicts():
   assert decided == ['bona fide', 'uncertain', 'uncertain', 'spoof']
   lenient = verdict.Rule(threshold=-1.0)
   assert [lenient.decide(x)[0] for x in (-1, -1.1)] == ['bona fide', 'spoof']
+  for one in (rule, rare, strict, lenient):
+    low, high = one.undecided()
+    for llr in np.linspace(-5, 5, 101):
+      p_spoof = one.p_spoof(llr)
+      decided = one.decide(llr)[0]
+      if abs(p_spoof - low) > 1e-6 and abs(p_spoof - high) > 1e-6:
+        assert (decided == 'uncertain') == (low < p_spoof < high)
   for llr in (1e9, -1e9):
     assert 0 <= rule.p_spoof(llr) <= 1
   with pytest.raises(ValueError, match='prior=0: expected the probability'):

@@ -15,13 +15,14 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.parse
 
 import numpy as np
 import pytest
 import soundfile
 
 from jaxspoof.detect import command
-from jaxspoof.detect.serve import decoding, server, uploads
+from jaxspoof.detect.serve import app, decoding, server, uploads
 from jaxspoof.detector import Detector
 from tests import small_detectors
 from tests.small_detectors import RATE, wave
@@ -256,7 +257,8 @@ def test_refusals_say_why(port, case):
   [
     ('name=a/b.wav', 'without folders'),
     ('name=..', 'without folders'),
-    ('name=a%00b.wav', 'can be printed'),
+    ('name=a%00b.wav', 'control characters'),
+    ('name=a%0Ab.wav', 'control characters'),
     ('channel=0', 'channel'),
     ('channel=x', 'channel'),
     ('timeline=perhaps', 'timeline'),
@@ -266,6 +268,21 @@ def test_questions_that_cannot_be(port, folder, query, words):
   data = (folder / 'a.wav').read_bytes()
   status, found = score(port, data, f'/v1/score?{query}')
   assert status == 400 and words in found['error']
+
+
+@pytest.mark.parametrize(
+  'name',
+  [
+    'Aufnahme 26.11.2026 um 3.00\u202fPM.wav',
+    '\u97f3\u58f0 <b>"1"<b>.wav',
+    '\U0001f5e3 $x$ & %s {}.wav',
+  ],
+)
+def test_names_of_all_kinds(port, folder, name):
+  data = (folder / 'a.wav').read_bytes()
+  quoted = urllib.parse.quote(name)
+  status, found = score(port, data, f'/v1/score?name={quoted}')
+  assert (status, found['path']) == (200, name)
 
 
 def test_other_paths_and_methods(port):
@@ -462,6 +479,7 @@ def test_health_metrics_and_description(detector, folder):
     about = ask(port, 'GET', '/v1/detector')[2]
     assert about['calibrated'] and 'LLR' in about['meaning']
     assert about['limits']['megabytes'] == LIMITS.megabytes
+    assert about['band'] == pytest.approx([0.2, 0.8])
     described = ask(port, 'GET', '/openapi.json')[2]
   asked = described['paths']['/v1/score']['post']
   assert set(asked['requestBody']['content']) == {
@@ -472,6 +490,30 @@ def test_health_metrics_and_description(detector, folder):
   )
   answer = described['components']['schemas']['Answer']['properties']
   assert {'verdict', 'p_spoof', 'llr', 'reasons', 'timeline'} <= set(answer)
+
+
+def test_the_page_asks_nobody_else(port):
+  seen, waiting = {}, ['/']
+  while waiting:
+    path = waiting.pop()
+    status, headers, data = ask(port, 'GET', path)
+    assert status == 200, path
+    policy = headers['content-security-policy']
+    assert "default-src 'none'" in policy and 'http' not in policy
+    assert headers['x-content-type-options'] == 'nosniff'
+    seen[path] = text = data.decode()
+    # No address of anybody, nor a script or style that the policy refuses.
+    assert not re.search(r'https?://|[\'"]//|@import|url\(', text), path
+    assert not re.search(r'<script>|<style|style=|\son\w+=|eval\(', text), path
+    named = re.findall(r'(?:src|href)="([\w.]+)"|Module\(\'(.+?)\'\)', text)
+    waiting += ['/' + (a or b) for a, b in named if '/' + (a or b) not in seen]
+  assert set(seen) == {'/', '/page.css', '/page.js', '/recorder.js'}
+  assert set(seen) < set(app.OPEN)
+  asked = set(re.findall(r"fetch\([`'](\w+/\w+)", seen['/page.js']))
+  assert asked == {'v1/detector', 'v1/score'}
+  # What the script looks for in the page is there.
+  for name in set(re.findall(r"by\('(\w+)'\)", seen['/page.js'])):
+    assert f'id="{name}"' in seen['/'], name
 
 
 # ---------------------------------------------------------------- processes ---

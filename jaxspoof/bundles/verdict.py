@@ -45,6 +45,13 @@ class Rule:
       return 1 / (1 + math.exp(-min(odds, 700)))
     return math.exp(max(odds, -700)) / (1 + math.exp(max(odds, -700)))
 
+  def undecided(self) -> tuple[float, float]:
+    """The probabilities of a spoof between which nothing is decided."""
+    if self.threshold is None:
+      return 1 - SURE, SURE
+    accepted = self.p_spoof(self.threshold)
+    return accepted, max(accepted, 0.5)
+
   def decide(self, llr: float) -> tuple[str, str | None]:
     """The verdict, and if it is uncertain, why."""
     p_spoof = self.p_spoof(llr)

@@ -7,13 +7,14 @@ import hashlib
 import hmac
 import json
 import os
+import pathlib
 import threading
 from collections.abc import Callable
 from typing import Annotated
 
 import fastapi
 import prometheus_client
-from fastapi import exceptions, responses
+from fastapi import exceptions, responses, staticfiles
 from starlette import datastructures
 from starlette import exceptions as http
 
@@ -25,7 +26,9 @@ from jaxspoof.detect.picture import Overview
 from jaxspoof.detect.serve import decoding, uploads
 from jaxspoof.detect.serve.uploads import Limits, Refused, Turns
 from jaxspoof.detector import Detection, Detector
+from jaxspoof.report.style import CSS
 
+PAGE = pathlib.Path(__file__).parent / 'page'
 # Nothing of another host, in any page; no script that is not a file of ours.
 HEADERS = {
   'content-security-policy': "default-src 'none'; script-src 'self'; style-src "
@@ -249,6 +252,7 @@ def make(
       'calibrated': detector.calibrated,
       'meaning': outputs.meaning(kind, detector),
       'notes': list(detector.notes),
+      'band': list(detector.rule.undecided()),
       'limits': dataclasses.asdict(limits),
     }
 
@@ -259,6 +263,13 @@ def make(
       prometheus_client.generate_latest(measures.registry),
       media_type=prometheus_client.CONTENT_TYPE_LATEST,
     )
+
+  @app.get('/page.css', include_in_schema=False)
+  async def style() -> responses.Response:
+    own = (PAGE / 'page.css').read_text()
+    return responses.Response(CSS + own, media_type='text/css')
+
+  app.mount('/', staticfiles.StaticFiles(directory=PAGE, html=True))
 
   @app.exception_handler(Refused)
   @app.exception_handler(AudioError)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
+import unicodedata
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from starlette import formparsers, requests
@@ -141,11 +142,12 @@ def checked(name: str | None) -> str | None:
   if name is None:
     return None
   path = name in ('', '.', '..') or set(name) & {'/', '\\'}
-  if path or not name.isprintable() or len(name) > 255:
+  control = any(unicodedata.category(one) in ('Cc', 'Cs') for one in name)
+  if path or control or len(name) > 255:
     raise Refused(
       400,
-      f'{name[:80]!r}: expected the name of a file, without folders, of at'
-      ' most 255 characters that can be printed',
+      f'{name[:80]!r}: expected the name of a file, without folders and'
+      ' control characters, of at most 255 characters',
     )
   return name
 
