@@ -181,10 +181,16 @@ def test_sizes():
   'name',
   [
     f'{file}.py{variant}'
-    for file in ('ssl_aasist', 'ssl_mhfa', 'ssl_sls', 'ssl_nes2net')
+    for file in (
+      'ssl_aasist',
+      'ssl_convtasnet',
+      'ssl_mhfa',
+      'ssl_sls',
+      'ssl_nes2net',
+    )
     for variant in ('', ':smoke')
   ]
-  + ['ssl_aasist.py:frozen', 'ssl_mhfa.py:tuned']
+  + ['ssl_aasist.py:frozen', 'ssl_mhfa.py:tuned', 'ssl_convtasnet.py:tuned']
   + [f'whisper_aasist.py{v}' for v in ('', ':tuned', ':quickstart')],
 )
 def test_configs(name):

@@ -10,6 +10,10 @@ from jaxspoof.darts.network.light_darts import LightDarts, LightDartsConfig
 from jaxspoof.darts.network.supernet import Supernet, SupernetConfig
 from jaxspoof.frontends.spec_augment import SpecAugmentConfig
 from jaxspoof.models.aasist import Aasist, AasistConfig
+from jaxspoof.models.convtasnet import (
+  ConvTasNetEncoder,
+  ConvTasNetEncoderConfig,
+)
 from jaxspoof.models.ecapa import Ecapa, EcapaConfig
 from jaxspoof.models.lcnn import Lcnn, LcnnConfig
 from jaxspoof.models.mean import Mean, MeanConfig
@@ -22,6 +26,7 @@ from jaxspoof.system import System, SystemConfig
 
 MODELS: dict[str, tuple[type, type[System]]] = {
   'aasist': (AasistConfig, Aasist),
+  'convtasnet': (ConvTasNetEncoderConfig, ConvTasNetEncoder),
   'ecapa': (EcapaConfig, Ecapa),
   'lcnn': (LcnnConfig, Lcnn),
   'light_darts': (LightDartsConfig, LightDarts),
@@ -73,6 +78,7 @@ VARIANTS = {
       output_dropout=0.0,
     ),
   ),
+  'convtasnet': Variant('convtasnet', ConvTasNetEncoderConfig()),
   # SpeechBrain's default width, and the one of its VoxCeleb weights.
   'ecapa': Variant('ecapa', EcapaConfig()),
   'ecapa_large': Variant(
