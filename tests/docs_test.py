@@ -39,6 +39,7 @@ from jaxspoof.frontends.whisper import weights as whisper
 from jaxspoof.jobs import train_genotype
 from jaxspoof.jobs.benchmark import BenchmarkConfig
 from jaxspoof.jobs.embed import EmbedConfig
+from jaxspoof.jobs.enhance import EnhanceConfig
 from jaxspoof.jobs.evaluate import EvaluateConfig
 from jaxspoof.jobs.leave_one_out import LeaveOneOutConfig
 from jaxspoof.jobs.study import StudyConfig
@@ -155,6 +156,8 @@ def folder(tmp_path_factory):
   run = made / 'runs' / 'aasist_quickstart'
   finished(run)
   shutil.copytree(run, made / 'runs' / 'ecapa_mfcc_quickstart')
+  enhancer = ROOT / 'tests' / 'goldens' / 'conv_tasnet_asteroid.pt'
+  (made / 'enhancer.pt').symlink_to(enhancer)
   for name in ('lcnn_smoke',):
     (made / 'runs' / name).symlink_to(run)
   for name, own in STAND_INS.items():
@@ -339,6 +342,7 @@ def check_job(values):
   plain = {
     'benchmark': BenchmarkConfig,
     'embed': EmbedConfig,
+    'enhance': EnhanceConfig,
     'evaluate': EvaluateConfig,
     'leave_one_out': LeaveOneOutConfig,
     'study': StudyConfig,

@@ -134,6 +134,13 @@ FAULTS = (
     'pipeline_test.py::test_resumes_exactly_with_any_number_of_workers',
   ),
   fault(
+    'clean clip of a pair cropped elsewhere',
+    'jaxspoof/data/pipeline.py',
+    '_put(clean, untouched, self.shortest, crop())',
+    '_put(clean, untouched, self.shortest)',
+    'enhance_test.py::test_pairs_are_cut_at_the_same_place',
+  ),
+  fault(
     'copies that fill the last batch count as trials',
     'jaxspoof/data/pipeline.py',
     "'mask': row < len(records)",
@@ -550,6 +557,13 @@ FAULTS = (
     'where = None if frames_B is None else valid(frames_B, h.shape[1])',
     'where = None',
     'ssl_encoder_test.py',
+  ),
+  fault(
+    'dilations of a TCN do not double',
+    'jaxspoof/blocks/tcn.py',
+    'dilation = 2 ** (i % config.blocks)',
+    'dilation = 1 + i % config.blocks',
+    'conv_tasnet_test.py::test_waves',
   ),
   fault(
     'gradient of the positional convolution wrong by 1 %',

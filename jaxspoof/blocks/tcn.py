@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from jaxspoof import arithmetic
 from jaxspoof.blocks import layers
 from jaxspoof.ops import conv1d
 
@@ -118,9 +119,10 @@ class Depthwise(nnx.Module):
       x_BxNxC, ((0, 0), (before, reach - before), (0, 0))
     )
     total = self.bias[...][None, None]
-    for tap, row_1xC in enumerate(kernel_Kx1xC):
-      shifted = padded[:, tap * dilation : tap * dilation + frames]
-      total = total + shifted * row_1xC[None]
+    with arithmetic.sums_of_products():
+      for tap, row_1xC in enumerate(kernel_Kx1xC):
+        shifted = padded[:, tap * dilation : tap * dilation + frames]
+        total = total + shifted * row_1xC[None]
     return total
 
 

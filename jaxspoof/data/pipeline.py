@@ -36,6 +36,7 @@ from jaxspoof.data.source import (
   Source,
   Trials,
   asv_scores,
+  bona_fide,
   fingerprint,
   open_source,
   splits_of,
@@ -49,6 +50,7 @@ __all__ = [
   'Source',
   'Trials',
   'asv_scores',
+  'bona_fide',
   'eval_batches',
   'fingerprint',
   'name_of',
@@ -83,6 +85,7 @@ def train_batches(
   shortest: int | None = None,
   label: Callable[[Mapping[str, Any]], int] = label_of,
   features: features_lib.Views | None = None,
+  paired: bool = False,
 ) -> grain.IterDataset:
   """Endless training batches: each epoch in its own order, at random crops.
 
@@ -112,12 +115,14 @@ def train_batches(
     label: Gives the class of a record; picklable.
     features: Features of the clips of `train_clips`, which take the place of
       waves; of more epochs than it has, the first ones come again.
+    paired: Whether the clip without the transforms is wanted, too.
 
   Returns:
     `{'wave': float32 [b, samples], 'label': int32 [b]}`, b = batch / processes;
-    with `shortest` also `'samples': int32 [b]`, how many are valid. With
-    `features` `'features': bfloat16 [b, frames, D]` and `'frames'` in place of
-    `'wave'` and `'samples'`.
+    with `paired` also `'clean': float32 [b, samples]`, the same crops before
+    the transforms; with `shortest` also `'samples': int32 [b]`, how many are
+    valid. With `features` `'features': bfloat16 [b, frames, D]` and `'frames'`
+    in place of `'wave'` and `'samples'`.
 
   Raises:
     ValueError: An empty source, a batch the processes cannot share, or
@@ -133,7 +138,7 @@ def train_batches(
     load = _TrainFeatures(source, rows, shortest is not None, label, features)
   else:
     load = _TrainLoader(
-      source, samples, seed, rows, tuple(transforms), shortest, label
+      source, samples, seed, rows, tuple(transforms), shortest, label, paired
     )
   return _Batches(picks.batch(batch).map(load), workers)
 
@@ -184,6 +189,7 @@ def eval_batches(
   shortest: int | None = None,
   condition: Condition | None = None,
   features: features_lib.Store | None = None,
+  paired: bool = False,
 ) -> Iterator[Batch]:
   """Every trial exactly once, from its first samples.
 
@@ -207,10 +213,13 @@ def eval_batches(
       taken; None for nothing.
     features: Features of the clips of `eval_clips`, which take the place of
       waves.
+    paired: Whether the clip without the condition is wanted, too.
 
   Returns:
     `{'wave': float32 [b, samples], 'index': int32 [b], 'mask': bool [b]}`;
-    index is the position of the trial in the source. With `bucket` also
+    index is the position of the trial in the source. With `paired` also
+    `'clean': float32 [b, samples]`, the same samples without the condition.
+    With `bucket` also
     `'samples': int32 [b]`, how many are valid. With `features`
     `'features': bfloat16 [b, frames, D]` and `'frames'` in place of `'wave'`
     and `'samples'`.
@@ -226,7 +235,7 @@ def eval_batches(
   if features is not None:
     load = _EvalFeatures(plan, batch, rows, shortest is not None, features)
   else:
-    load = _EvalLoader(source, plan, batch, rows, shortest, condition)
+    load = _EvalLoader(source, plan, batch, rows, shortest, condition, paired)
   numbers = grain.MapDataset.range(len(plan))
   return iter(_Batches(numbers.map(load), workers))
 
@@ -409,31 +418,48 @@ class _TrainLoader:
   transforms: tuple[Transform, ...]
   shortest: int | None
   label: Callable[[Mapping[str, Any]], int]
+  paired: bool = False
 
   def __call__(self, picks: Batch) -> Batch:
     records, epochs = picks['record'][self.rows], picks['epoch'][self.rows]
     wave = np.empty((len(records), self.samples), np.float32)
+    clean = np.empty_like(wave) if self.paired else [None] * len(wave)
     valid = np.empty(len(records), np.int32)
     label = np.empty(len(records), np.int32)
     for row, pick in enumerate(zip(records, epochs, strict=True)):
-      valid[row], label[row] = self._fill(wave[row], *map(int, pick))
+      valid[row], label[row] = self._fill(
+        wave[row], clean[row], *map(int, pick)
+      )
     batch = {'wave': wave, 'label': label}
+    if self.paired:
+      batch['clean'] = clean
     return batch if self.shortest is None else {**batch, 'samples': valid}
 
-  def _fill(self, out: np.ndarray, index: int, epoch: int) -> tuple[int, int]:
+  def _fill(
+    self,
+    out: np.ndarray,
+    clean: np.ndarray | None,
+    index: int,
+    epoch: int,
+  ) -> tuple[int, int]:
     record = self.source[index]
     source = self.source
     if isinstance(source, Mixture):
       source = source.sources[int(source.number_of(index))]
-    wave = _wave(source, record)
+    wave = untouched = _wave(source, record)
     # Transforms and crops have generators of their own (the last number), so
     # that the same clip is cropped alike with and without augmentation.
     if self.transforms:
       rng = np.random.default_rng([self.seed, epoch, index, 1])
       for transform in self.transforms:
         wave = np.asarray(transform(wave, rng), np.float32)
-    rng = np.random.default_rng([self.seed, epoch, index, 0])
-    return _put(out, wave, self.shortest, rng), self.label(record)
+    crop = functools.partial(
+      np.random.default_rng, [self.seed, epoch, index, 0]
+    )
+    if clean is not None:
+      _check_pair(untouched, wave, _what(source, record))
+      _put(clean, untouched, self.shortest, crop())
+    return _put(out, wave, self.shortest, crop()), self.label(record)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -462,6 +488,7 @@ class _EvalLoader:
   rows: slice
   shortest: int | None
   condition: Condition | None
+  paired: bool = False
 
   def __call__(self, number: int) -> Batch:
     records, samples = self.plan[number]
@@ -469,14 +496,20 @@ class _EvalLoader:
     # Rows that are left over in the last batch repeat its last trial.
     index = records[np.minimum(row, len(records) - 1)].astype(np.int32)
     wave = np.empty((len(index), samples), np.float32)
+    clean = np.empty_like(wave)
     valid = np.empty(len(index), np.int32)
     for i, number in enumerate(index):
       record = self.source[int(number)]
-      clip = _wave(self.source, record)
+      clip = untouched = _wave(self.source, record)
       if self.condition is not None:
         clip = self.condition(clip, text(record['utterance']))
+      if self.paired:
+        _check_pair(untouched, clip, _what(self.source, record))
+        _put(clean[i], untouched, self.shortest)
       valid[i] = _put(wave[i], clip, self.shortest)
     batch = {'wave': wave, 'index': index, 'mask': row < len(records)}
+    if self.paired:
+      batch['clean'] = clean
     return batch if self.shortest is None else {**batch, 'samples': valid}
 
 
@@ -517,6 +550,15 @@ class _EvalFeatures:
     index = records[place].astype(np.int32)
     batch = {'features': made, 'index': index, 'mask': place == row}
     return {**batch, 'frames': valid} if self.padded else batch
+
+
+def _check_pair(clean: np.ndarray, changed: np.ndarray, what: str) -> None:
+  """Raises ValueError where two waves are not sample for sample the same."""
+  if len(clean) != len(changed):
+    raise ValueError(
+      f'{what}: {len(clean):,} samples became {len(changed):,}; expected as '
+      'many, where a clip is to be compared with the clean one'
+    )
 
 
 def _put(out, wave, shortest: int | None, rng=None) -> int:

@@ -101,6 +101,37 @@ class Trials:
     return len(self.label)
 
 
+class _Chosen(Sequence):
+  """Some records of a sequence."""
+
+  def __init__(self, records: Sequence, numbers: np.ndarray):
+    self._records, self._numbers = records, numbers
+
+  def __len__(self) -> int:
+    return len(self._numbers)
+
+  def __getitem__(self, index: int) -> Mapping[str, Any]:
+    return self._records[int(self._numbers[index])]
+
+
+def bona_fide(source: Source | Mixture) -> Source | Mixture:
+  """The bona fide records of a source, in their order.
+
+  Raises:
+    ValueError: there are none.
+  """
+  if isinstance(source, Mixture):
+    parts = tuple(map(bona_fide, source.sources))
+    return dataclasses.replace(source, sources=parts)
+  found = np.flatnonzero(trials(source).label == 1)
+  if not len(found):
+    raise ValueError(
+      f'{source.name} {source.split}: none of {len(source):,} clips is bona '
+      'fide'
+    )
+  return dataclasses.replace(source, records=_Chosen(source.records, found))
+
+
 def open_source(
   name: str, split: str, data_dir: str | os.PathLike | None = None
 ) -> Source:

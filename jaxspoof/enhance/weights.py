@@ -84,9 +84,10 @@ def load(path: str | os.PathLike, **changes) -> ConvTasNet:
   if pathlib.Path(path).is_dir():
     return of_run(path)
   found = files.open_weights(path)
-  if 'encoder.filterbank._filters' in found.tensors:
+  kind = kind_of(found.tensors)
+  if kind == 'asteroid':
     fields, table = _of_asteroid(found, str(path)), ASTEROID
-  elif 'mask_generator.output_conv.weight' in found.tensors:
+  elif kind == 'torchaudio':
     fields, table = (
       _of_torchaudio(found.tensors, changes, str(path)),
       TORCHAUDIO,
@@ -106,6 +107,14 @@ def load(path: str | os.PathLike, **changes) -> ConvTasNet:
   return fit.fill(lambda: ConvTasNet(config, nnx.Rngs(0)), given, str(path))
 
 
+def kind_of(tensors: Mapping[str, np.ndarray]) -> str | None:
+  """'asteroid', 'torchaudio', or None if it is no Conv-TasNet."""
+  if 'encoder.filterbank._filters' in tensors:
+    return 'asteroid'
+  known = 'mask_generator.output_conv.weight' in tensors
+  return 'torchaudio' if known else None
+
+
 def of_run(workdir: str | os.PathLike) -> ConvTasNet:
   """Reads the network of a run of the job 'enhance'.
 
@@ -123,7 +132,7 @@ def of_run(workdir: str | os.PathLike) -> ConvTasNet:
     name.replace('/', '.'): [(name, array)]
     for name, array in weights_file.flat(params)
   }
-  made = _config(config['model'], str(workdir))
+  made = _config(config['network'], str(workdir))
   return fit.fill(lambda: ConvTasNet(made, nnx.Rngs(0)), given, str(workdir))
 
 

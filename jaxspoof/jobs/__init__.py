@@ -15,6 +15,7 @@ from jaxspoof.config import modern, near
 from jaxspoof.jobs import (
   benchmark,
   embed,
+  enhance,
   evaluate,
   leave_one_out,
   search,
@@ -29,6 +30,7 @@ from jaxspoof.runs import workdir as workdir_lib
 JOBS = {
   'benchmark': benchmark.benchmark,
   'embed': embed.embed,
+  'enhance': enhance.enhance,
   'evaluate': evaluate.evaluate,
   'leave_one_out': leave_one_out.leave_one_out,
   'search': search.search,

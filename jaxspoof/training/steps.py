@@ -54,19 +54,21 @@ def make_train_step(
   loss: Callable[[jax.Array, jax.Array], jax.Array],
   seed: int,
   shardings: sharding_lib.Shardings,
+  total: Callable[..., jax.Array] = total_loss,
 ):
   """Returns `train_step(state, batch) -> (state, metrics)`; donates `state`.
 
   `batch` holds `wave` float [B, samples], `label` int32 [B] and, where clips
   are padded, `samples` int32 [B]; `metrics` are the scalars `loss` (before the
-  update) and `grad_norm`.
+  update) and `grad_norm`. `total` says what is made smaller, with the arguments
+  of `total_loss`.
   """
 
   def train_step(state: state_lib.TrainState, batch):
     def objective(params):
       # Frozen arrays are not among `params`, so no gradient of them is made.
       model = state_lib.merge(graphdef, state.whole(params), state.batch_stats)
-      value = total_loss(model, loss, batch, step_rngs(seed, state.step))
+      value = total(model, loss, batch, step_rngs(seed, state.step))
       return value, state_lib.batch_stats_of(model)
 
     (value, batch_stats), grads = jax.value_and_grad(objective, has_aux=True)(
