@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import pathlib
 import pickle
 import re
 import sys
@@ -12,12 +13,27 @@ import scipy
 import soundfile
 
 from jaxspoof.data import augment, conditions, pipeline
-from jaxspoof.data.conditions import active, av_codecs, codecs, rooms, sounds
+from jaxspoof.data.conditions import (
+  active,
+  av_codecs,
+  codecs,
+  enhance,
+  rooms,
+  sounds,
+)
 from jaxspoof.data.conditions.training import ConditionsConfig
+from jaxspoof.enhance import weights
+from jaxspoof.enhance.conv_tasnet import ConvTasNetConfig
+from jaxspoof.sweep import scored
 
 RATE = 16_000
 NOISE = conditions.make('noise:10', seed=7)
-ALL = [kind.example for kind in conditions.CONDITIONS.values()]
+GOLDENS = pathlib.Path(__file__).parent / 'goldens'
+ENHANCER = GOLDENS / 'conv_tasnet_asteroid.pt'
+ALL = [
+  kind.example.replace('WORKDIR', str(ENHANCER))
+  for kind in conditions.CONDITIONS.values()
+]
 CODECS = [
   'codec:mp3:8k', 'codec:mp3:32k', 'codec:mp3', 'codec:mp3:160k',
   'codec:vorbis:q0', 'codec:vorbis', 'codec:opus:6k', 'codec:opus',
@@ -554,7 +570,7 @@ def test_the_page_lists_every_condition(repository):
   listed = {name.partition(':')[0] for name in spelt}
   assert listed == {'clean', *conditions.CONDITIONS}
   for name in spelt:
-    if 'NAME' not in name:
+    if 'NAME' not in name and 'WORKDIR' not in name:
       conditions.make(name)
   (row,) = [row for row in page.splitlines() if row.startswith('| `codec:')]
   for name in codecs.CODECS:
@@ -607,3 +623,73 @@ def test_a_codec_whose_library_is_missing_names_the_extra(monkeypatch):
   monkeypatch.setitem(av_codecs.CODERS, 'aac', other)
   with pytest.raises(ValueError, match="built without the enc.*'no_such_enc"):
     codecs.read('aac')
+
+
+# --------------------------------------------------------- enhancement ---
+def test_an_enhanced_clip_keeps_power_and_place():
+  clean = speech(0.5, 0.1)
+  found = conditions.make(f'enhance:{ENHANCER}')(clean, 'u')
+  power = [np.mean(np.square(x, dtype=np.float64)) for x in (clean, found)]
+  assert power[1] == pytest.approx(power[0], rel=1e-4)
+  network = weights.on_numpy(weights.load(ENHANCER))
+  own = network(clean[None])[0, 0]
+  np.testing.assert_allclose(
+    found, own * np.sqrt(power[0] / np.mean(own.astype(float) ** 2)), atol=1e-5
+  )
+
+
+def test_an_enhancer_of_another_rate_hears_that_rate(monkeypatch):
+  rates = []
+
+  class Passing:
+    config = ConvTasNetConfig(sample_rate=8_000)
+
+    def __call__(self, wave):
+      rates.append(wave.shape[1])
+      return wave[:, None]
+
+  monkeypatch.setattr(enhance, '_loaded', lambda network: Passing())
+  times = np.arange(16_001) / RATE
+  tone = np.sin(2 * np.pi * 440 * times).astype(np.float32)
+  found = conditions.make('enhance:x', seed=3)(tone, 'u')
+  assert rates == [8_000] or rates == [8_001]
+  assert found.shape == tone.shape and lag(tone, found) == 0
+  assert decibels(tone[800:-800], (found - tone)[800:-800]) > 30
+
+
+@pytest.mark.parametrize(
+  ('spelt', 'message'),
+  [
+    ('enhance', "expected the workdir of a run of the job 'enhance'"),
+    ('enhance:absent', 'absent: nothing there'),
+    (
+      f'enhance:{GOLDENS / "conv_tasnet_asteroid_causal.pt"}',
+      'separates 2 sources',
+    ),
+    (f'enhance:{GOLDENS}', 'goldens is not a run'),
+  ],
+)
+def test_what_enhances_nothing_is_refused(spelt, message):
+  with pytest.raises(ValueError, match=message):
+    conditions.make(spelt)
+
+
+def test_a_worker_enhances_alike(records):
+  condition = conditions.make(f'enhance:{ENHANCER}')
+  source = pipeline.Source(records, 'noise', 'eval')
+  options = dict(batch=4, samples=3_000, condition=condition)
+  own = list(pipeline.eval_batches(source, **options))
+  others = list(pipeline.eval_batches(source, workers=1, **options))
+  for one, other in zip(own, others, strict=True):
+    np.testing.assert_allclose(one['wave'], other['wave'], atol=1e-6)
+
+
+def test_what_is_kept_of_scores_follows_from_the_weights(tmp_path):
+  """A network that was trained again under the same path is another one."""
+  found = []
+  for name in ('asteroid', 'asteroid', 'asteroid_frame'):
+    path = tmp_path / f'{len(found)}.pt'
+    path.write_bytes((GOLDENS / f'conv_tasnet_{name}.pt').read_bytes())
+    found.append(scored._sounds(conditions.make(f'enhance:{path}')))
+  assert found[0] == found[1] != found[2]
+  assert scored._sounds(conditions.make('gain:3')) == []

@@ -16,6 +16,7 @@ from jaxspoof.enhance.conv_tasnet import ConvTasNet, ConvTasNetConfig, si_snr
 from jaxspoof.system import parameters
 from jaxspoof.tensors import files
 from jaxspoof.tensors.unpickler import CheckpointError
+from jaxspoof.weights import __main__ as command
 
 pytestmark = pytest.mark.usefixtures('programs')
 GOLDENS = pathlib.Path(__file__).parent / 'goldens'
@@ -247,6 +248,18 @@ def test_asteroid_networks_that_are_not_known_are_refused(
   monkeypatch.setattr(files, 'open_weights', lambda path: changed)
   with pytest.raises(CheckpointError, match=message):
     weights.load('a.pt')
+
+
+def test_the_command_says_what_it_is(capsys):
+  assert command.main([str(path('asteroid'))]) == 0
+  said = capsys.readouterr().out
+  assert 'fits: a Conv-TasNet, 1 source(s), 10 filters of 8 samples, 2 x 3' in (
+    said
+  )
+  assert f"'enhance:{path('asteroid')}'" in said.splitlines()[-1]
+  # Nothing here uses two sources.
+  assert command.main([str(path('asteroid_causal'))]) == 1
+  assert 'cumulative norms' in capsys.readouterr().out
 
 
 def test_other_files_are_refused(tmp_path):

@@ -139,6 +139,11 @@ def evaluate(values: Mapping[str, Any], workdir: pathlib.Path) -> dict:
   wanted = [
     conditions.make(name, config.seed, *folders) for name in config.conditions
   ]
+  if len({names.under('', name) for name in config.conditions}) < len(wanted):
+    raise ValueError(
+      f'conditions={config.conditions}: the files of two of them would have '
+      'the same name; expected paths that differ in more than a slash'
+    )
   shardings = sharding_lib.make(config.mesh.devices)
   sharding_lib.check_batch(data.eval_batch, shardings, 'data.eval_batch')
   first = jax.process_index() == 0

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 from typing import Any
 
 CONFIG = 'config.json'  # what was asked for
@@ -38,7 +39,8 @@ def under(split: str, condition: str) -> str:
   """What the files of a split under a condition are called."""
   if condition == 'clean':
     return split
-  return f'{split}@{condition.replace(":", "_")}'  # no file has a ':' anywhere
+  # No file has these in its name anywhere.
+  return f'{split}@{re.sub("[:/]", "_", condition)}'
 
 
 def scores(workdir: pathlib.Path, name: str) -> pathlib.Path:

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 
 from jaxspoof import checkpoints
-from jaxspoof.data.conditions import Condition
+from jaxspoof.data.conditions import Condition, enhance
 from jaxspoof.machine import files
 from jaxspoof.runs import cells, names, record
 from jaxspoof.sweep.systems import Test
@@ -123,6 +123,13 @@ class Cells:
 
 @functools.cache
 def _sounds(condition: Condition) -> list:
-  """Own recordings that a condition is made of: names and sizes."""
+  """What a condition is made of besides: names and sizes of own recordings.
+
+  Of a network that enhances, the SHA-256 of its weights.
+  """
   paths = [pathlib.Path(f) for step in condition.steps for f in step.files]
-  return [[path.name, path.stat().st_size] for path in paths]
+  return [[path.name, path.stat().st_size] for path in paths] + [
+    [step.kind, step.value.sha256]
+    for step in condition.steps
+    if isinstance(step.value, enhance.Network)
+  ]

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 from flax import nnx
 
+from jaxspoof.enhance import weights as conv_tasnet
 from jaxspoof.frontends.ssl import names
 from jaxspoof.frontends.ssl import weights as ssl
 from jaxspoof.frontends.ssl.architecture import ARCHITECTURES
@@ -98,12 +99,29 @@ def fitting(path: str, found: files.Checkpoint) -> Iterator[str]:
   elif kind := ssl_detectors.kind_of(found.tensors):
     yield f'detector: {kind}, with its encoder'
     yield f'use: python detect.py --checkpoint {path} --input FILE'
+  elif conv_tasnet.kind_of(found.tensors):
+    yield from of_enhancer(path)
   elif whisper.is_whisper(found.tensors):
     yield from of_whisper(path, found)
   else:
     yield from of_encoder(path, found)
     if 'classifier.weight' in found.tensors and pathlib.Path(path).is_dir():
       yield from of_classifier(path)
+
+
+def of_enhancer(path: str) -> Iterator[str]:
+  """The same of networks for speech enhancement."""
+  c = conv_tasnet.load(path).config
+  yield (
+    f'fits: a Conv-TasNet, {c.sources} source(s), {c.filters} filters of '
+    f'{c.kernel} samples, {c.stacks} x {c.blocks} blocks, {c.norm} norms, mask '
+    f'by {c.mask}, {c.sample_rate} Hz'
+  )
+  if c.sources == 1:
+    yield (
+      'use: python run.py --config=configs/evaluate.py --config.conditions='
+      f"\"('clean','enhance:{path}')\" --config.checkpoint=WORKDIR"
+    )
 
 
 def of_encoder(path: str, found: files.Checkpoint) -> Iterator[str]:

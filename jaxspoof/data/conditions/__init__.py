@@ -22,6 +22,7 @@ from jaxspoof.data.conditions import (
   clipping,
   codecs,
   denoise,
+  enhance,
   gain,
   music,
   noise,
@@ -89,6 +90,7 @@ CONDITIONS = {
   ),
   'gain': Kind(gain.gain, values.decibels, 'gain:-20'),
   'denoise': Kind(denoise.denoise, values.nothing, 'denoise'),
+  'enhance': Kind(enhance.enhance, enhance.read, 'enhance:WORKDIR'),
 }
 
 
