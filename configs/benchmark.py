@@ -11,7 +11,7 @@ everything that was scored. More of each:
 python run.py --config=configs/benchmark.py:trained \
   --config.tests="('quickstart:eval','in_the_wild:eval')" \
   --config.conditions="('clean','noise:10','codec:opus:16k')" \
-  --config.systems.lcnn=runs/another_run
+  --config.systems.aasist=runs/another_run
 """
 
 import ml_collections

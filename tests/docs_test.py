@@ -27,6 +27,7 @@ import soundfile
 from absl import flags
 from ml_collections import config_flags
 
+from jaxspoof import anchors as published
 from jaxspoof import bundle, jobs, losses, models, overrides, verify
 from jaxspoof import config as config_lib
 from jaxspoof.darts.controller import SearchController, SearchResult
@@ -278,6 +279,8 @@ def run_command(words, monkeypatch):
       name in STAND_INS or name.startswith('package:')
     ):
       assert weights_cli.main([name]) == 0
+    case ['python', '-m', 'jaxspoof.anchors', *arguments]:
+      published.parser().parse_args(arguments)  # tests/anchors_test.py
     case ['python', '-m', 'jaxspoof.verify', *arguments]:
       verify.main(arguments)
     case ['python', '-m', 'tfds_builders.build', *arguments]:

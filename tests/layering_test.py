@@ -25,7 +25,7 @@ LAYERS = (
   'bundle embeddings configs detect',
   'tracing',
   'jobs',
-  'darts.controller run',
+  'darts.controller run anchors',
   'cli',
   'light_darts',
 )

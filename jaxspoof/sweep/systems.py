@@ -143,6 +143,9 @@ class Checkpoint:
       key['card'] = store.read_card(path).text()
     elif (path / names.CONFIG).is_file():
       key['config'] = _scoring_part(names.read_json(path / names.CONFIG))
+      # An encoder that the weights leave out; its values are checked by it.
+      kept = names.json_or_none(path / names.FROZEN) or {}
+      key['encoder'] = kept.get('encoder_sha256')
     return key
 
   def key(self, test: Test, condition: Condition) -> dict[str, Any]:
