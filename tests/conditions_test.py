@@ -20,6 +20,7 @@ from jaxspoof.data.conditions import (
   enhance,
   rooms,
   sounds,
+  training,
 )
 from jaxspoof.data.conditions.training import ConditionsConfig
 from jaxspoof.enhance import weights
@@ -161,6 +162,32 @@ def test_a_range_is_drawn_for_each_utterance():
   assert min(found) < 4 and max(found) > 16
   assert -0.1 < min(found) and max(found) < 20.1
   assert conditions.make('speed:0.8..1.2').samples(1_000) == 1_250
+
+
+def test_a_condition_may_be_for_one_class(records):
+  source = pipeline.Source(records, 'noise', 'eval')
+
+  def waves(spelt):
+    condition = spelt and conditions.make(spelt, seed=7)
+    (batch,) = pipeline.eval_batches(
+      source, batch=7, samples=3_000, condition=condition
+    )
+    return batch['wave']
+
+  label = np.array([record['label'] for record in records])
+  for name, chosen in (('spoof', label == 0), ('bonafide', label == 1)):
+    found = waves(f'{name}=noise:10')
+    np.testing.assert_array_equal(found[chosen], waves('noise:10')[chosen])
+    np.testing.assert_array_equal(found[~chosen], waves(None)[~chosen])
+    assert 0 < chosen.sum() < 7
+  # A clip that is left as it is may be the longest.
+  assert conditions.make('spoof=lead:0.1').samples(9_000) == 9_000
+  with pytest.raises(ValueError, match="'spoof=gain:3' needs the label of"):
+    conditions.make('spoof=gain:3')(wave(), 'u')
+  with pytest.raises(ValueError, match="'spof=gain:3' is unknown"):
+    conditions.make('spof=gain:3')
+  with pytest.raises(ValueError, match='or it would tell them apart'):
+    training.made(ConditionsConfig(names=('spoof=gain:3',)))
 
 
 # -------------------------------------------------------------- by kind ---

@@ -502,7 +502,8 @@ class _EvalLoader:
       record = self.source[int(number)]
       clip = untouched = _wave(self.source, record)
       if self.condition is not None:
-        clip = self.condition(clip, text(record['utterance']))
+        utterance = text(record['utterance'])
+        clip = self.condition(clip, utterance, int(record['label']))
       if self.paired:
         _check_pair(untouched, clip, _what(self.source, record))
         _put(clean[i], untouched, self.shortest)

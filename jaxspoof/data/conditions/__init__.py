@@ -33,6 +33,8 @@ from jaxspoof.data.conditions import (
 )
 
 CLEAN = 'clean'
+# What a condition may begin with: the clips that it is for, by their label.
+ONLY = {'spoof': 0, 'bonafide': 1}
 
 
 class Kind(NamedTuple):
@@ -118,13 +120,18 @@ class Condition:
     name: as it was spelt, such as 'noise:10'.
     steps: what is done, in order; nothing for 'clean'.
     seed: seed of everything that is drawn at random.
+    only: label of the clips that it is done to, 0 spoof or 1 bona fide; the
+      others stay as they are. None: all.
   """
 
   name: str
   steps: tuple[Step, ...]
   seed: int = 0
+  only: int | None = None
 
-  def __call__(self, wave: np.ndarray, utterance: str) -> np.ndarray:
+  def __call__(
+    self, wave: np.ndarray, utterance: str, label: int | None = None
+  ) -> np.ndarray:
     """The wave of an utterance under this condition: float32 [m] of [n].
 
     What is drawn depends on the seed and on the name of the utterance alone:
@@ -132,6 +139,12 @@ class Condition:
     differ in their values draw the same, so that they differ in these alone,
     and a step draws the same whatever comes before it.
     """
+    if self.only is not None and label is None:
+      raise ValueError(
+        f'condition {self.name!r} needs the label of utterance {utterance!r}'
+      )
+    if self.only not in (None, label):
+      return wave
     digest = hashlib.sha256(utterance.encode()).digest()
     return self.apply(wave, [self.seed, *np.frombuffer(digest, '<u4').tolist()])
 
@@ -148,6 +161,7 @@ class Condition:
 
   def samples(self, count: int) -> int:
     """How many samples come out of a clip of `count`, at most."""
+    untouched = 0 if self.only is None else count
     for step in self.steps:
       if (longest := CONDITIONS[step.kind].samples) is not None:
         value = step.value
@@ -157,7 +171,7 @@ class Condition:
           else (value,)
         )
         count = max(longest(count, end) for end in ends)
-    return count
+    return max(count, untouched)
 
   @property
   def synthetic(self) -> tuple[str, ...]:
@@ -177,7 +191,8 @@ def make(
   Args:
     spelt: 'clean'; 'NAME:VALUE' of `CONDITIONS`, such as 'noise:10' or
       'codec:mp3:32k'; or several that follow each other, joined by '+'. For
-      most numbers a range LOW..HIGH may stand, such as 'noise:0..20'.
+      most numbers a range LOW..HIGH may stand, such as 'noise:0..20'. Before
+      all of it 'spoof=' or 'bonafide=' may stand: what is done to these alone.
     seed: seed of everything that is drawn at random.
     noise_dir: folder of own recordings of noise, music and speech; see
       `sounds`. '' for synthetic ones.
@@ -191,7 +206,9 @@ def make(
     return Condition(spelt, (), seed)
   folders = sounds.Folders(noise_dir, room_dir)
   steps, counts = [], {}
-  for part in spelt.split('+'):
+  before, marked, rest = spelt.partition('=')
+  only = ONLY.get(before) if marked else None
+  for part in (spelt if only is None else rest).split('+'):
     name, _, text = part.partition(':')
     if name not in CONDITIONS:
       raise ValueError(
@@ -210,4 +227,4 @@ def make(
       ) from error
     number = counts[name] = counts.get(name, -1) + 1
     steps.append(Step(name, value, files, number))
-  return Condition(spelt, tuple(steps), seed)
+  return Condition(spelt, tuple(steps), seed, only)

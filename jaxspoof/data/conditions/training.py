@@ -55,11 +55,18 @@ def made(config: ConditionsConfig) -> tuple[conditions.Condition, ...]:
   """
   folders = config.noise_dir, config.room_dir
   try:
-    return tuple(
+    found = tuple(
       conditions.make(name, 0, *folders) for name in config.names or USUAL
     )
   except ValueError as error:
     raise ValueError(f'data.conditions.names: {error}') from error
+  for condition in found:
+    if condition.only is not None:
+      raise ValueError(
+        f'data.conditions.names: {condition.name!r}: expected a condition for '
+        'clips of both classes, or it would tell them apart'
+      )
+  return found
 
 
 def random_condition(
