@@ -67,6 +67,12 @@ def _bundle(arguments: list[str]) -> int:
   return bundle.main(arguments)
 
 
+def _export(arguments: list[str]) -> int:
+  from jaxspoof import export
+
+  return export.main(arguments)
+
+
 COMMANDS = {
   'detect': Command('says of recordings what they are', _detect),
   'serve': Command('the same over HTTP, with a page', _serve),
@@ -77,6 +83,7 @@ COMMANDS = {
   'verify': Command('checks a finished run against its record', _verify),
   'build': Command('builds a corpus', _build),
   'bundle': Command('shows, checks, packs and calibrates detectors', _bundle),
+  'export': Command('writes a detector for programs without jaxspoof', _export),
 }
 
 

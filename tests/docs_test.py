@@ -28,7 +28,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from jaxspoof import anchors as published
-from jaxspoof import bundle, jobs, losses, models, overrides, verify
+from jaxspoof import bundle, export, jobs, losses, models, overrides, verify
 from jaxspoof import config as config_lib
 from jaxspoof.darts.controller import SearchController, SearchResult
 from jaxspoof.darts.network.light_darts import read_genotype
@@ -281,6 +281,8 @@ def run_command(words, monkeypatch):
       assert weights_cli.main([name]) == 0
     case ['python', '-m', 'jaxspoof.anchors', *arguments]:
       published.parser().parse_args(arguments)  # tests/anchors_test.py
+    case ['python', '-m', 'jaxspoof.export', *arguments]:
+      assert export.main(arguments) == 0
     case ['python', '-m', 'jaxspoof.verify', *arguments]:
       verify.main(arguments)
     case ['python', '-m', 'tfds_builders.build', *arguments]:

@@ -22,7 +22,7 @@ LAYERS = (
   'training weights bundles',
   'checkpoints timelines darts.search',
   'detector sweep',
-  'bundle embeddings configs detect',
+  'bundle embeddings configs detect export',
   'tracing',
   'jobs',
   'darts.controller run anchors',

@@ -39,22 +39,21 @@ def heard(detector, count=40):
   return bundle.Heard('own, split dev', scores, labels, embeddings, measured)
 
 
-def write(workdir, calibrated=True):
+def write(workdir, calibrated=True, model=SMALL, **data):
   """A workdir with random weights and the bundle that training leaves."""
   workdir.mkdir()
   config = {
-    'model': SMALL,
+    'model': model,
     'data': {
       'name': 'own', 'train': 'train', 'dev': 'dev', 'eval': ['eval'],
-      'eval_samples': SAMPLES, 'padded': False,
+      'eval_samples': SAMPLES, 'padded': False, **data,
     },
     'loss': {'name': 'weighted_cross_entropy'},
     'seed': 3,
   }  # fmt: skip
   (workdir / 'config.json').write_text(json.dumps(config))
-  fields = dict(SMALL)
-  made, kind = models.variant(fields.pop('name'), **fields)
-  _, params, stats = state.split(kind(made, rngs=nnx.Rngs(3)))
+  system = models.system(model)
+  _, params, stats = state.split(system.make(nnx.Rngs(3)))
   weights_file.save(workdir, params, stats)
   plain = Detector.load(workdir, batch=4)
   assert not plain.calibrated

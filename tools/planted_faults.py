@@ -671,6 +671,13 @@ FAULTS = (
     'serve_test.py',
   ),
   fault(
+    'an export compared one clip at a time, never a batch',
+    'jaxspoof/export.py',
+    'for found in (np.concatenate([a[name] for a in alone]), together[name]):',
+    'for found in (np.concatenate([a[name] for a in alone]),):',
+    'export_test.py',
+  ),
+  fault(
     'names of files not escaped in reports',
     'jaxspoof/report/markup.py',
     'return Html(html.escape(str(value)))',

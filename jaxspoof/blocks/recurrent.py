@@ -53,7 +53,7 @@ class Recurrent(nnx.Module):
       carry = self.step(carry, made_BxG, carry[0] @ recurrent_HxG + bias_1xG)
       return carry, carry[0]
 
-    zeros_BxH = jnp.zeros((len(x_BxNxI), self.hidden), dtype)
+    zeros_BxH = jnp.zeros((x_BxNxI.shape[0], self.hidden), dtype)
     _, h_NxBxH = jax.lax.scan(
       step, self.first(zeros_BxH), made_BxNxG.swapaxes(0, 1), reverse=reverse
     )

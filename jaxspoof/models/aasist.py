@@ -53,7 +53,7 @@ class Branch(nnx.Module):
     """Maps nodes `[B, N, D]` and a master node to sets of size gat[1]."""
     noise = None if noise_BxN is None else layers.Noise(noise_BxN)
     master = jnp.broadcast_to(
-      master_1x1xD, (len(temporal), *master_1x1xD.shape[1:])
+      master_1x1xD, (temporal.shape[0], *master_1x1xD.shape[1:])
     )
     t, s, m = self.attention1(temporal, spectral, master, noise)
     t, s = self.pool_temporal(t, noise), self.pool_spectral(s, noise)
