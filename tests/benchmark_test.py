@@ -1,15 +1,12 @@
 """The benchmark: what is trained, what is scored once, what the table says."""
 
 import base64
-import contextlib
 import csv
-import functools
 import hashlib
 import json
 import re
 import shutil
 import statistics
-import threading
 
 import numpy as np
 import pytest
@@ -25,7 +22,7 @@ from jaxspoof.losses import LossConfig
 from jaxspoof.metrics import calibration
 from jaxspoof.metrics.eer import eer_of
 from jaxspoof.metrics.rates import error_rates
-from jaxspoof.runs import cells, weights_file
+from jaxspoof.runs import weights_file
 from jaxspoof.score_files import scores as scores_lib
 from jaxspoof.sweep import systems as systems_lib
 from jaxspoof.training import scoring, setup
@@ -275,48 +272,6 @@ def test_what_was_interrupted_goes_on(made, monkeypatch, tmp_path):
   assert [row['cells'] for row in moved['rows']] == [
     row['cells'] for row in again['rows']
   ]
-
-
-def test_processes_share_the_work(tmp_path):
-  """Each task is done once, also the one that somebody was killed at."""
-  done, killed, begun = [], [], threading.Barrier(3)
-
-  def task(name):
-    if name == '5' and not killed:
-      killed.append(name)
-      raise RuntimeError('killed')
-    with cells.writing(tmp_path / name):
-      done.append(name)
-
-  def work():
-    tasks = {str(n): functools.partial(task, str(n)) for n in range(20)}
-    begun.wait()
-    with contextlib.suppress(RuntimeError):
-      cells.share(
-        tmp_path / 'locks', tasks, lambda name: (tmp_path / name).is_dir()
-      )
-
-  threads = [threading.Thread(target=work) for _ in range(3)]
-  for thread in threads:
-    thread.start()
-  for thread in threads:
-    thread.join()
-  assert killed == ['5']
-  assert sorted(done, key=int) == [str(n) for n in range(20)]
-
-
-def test_a_cell_is_whole_or_not_there(tmp_path):
-  cell = tmp_path / 'cell'
-  (tmp_path / 'cell.1.partial').mkdir()  # of a process that was killed
-  with pytest.raises(OSError, match='disk full'), cells.writing(cell) as folder:
-    (folder / 'half').touch()
-    raise OSError('disk full')
-  assert not list(tmp_path.iterdir())
-  with cells.writing(cell) as slower:
-    (slower / 'slower').touch()
-    cell.mkdir()
-    (cell / 'faster').touch()
-  assert [path.name for path in tmp_path.rglob('*')] == ['cell', 'faster']
 
 
 def test_a_corpus_that_was_built_anew_is_another(corpora, tmp_path):

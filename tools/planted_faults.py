@@ -95,7 +95,7 @@ FAULTS = (
     'jaxspoof/runs/cells.py',
     'if ours and not done(name):',
     'if ours:',
-    'benchmark_test.py::test_processes_share_the_work',
+    'cells_test.py::test_processes_share_the_work',
   ),
   fault(
     'threshold of the test in place of that of dev',
