@@ -233,9 +233,7 @@ def test_a_finished_benchmark_scores_nothing(made, monkeypatch, capsys):
   workdir, values, result = made
   monkeypatch.setattr(systems_lib.Checkpoint, 'scores', no_scoring)
   monkeypatch.setattr('jaxspoof.checkpoints.open_checkpoint', no_scoring)
-  monkeypatch.setattr(
-    'jaxspoof.metrics.clustered.resampled_metrics', no_scoring
-  )
+  monkeypatch.setattr('jaxspoof.sweep.table.load', no_scoring)
   assert benchmark.benchmark(values, workdir) == result
   assert 'programs compiled' not in capsys.readouterr().out
 

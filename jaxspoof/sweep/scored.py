@@ -15,10 +15,10 @@ from jaxspoof import checkpoints
 from jaxspoof.data.conditions import Condition, enhance
 from jaxspoof.machine import files
 from jaxspoof.runs import cells, names, record
-from jaxspoof.sweep.systems import Test
+from jaxspoof.sweep.systems import Test, carried
 from jaxspoof.training import scoring
 
-FORMAT = 1  # a change to what scores follow from needs other cells
+FORMAT = 2  # a change to what scores follow from needs other cells
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,6 +109,10 @@ class Cells:
           'system': about,
           'used_before': checkpoints.used_before(
             member.path, test.corpus, [test.split]
+          ),
+          # For systems without a dev split of their own, where this is dev.
+          'carries': carried(
+            scores, trials.label, f'{test.name} of this benchmark'
           ),
           'follows_from': self.key(member, test, condition),
           'sha256': record.fingerprint(whole, [name], []),

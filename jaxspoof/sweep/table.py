@@ -3,7 +3,7 @@
 The same cells give the same table, whoever made them and when.
 """
 
-import json
+import functools
 import pathlib
 import statistics
 from collections.abc import Mapping, Sequence
@@ -15,9 +15,8 @@ from jaxspoof.data.conditions import CLEAN
 from jaxspoof.machine import files
 from jaxspoof.metrics import calibration, clustered, multiple
 from jaxspoof.metrics.rates import error_rates
-from jaxspoof.runs import cells
+from jaxspoof.runs import cells, names
 from jaxspoof.runs.run import Run, aligned, load, speakers
-from jaxspoof.sweep.systems import carried
 
 CONFIDENCE = 0.95
 # Of the scores as they are, from the cells.
@@ -27,6 +26,26 @@ CARRIED = ('act_dcf', 'cllr', 'miss', 'false_alarm')
 _COMPARED = 'compared.json'
 
 Place = tuple[str, str, str]  # system, test, condition
+
+
+class Cell:
+  """A cell that is there; its scores are read when they are asked for.
+
+  Args:
+    path: its folder.
+
+  Attributes:
+    metrics: what is known of it.
+  """
+
+  def __init__(self, path: pathlib.Path):
+    self.path = path
+    self.metrics = names.read_json(path / names.METRICS)
+
+  @functools.cached_property
+  def run(self) -> Run:
+    """All of it, scores too."""
+    return load(self.path)
 
 
 def make(
@@ -62,7 +81,7 @@ def make(
     (`value`, `interval`, `p`, and `holm`, corrected for all comparisons of the
     table); and `notes`, `conditions`, `resamples`, `confidence`, `seed`, `dev`.
   """
-  runs = {place: [load(path) for path in found[place]] for place in found}
+  runs = {place: [Cell(path) for path in found[place]] for place in found}
   known = {
     system: next(r for p, r in runs.items() if p[0] == system)
     for system in systems
@@ -70,8 +89,8 @@ def make(
   }
   devs = {
     name: [
-      _dev(run, number, dev and runs.get((name, dev, CLEAN)), dev)
-      for number, run in enumerate(several)
+      _dev(cell, number, runs.get((name, dev or '', CLEAN)))
+      for number, cell in enumerate(several)
     ]
     for name, several in known.items()
   }
@@ -88,7 +107,7 @@ def make(
           notes.append(f'{system} has no scores of {test}, {condition}')
       if not here:
         continue
-      compared = _compared(here, found, test, condition, cache, resamples, seed)
+      compared = _compared(here, devs, cache, resamples, seed)
       first = next(iter(here.values()))[0]
       described.setdefault(test, _described(first))
       for system, several in here.items():
@@ -98,17 +117,17 @@ def make(
             'test': test,
             'condition': condition,
             'trials': first.metrics['trials'],
-            **_figures(several, devs[system]),
+            **_figures(several),
             **compared[system],
             'synthetic': first.metrics['synthetic'],
-            'cells': [path.name for path in found[system, test, condition]],
+            'cells': [cell.path.name for cell in several],
           }
         )
-        for run in several:
-          notes += [
-            f'{system} on {test}: {words}'
-            for words in run.metrics['used_before']
-          ]
+        notes += [
+          f'{system} on {test}: {words}'
+          for cell in several
+          for words in cell.metrics['used_before']
+        ]
   differences = [row['difference'] for row in rows if 'difference' in row]
   corrected = multiple.holm([change['p'] for change in differences])
   for change, value in zip(differences, corrected, strict=True):
@@ -130,9 +149,9 @@ def make(
   }
 
 
-def _described(run: Run) -> dict[str, Any]:
+def _described(cell: Cell) -> dict[str, Any]:
   """What is known of a test."""
-  found = run.metrics
+  found = cell.metrics
   return {
     'corpus': found['corpus'],
     'split': found['split'],
@@ -142,41 +161,21 @@ def _described(run: Run) -> dict[str, Any]:
   }
 
 
-def _scores(run: Run):
-  """The scores of a cell."""
-  return run.scores[run.metrics['name']]
-
-
 def _dev(
-  run: Run, number: int, others: Sequence[Run] | None, dev: str | None
+  cell: Cell, number: int, others: Sequence[Cell] | None
 ) -> dict[str, Any] | None:
   """What is carried over from dev: the system's own, or that of the table."""
-  own = run.metrics['system'].get('dev')
-  if own is None and others:
-    trials = _scores(others[number])
-    own = carried(trials.scores, trials.label, f'{dev} of this benchmark')
-  return own
+  own = cell.metrics['system'].get('dev')
+  return others[number].metrics['carries'] if own is None and others else own
 
 
-def _figures(
-  several: Sequence[Run], devs: Sequence[dict | None]
-) -> dict[str, Any]:
+def _figures(several: Sequence[Cell]) -> dict[str, Any]:
   """Means over seeds."""
-  each = []
-  for run, dev in zip(several, devs, strict=True):
-    values = {name: run.metrics.get(name) for name in RAW}
-    if dev is not None:
-      trials = _scores(run)
-      affine = calibration.Affine(dev['slope'], dev['intercept'])
-      said = calibration.figures(affine(trials.scores), trials.label)
-      values |= {name: said[name] for name in ('act_dcf', 'cllr')}
-      rates = error_rates(trials.scores, trials.label, dev['threshold'])
-      values |= rates._asdict()
-    each.append(values)
+  each = [cell.metrics for cell in several]
   eers = [values['eer'] for values in each]
-  attacks = [run.metrics['per_attack'] for run in several]
+  attacks = [values['per_attack'] for values in each]
   return {
-    **{name: _mean(v.get(name) for v in each) for name in (*RAW, *CARRIED)},
+    **{name: _mean(values.get(name) for values in each) for name in RAW},
     'deviation': statistics.stdev(eers) if len(eers) > 1 else None,
     'eers': eers,
     'per_attack': {
@@ -186,6 +185,22 @@ def _figures(
   }
 
 
+def _carried_over(
+  several: Sequence[Cell], devs: Sequence[dict | None]
+) -> dict[str, float | None]:
+  """Figures in `CARRIED`, means over seeds."""
+  each = []
+  for cell, dev in zip(several, devs, strict=True):
+    if dev is None:
+      return dict.fromkeys(CARRIED)
+    trials = cell.run.scores[cell.metrics['name']]
+    affine = calibration.Affine(dev['slope'], dev['intercept'])
+    said = calibration.figures(affine(trials.scores), trials.label)
+    rates = error_rates(trials.scores, trials.label, dev['threshold'])
+    each.append({**said, **rates._asdict()})
+  return {name: statistics.mean(v[name] for v in each) for name in CARRIED}
+
+
 def _mean(values) -> float | None:
   """None where any is missing."""
   values = list(values)
@@ -193,31 +208,35 @@ def _mean(values) -> float | None:
 
 
 def _compared(
-  here: Mapping[str, Sequence[Run]],
-  found: Mapping[Place, Sequence[pathlib.Path]],
-  test: str,
-  condition: str,
+  here: Mapping[str, Sequence[Cell]],
+  devs: Mapping[str, Sequence[dict | None]],
   cache: pathlib.Path,
   resamples: int,
   seed: int,
 ) -> dict[str, dict]:
-  """Intervals and differences of systems on the same trials, kept as a cell.
+  """What follows from the scores of all systems on the same trials.
+
+  It is kept as a cell, so that a finished benchmark reads no scores.
 
   Returns:
-    By system `interval` of the mean over its seeds, and, but for the first,
-    `difference`: of its mean EER less that of the first `value`, `interval` and
-    the two-sided `p` (see `metrics.multiple`).
+    By system the figures in `CARRIED`, `interval` of the mean EER over seeds,
+    and, but for the first, `difference`: of its mean EER less that of the first
+    `value`, `interval` and the two-sided `p` (see `metrics.multiple`).
   """
-  members = [[p.name for p in found[s, test, condition]] for s in here]
-  key = {'compared': members, 'resamples': resamples, 'seed': seed}
+  key = {
+    'compared': [[c.path.name for c in several] for several in here.values()],
+    'carried': [devs[name] for name in here],
+    'resamples': resamples,
+    'seed': seed,
+  }
   cell = cache / cells.name_of(key)
   if (cell / _COMPARED).is_file():
-    values = list(json.loads((cell / _COMPARED).read_text()).values())
+    values = list(names.read_json(cell / _COMPARED).values())
     return dict(zip(here, values, strict=True))
   named = {
-    f'{name} {n}': run
-    for name, runs in here.items()
-    for n, run in enumerate(runs)
+    f'{name} {n}': one.run
+    for name, several in here.items()
+    for n, one in enumerate(several)
   }
   run = next(iter(named.values()))
   split = run.metrics['name']
@@ -236,13 +255,16 @@ def _compared(
     [eers_KxR[a:b].mean(0) for a, b in zip(ends[:-1], ends[1:], strict=True)]
   )
   means = [
-    statistics.mean(run.metrics['eer'] for run in runs)
-    for runs in here.values()
+    statistics.mean(one.metrics['eer'] for one in several)
+    for several in here.values()
   ]
   result: dict[str, dict] = {}
   for row, name in enumerate(here):
     interval = clustered.interval(means_SxR[row], CONFIDENCE)
-    result[name] = {'interval': list(interval)}
+    result[name] = {
+      **_carried_over(here[name], devs[name]),
+      'interval': list(interval),
+    }
     if row:
       change = clustered.difference(
         means[row], means[0], means_SxR[[row, 0]], CONFIDENCE
@@ -258,18 +280,18 @@ def _compared(
 
 
 def _system(
-  several: Sequence[Run],
+  several: Sequence[Cell],
   devs: Sequence[dict | None],
   name: str,
-  runs: Mapping[Place, Sequence[Run]],
+  runs: Mapping[Place, Sequence[Cell]],
 ) -> dict[str, Any]:
   """What is known of a system; speed and time are medians."""
-  about = [run.metrics['system'] for run in several]
+  about = [cell.metrics['system'] for cell in several]
   speeds = [
-    run.metrics['system'].get('ms_per_clip')
+    cell.metrics['system'].get('ms_per_clip')
     for place, found in runs.items()
     if place[0] == name
-    for run in found
+    for cell in found
   ]
   first = about[0]
   return {
