@@ -12,7 +12,7 @@ import pytest
 from flax import nnx
 
 from jaxspoof import config as config_lib
-from jaxspoof import jobs, overrides, verify
+from jaxspoof import jobs, overrides, report, verify
 from jaxspoof.data import conditions, pipeline
 from jaxspoof.data.source import bona_fide
 from jaxspoof.enhance import weights
@@ -57,6 +57,15 @@ def test_a_run_says_what_it_gained(run, quickstart_tiny):
     assert split != 'eval' or result['improvement'] == one['improvement']
   assert "on split 'dev': " in result['selected_on']
   assert verify.verify(workdir) == []
+  page = (workdir / 'report.html').read_text()
+  for words in (
+    f'{result["improvement"]:+.2f} dB on eval',
+    'dev, white:5',
+    f'{found["white:5"]["enhanced"]:.2f}',
+    'selected by: highest mean improvement',
+    'improvement on dev',
+  ):
+    assert words in page, words
   # One clip again, by itself, with the weights that the run has left.
   network = weights.on_numpy(weights.load(workdir))
   source = bona_fide(
@@ -188,6 +197,18 @@ def test_a_run_starts_from_weights(quickstart_tiny):
   found = nnx.to_pure_dict(nnx.state(enhance.network(made)))
   wanted = nnx.to_pure_dict(nnx.state(weights.load(file)))
   jax.tree.map(np.testing.assert_array_equal, found, wanted)
+
+
+def test_the_page_of_a_run_that_has_not_ended(run, tmp_path):
+  for name in ('config.json', 'metrics.jsonl', 'metrics.json'):
+    shutil.copy(run[0] / name, tmp_path)
+  metrics = json.loads((tmp_path / 'metrics.json').read_text())
+  del metrics['si_snr']['dev']['white:5']['clips']
+  (tmp_path / 'metrics.json').write_text(json.dumps(metrics))
+  with pytest.raises(ValueError, match=r"metrics.json: a field .*'clips'"):
+    report.write(tmp_path)
+  (tmp_path / 'metrics.json').unlink()
+  assert 'no result yet' in report.write(tmp_path).read_text()
 
 
 def test_a_run_of_another_job_is_refused(run, tmp_path):

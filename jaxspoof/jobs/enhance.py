@@ -8,6 +8,7 @@ opened at the end, and once. Read from top to bottom.
 
   weights.npz    the selected weights, of which the condition `enhance` is made
   metrics.json   SI-SNR before and after, by split and condition
+  report.html    the page of it
 """
 
 import dataclasses
@@ -21,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxspoof import arithmetic, audio, optim
+from jaxspoof import arithmetic, audio, optim, report
 from jaxspoof import config as config_lib
 from jaxspoof.config import DataConfig, MeshConfig
 from jaxspoof.data import augment, conditions, pipeline
@@ -279,7 +280,8 @@ def enhance(values: Mapping[str, Any], workdir: pathlib.Path) -> dict:
     )
     result['sha256'] = record.fingerprint(workdir, ())
     files.write_json(workdir / names.METRICS, result)
-    print(closing(results, selected_on, workdir))
+    page = report.write(workdir)
+    print(closing(results, selected_on, workdir, page))
   sharding_lib.barrier('end')
   return result
 
@@ -422,7 +424,9 @@ def progress(config, step: int, last_step: int, found: dict, clock) -> str:
   return '  '.join(parts)
 
 
-def closing(results: dict, selected_on: str, workdir: pathlib.Path) -> str:
+def closing(
+  results: dict, selected_on: str, workdir: pathlib.Path, page: pathlib.Path
+) -> str:
   """The result in a few lines, and what to try next."""
   lines = ['', f'{"SI-SNR in dB":>24}   noisy  enhanced  improvement']
   for split, found in results.items():
@@ -432,4 +436,10 @@ def closing(results: dict, selected_on: str, workdir: pathlib.Path) -> str:
         f'{r["enhanced"]:8.2f}  {r["improvement"]:+6.2f} '
         f'({r["deviation"]:.2f}), {r["improved"]:.0%} of {r["clips"]:,} clips'
       )
-  return '\n'.join([*lines, f'selected on {selected_on}', f'run: {workdir}'])
+  lines += [
+    f'selected on {selected_on}',
+    f'report: {page}',
+    'try next: python run.py --config=configs/evaluate.py --config.checkpoint='
+    f"RUN --config.conditions=\"('clean','enhance:{workdir}')\"",
+  ]
+  return '\n'.join(lines)

@@ -10,6 +10,7 @@
   page.py        puts them together
   comparison.py  another page: several runs beside each other
   evaluation.py  another page: one checkpoint under several conditions
+  enhancement.py another page: the training of an enhancer
   sweep.py       another page: the table of a benchmark
   sweep_texts.py the same as CSV, Markdown and LaTeX
 
@@ -28,6 +29,7 @@ from jaxspoof.runs.run import checked_folder
 # has its own.
 PAGES = {
   'benchmark': 'jaxspoof.report.sweep',
+  'enhance': 'jaxspoof.report.enhancement',
   'evaluate': 'jaxspoof.report.evaluation',
   'search': 'jaxspoof.darts.pages.search',
   'study': 'jaxspoof.darts.pages.study',
