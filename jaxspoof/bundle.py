@@ -23,7 +23,7 @@ from jaxspoof.bundles import card as card_lib
 from jaxspoof.bundles import domain as domain_lib
 from jaxspoof.bundles import store
 from jaxspoof.bundles.card import BundleError, Card
-from jaxspoof.checkpoints import open_checkpoint
+from jaxspoof.checkpoints import open_checkpoint, path_of
 from jaxspoof.detector import Detector, Failure, read
 from jaxspoof.metrics import calibration as calibration_lib
 from jaxspoof.runs import names, record, weights_file
@@ -639,8 +639,8 @@ def listen(
 
 
 def _place_of(given: str) -> pathlib.Path:
-  """The bundle that is meant: of a run that in its folder."""
-  path = pathlib.Path(given)
+  """The bundle that is meant: of a run that in its folder, or a shipped one."""
+  path = path_of(given)
   if not store.is_bundle(path) and store.is_bundle(path / names.DETECTOR):
     return path / names.DETECTOR
   if not store.is_bundle(path):

@@ -85,7 +85,7 @@ def open_checkpoint(
     ValueError: there is no checkpoint, it is of another model, or the model
       needs more seconds.
   """
-  path = _path_of(checkpoint)
+  path = path_of(checkpoint)
   if model is not None:
     models.variant(model)  # an unknown name is an error of its own
   if store.is_bundle(path):
@@ -119,7 +119,7 @@ def open_checkpoint(
   return name, module, options
 
 
-def _path_of(checkpoint: str | os.PathLike) -> pathlib.Path:
+def path_of(checkpoint: str | os.PathLike) -> pathlib.Path:
   """Where a checkpoint is, also one that comes with the package."""
   path = pathlib.Path(checkpoint)
   if not path.exists() and path.name in _shipped_names():
@@ -415,7 +415,7 @@ def described(checkpoint: str, model: str) -> dict[str, str]:
     `path`, `model`, `sha256` of its weights, and `selected_on`: what they were
     selected by, in words.
   """
-  path = _path_of(checkpoint)
+  path = path_of(checkpoint)
   selected_on = f'their authors, who released them as {path.name}'
   if store.is_bundle(path):
     card = store.read_card(path)
@@ -449,7 +449,7 @@ def trained_on(checkpoint: str | os.PathLike) -> dict[str, Any]:
     At least `name`, `train` and `dev`, as the section `data` of a run; empty
     for weights of others, of which nothing is known.
   """
-  path = _path_of(checkpoint)
+  path = path_of(checkpoint)
   if store.is_bundle(path):
     training = store.read_card(path).training
     data = {'name': training.get('corpus'), **training.get('splits', {})}

@@ -194,7 +194,12 @@ def folder(tmp_path_factory):
 def loaded():
   """`Detector.load` that loads, and compiles, a checkpoint once."""
   load = functools.cache(Detector.load)
-  return lambda path, *rest, **more: load(os.path.realpath(path), *rest, **more)
+
+  def once(path, *rest, **more):
+    path = path if path is None else os.path.realpath(path)
+    return load(path, *rest, **more)
+
+  return once
 
 
 @pytest.fixture
