@@ -19,7 +19,7 @@ done
   --constraint "$constraints" --dest "$folder" \
   array_record attrs certifi cffi charset-normalizer dm-tree docstring_parser \
   espeakng-loader etils flax fsspec googleapis-common-protos grain idna \
-  immutabledict importlib_resources miniaudio ml_collections optax \
+  immutabledict importlib_resources miniaudio ml_collections optax safetensors \
   orbax-checkpoint portpicker pycparser requests simple-parsing six soundfile \
   soxr tensorboardX \
   tensorflow-datasets tensorflow-metadata termcolor toml tqdm urllib3 wrapt zipp
