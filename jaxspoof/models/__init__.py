@@ -22,6 +22,7 @@ from jaxspoof.models.nes2net import Nes2Net, Nes2NetConfig
 from jaxspoof.models.rawnet2 import RawNet2, RawNet2Config
 from jaxspoof.models.sls import Sls, SlsConfig
 from jaxspoof.models.ssl_aasist import SslAasist, SslAasistConfig
+from jaxspoof.models.statistics import Statistics, StatisticsConfig
 from jaxspoof.system import System, SystemConfig
 
 MODELS: dict[str, tuple[type, type[System]]] = {
@@ -36,6 +37,7 @@ MODELS: dict[str, tuple[type, type[System]]] = {
   'rawnet2': (RawNet2Config, RawNet2),
   'sls': (SlsConfig, Sls),
   'ssl_aasist': (SslAasistConfig, SslAasist),
+  'statistics': (StatisticsConfig, Statistics),
 }
 
 
@@ -127,6 +129,8 @@ VARIANTS = {
       output_dropout=0.0,
     ),
   ),
+  # Mean, deviation and a layer: for frozen encoders and little data.
+  'statistics': Variant('statistics', StatisticsConfig()),
   # The hand-made default; `genotype` makes it what a search has found.
   'light_darts': Variant('light_darts', LightDartsConfig()),
 }

@@ -1,0 +1,109 @@
+"""Mean and deviation of the features over time, and one hidden layer.
+
+The plainest back end for a frozen encoder whose states tell real from made: it
+sees no single frame, and so learns little by heart where training has few
+systems. Mean and deviation over time are the statistics pooling of Snyder,
+Garcia-Romero, Povey, Khudanpur 2017, "Deep Neural Network Embeddings for
+Text-Independent Speaker Verification"; the rest is ours.
+
+Letters in names: B batch, N frames, F features, S states, D width of a state or
+size of the embedding.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxspoof.blocks import layers
+from jaxspoof.models.back_end import BackEndConfig
+from jaxspoof.system import Encoded, FrontendConfig, System
+
+_LEAST = 1e-6  # variance that is added before the root
+
+
+@dataclasses.dataclass(frozen=True)
+class StatisticsConfig(BackEndConfig):
+  """What defines a `Statistics`.
+
+  Attributes:
+    states: numbers of the states that are looked at, where the features are
+      states of an encoder side by side (`frontend.output='all'`), 0 being the
+      input of its first layer; (): everything.
+    embedding: size of the hidden layer, which is the embedding.
+    dropout: rate at which statistics, and values of the hidden layer, are set
+      to zero in training.
+    param_dtype: dtype of the parameters, 'float32' or 'float64'.
+  """
+
+  states: tuple[int, ...] = ()
+  embedding: int = 256
+  dropout: float = 0.5
+  param_dtype: str = 'float32'
+
+  def __post_init__(self):
+    """Raises ValueError for values that cannot work."""
+    if self.embedding < 1:
+      raise ValueError(f'embedding={self.embedding}: needs at least 1')
+    if not 0 <= self.dropout < 1:
+      raise ValueError(f'dropout={self.dropout}: needs a rate in [0, 1)')
+
+  def check_frontend(self, frontend: FrontendConfig) -> None:
+    """Raises ValueError for states that the front end does not give."""
+    count = getattr(frontend, 'states', 1)
+    if wrong := [n for n in self.states if not 0 <= n < count]:
+      raise ValueError(
+        f'states={self.states}: the front end gives {count}, so there is no '
+        f'number {wrong[0]}'
+      )
+
+
+class Statistics(System):
+  """Statistics over the valid frames, normalised, and a layer with a ReLU."""
+
+  variable_length = True
+
+  def build(self, config: StatisticsConfig, rngs: nnx.Rngs) -> int:
+    """Makes the layers."""
+    frontend, dtype = self.frontend.config, config.param_dtype
+    self.count = getattr(frontend, 'states', 1)
+    width = frontend.features // self.count
+    features = 2 * width * len(config.states or range(self.count))
+    self.norm = layers.BatchNorm(features, param_dtype=dtype)
+    self.hidden = layers.linear(
+      features, config.embedding, param_dtype=dtype, rngs=rngs
+    )
+    self.dropout = layers.Dropout(config.dropout)
+    return config.embedding
+
+  def encode(
+    self,
+    features: jax.Array,
+    frames_B: jax.Array | None = None,
+    rngs: nnx.Rngs | None = None,
+  ) -> Encoded:
+    """The values of the hidden layer, `[B, embedding]`."""
+    if self.config.states:
+      batch, frames, _ = features.shape
+      h_BxNxSxD = features.reshape(batch, frames, self.count, -1)
+      h_BxNxSxD = h_BxNxSxD[:, :, jnp.array(self.config.states)]
+      features = h_BxNxSxD.reshape(batch, frames, -1)
+    where = None
+    if frames_B is not None:
+      index_1xN = jnp.arange(features.shape[1], dtype=frames_B.dtype)[None]
+      where = (index_1xN < frames_B[:, None])[..., None]
+    with jax.named_scope('statistics'):
+      mean_Bx1xF = features.mean(1, where=where, keepdims=True)
+      variance_BxF = jnp.square(features - mean_Bx1xF).mean(1, where=where)
+      seen_Bx2F = jnp.concatenate(
+        [mean_Bx1xF[:, 0], jnp.sqrt(variance_BxF + _LEAST)], -1
+      )
+    noise = None
+    if self.config.dropout and not self.dropout.deterministic:
+      count = seen_Bx2F.shape[1] + self.config.embedding
+      noise = layers.Noise.draw(rngs, len(seen_Bx2F), count)
+    with jax.named_scope('hidden'):
+      seen_Bx2F = self.dropout(self.norm(seen_Bx2F), noise)
+      embedding_BxD = jax.nn.relu(self.hidden(seen_Bx2F))
+    return Encoded(embedding_BxD, self.dropout(embedding_BxD, noise))
