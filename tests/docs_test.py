@@ -51,6 +51,7 @@ from jaxspoof.report import __main__ as report_cli
 from jaxspoof.runs import record, workdir
 from jaxspoof.weights import __main__ as weights_cli
 from tfds_builders import build
+from tfds_builders.make_spoofs import spoofs
 
 pytestmark = pytest.mark.usefixtures('programs')
 
@@ -296,6 +297,8 @@ def run_command(words, monkeypatch):
         build.builder(build._full_name(options)).name
         == (options.name.partition('/')[0])
       )
+    case ['python', '-m', 'tfds_builders.make_spoofs', *arguments]:
+      spoofs.parser().parse_args(arguments)  # tests/make_spoofs_test.py
     case ['python', '-m', 'jaxspoof.weights', _]:
       old = 'runs/aasist_quickstart/weights.npz'
       assert weights_cli.main([old]) == 2  # of this project: nothing to import

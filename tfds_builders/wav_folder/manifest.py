@@ -1,8 +1,9 @@
 """The table that lists one's own recordings.
 
 A CSV or TSV file with a header. Columns: `path` (relative to the table) and
-`label`; `speaker`, `attack`, `split` and `utterance` if there are any. Public
-sets call the path `file` and the like, and put | between columns.
+`label`; `speaker`, `attack`, `split`, `utterance` and `transcript`, which only
+`make_spoofs` reads, if there are any. Public sets call the path `file` and the
+like, and put | between columns.
 """
 
 import csv
@@ -17,7 +18,7 @@ from tfds_builders.errors import BuildError, Problems
 from tfds_builders.names import word
 
 REQUIRED = ('path', 'label')
-OPTIONAL = ('speaker', 'attack', 'split', 'utterance')
+OPTIONAL = ('speaker', 'attack', 'split', 'utterance', 'transcript')
 ALIASES = dict.fromkeys(
   ('file', 'filename', 'file_name', 'filepath', 'file_path', 'audio', 'wav'),
   'path',
@@ -39,6 +40,7 @@ class Row:
     attack: '-' for bona fide.
     split: '' where the table has no such column.
     utterance: unique in the table, without blanks.
+    transcript: what is said; '' where the table does not tell.
   """
 
   number: int
@@ -48,6 +50,7 @@ class Row:
   attack: str
   split: str
   utterance: str
+  transcript: str = ''
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,6 +191,7 @@ def _row(number: int, cells: Mapping[str, str], folder: pathlib.Path) -> Row:
     word(attack),
     cells.get('split', ''),
     word(cells.get('utterance') or cells['path']),
+    cells.get('transcript', ''),
   )
 
 
