@@ -88,6 +88,23 @@ def test_the_table_builds(paired, tmp_path):
   assert made.info.splits['train'].num_examples == 12
 
 
+def test_the_clips_of_a_corpus(paired, tmp_path, capsys):
+  folder, rows = paired
+  build.build('wav_folder/paired', tmp_path, manifest=folder / 'manifest.csv')
+  argv = ['--corpus=wav_folder/paired', f'--data_dir={tmp_path}']
+  argv += [f'--out={tmp_path / "out"}', '--methods=A16', '--per_clip=1']
+  assert spoofs.main([*argv, '--splits=train,dev']) == 1
+  assert "has no split 'dev'; it has train" in capsys.readouterr().err
+  assert spoofs.main([*argv, '--splits=train', '--workers=1']) == 0
+  with (tmp_path / 'out' / 'manifest.csv').open() as file:
+    found = list(csv.DictReader(file))
+  genuine = [row['utterance'] for row in rows if row['label'] == 'bonafide']
+  assert sorted(r['utterance'] for r in found if not r['attack']) == genuine
+  assert [r['attack'] for r in found].count('A16') == 4
+  assert spoofs.main(['--corpus=quickstart/tiny', *argv[1:]]) == 1
+  assert 'is not built' in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
   ('methods', 'per_clip', 'said'),
   [

@@ -21,6 +21,7 @@ from jaxspoof import audio
 from jaxspoof.audio import signal_checks
 from jaxspoof.machine import files
 from jaxspoof.machine.progress import Progress
+from tfds_builders import build
 from tfds_builders.errors import BuildError, Problems
 from tfds_builders.make_spoofs import neural
 from tfds_builders.quickstart import attacks, conditioning, dsp, recipe, render
@@ -120,6 +121,53 @@ def make(
   return _listed(out / 'manifest.csv', made, 'split' in read.columns)
 
 
+def extract(
+  corpus: str,
+  out: pathlib.Path,
+  splits: tuple[str, ...] = ('train', 'dev'),
+  data_dir: pathlib.Path | None = None,
+) -> pathlib.Path:
+  """Writes the bona fide clips of a built corpus as files, with their table.
+
+  Args:
+    corpus: its name, as `tfds_builders.build` takes it.
+    out: folder for `recordings/` and `recordings.csv`.
+    splits: which splits.
+    data_dir: where built corpora lie; None for the usual place.
+
+  Returns:
+    The path of the table, which `make` takes.
+
+  Raises:
+    BuildError: the corpus is not built, or has no such split.
+  """
+  made = build.builder(corpus, data_dir)
+  if not made.is_prepared():
+    raise BuildError(f'{corpus} is not built: nothing in {made.data_dir}')
+  if missing := [split for split in splits if split not in made.info.splits]:
+    raise BuildError(
+      f'{corpus} has no split {missing[0]!r}; it has '
+      f'{", ".join(sorted(made.info.splits))}'
+    )
+  folder, rows = out / 'recordings', []
+  folder.mkdir(parents=True, exist_ok=True)
+  for split in splits:
+    for number, record in enumerate(made.as_data_source(split)):
+      if int(record['label']) != 1:
+        continue
+      path = folder / f'{split}_{number:07d}'
+      if not path.is_file():
+        with files.replacing(path) as file:
+          file.write(bytes(record['audio']))
+      utterance, speaker = (
+        v.decode() if isinstance(v, bytes) else v
+        for v in (record['utterance'], record['speaker'])
+      )
+      cells = (path.relative_to(out), utterance, 'bonafide', speaker, '', split)
+      rows.append(cells)
+  return _table(out / 'recordings.csv', COLUMNS, rows)
+
+
 def _check(methods: tuple[str, ...], per_clip: int) -> None:
   if unknown := [name for name in methods if name not in METHODS]:
     raise BuildError(
@@ -206,9 +254,7 @@ def _listed(
 ) -> pathlib.Path:
   """Writes the table of the corpus."""
   columns = COLUMNS if with_split else COLUMNS[:-1]
-  text = io.StringIO()
-  writer = csv.writer(text, lineterminator='\n')
-  writer.writerow(columns)
+  rows = []
   for job, method in made:
     row, genuine = job.row, method == '-'
     cells = (
@@ -219,7 +265,13 @@ def _listed(
       '' if genuine else method,
       row.split,
     )
-    writer.writerow(cells[: len(columns)])
+    rows.append(cells[: len(columns)])
+  return _table(path, columns, rows)
+
+
+def _table(path: pathlib.Path, head, rows) -> pathlib.Path:
+  text = io.StringIO()
+  csv.writer(text, lineterminator='\n').writerows([head, *rows])
   files.write_atomically(path, text.getvalue())
   return path
 
@@ -232,12 +284,29 @@ def parser() -> argparse.ArgumentParser:
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   add = made.add_argument
-  add(
+  source = made.add_mutually_exclusive_group(required=True)
+  source.add_argument(
     '--manifest',
     type=pathlib.Path,
-    required=True,
     metavar='FILE',
     help='table of recordings, as wav_folder takes it',
+  )
+  source.add_argument(
+    '--corpus',
+    metavar='NAME',
+    help='a corpus that is built, whose bona fide clips are taken',
+  )
+  add(
+    '--splits',
+    default='train,dev',
+    metavar='train,...',
+    help='the splits of the corpus that are taken',
+  )
+  add(
+    '--data_dir',
+    type=pathlib.Path,
+    metavar='DIR',
+    help='where built corpora lie',
   )
   add(
     '--out',
@@ -267,10 +336,12 @@ def main(argv: list[str] | None = None) -> int:
   """Runs the command line; returns its exit status."""
   given = parser().parse_args(argv)
   methods = tuple(name for name in given.methods.split(',') if name)
+  splits = tuple(name for name in given.splits.split(',') if name)
   try:
-    path = make(
-      given.manifest, given.out, methods, given.per_clip, given.workers
-    )
+    table = given.manifest
+    if table is None:
+      table = extract(given.corpus, given.out, splits, given.data_dir)
+    path = make(table, given.out, methods, given.per_clip, given.workers)
   except BuildError as error:
     print(f'error: {error}', file=sys.stderr)
     return 1
