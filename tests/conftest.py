@@ -1,6 +1,5 @@
 """Strict switches for the whole suite, and the golden data."""
 
-import contextlib
 import os
 import pathlib
 import signal
@@ -60,54 +59,50 @@ def cases() -> pathlib.Path:
   return CASES
 
 
+@pytest.fixture(scope='session')
+def compiled(tmp_path_factory) -> pathlib.Path:
+  """The folder that a process of pytest and those it starts compile into."""
+  return tmp_path_factory.mktemp('programs')
+
+
 @pytest.fixture(scope='module', autouse=True)
-def programs(tmp_path_factory):
+def programs(compiled):
   """A cache of compiled programs: not the user's, and each compiled once.
 
   They compile without most optimisations, in half the time: for tests of what
   is computed, not of how fast (`kept_programs.AS_USERS` is for those that run
   long). What was compiled is kept for other files and runs.
   """
-  with cached(tmp_path_factory, jax_disable_most_optimizations=True) as folder:
-    yield folder
-
-
-@pytest.fixture(scope='session')
-def environment(tmp_path_factory):
-  """For processes that compile as `programs` does, into one folder."""
-  folder = tmp_path_factory.mktemp('programs')
-  kept_programs.link(kept_programs.kept(), folder)
-  yield os.environ | {
-    'JAX_PLATFORMS': 'cpu',
-    'JAX_NUM_CPU_DEVICES': '4',  # as here, or nothing compiled here fits
-    'JAX_COMPILATION_CACHE_DIR': str(folder),
-    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
-    'JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES': 'none',
-    'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
-  }
-  kept_programs.keep(folder)
-
-
-@contextlib.contextmanager
-def cached(tmp_path_factory, **options):
-  """Compiles through a cache, and keeps what is in it in the end."""
-  folder = tmp_path_factory.mktemp('programs')
-  kept_programs.link(kept_programs.kept(), folder)
-  options |= {
-    'jax_compilation_cache_dir': str(folder),
+  options = {
+    'jax_compilation_cache_dir': str(compiled),
     'jax_persistent_cache_min_compile_time_secs': 0.0,
     # Else the folder is a part of what a program is called by.
     'jax_persistent_cache_enable_xla_caches': 'none',
+    'jax_disable_most_optimizations': True,
   }
+  kept_programs.link(kept_programs.kept(), compiled)
   before = {name: jax.config.values[name] for name in options}
   for name, value in options.items():
     jax.config.update(name, value)
   compilation_cache.reset_cache()
-  yield str(folder)
+  yield str(compiled)
   for name, value in before.items():
     jax.config.update(name, value)
   compilation_cache.reset_cache()
-  kept_programs.keep(folder)
+  kept_programs.keep(compiled)
+
+
+@pytest.fixture(scope='session')
+def environment(compiled):
+  """For processes that compile as `programs` does, into the same folder."""
+  return os.environ | {
+    'JAX_PLATFORMS': 'cpu',
+    'JAX_NUM_CPU_DEVICES': '4',  # as here, or nothing compiled here fits
+    'JAX_COMPILATION_CACHE_DIR': str(compiled),
+    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+    'JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES': 'none',
+    'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
+  }
 
 
 @pytest.fixture

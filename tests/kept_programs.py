@@ -2,9 +2,11 @@
 
 XLA's cache names a program by all that it is made from, so that a program of
 other code is never taken for it. It writes files in place, though: where two
-processes meet, one reads half a file. So each test module has a folder of its
-own: it begins with links to what is kept, and what was compiled there is kept
-afterwards, renamed into place. Tests of how something is compiled do without
+processes meet, one reads half a file. So each process of pytest has a folder of
+its own, which it shares with the processes that it starts and waits for. Before
+each module it is given links to what is kept, and what was compiled there is
+kept afterwards, renamed into place. Who is killed has a folder of its own, for
+he may leave half a program. Tests of how something is compiled do without
 (fixture `compiled_anew`).
 """
 
@@ -45,10 +47,12 @@ def kept() -> pathlib.Path:
 
 
 def link(source: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
-  """Makes a folder that begins with all programs of another; returns it."""
+  """Links to all programs of another folder, which are not in this one yet."""
   folder.mkdir(parents=True, exist_ok=True)
+  there = set(os.listdir(folder))
   for path in source.glob(f'*{SUFFIX}'):
-    (folder / path.name).symlink_to(path.resolve())
+    if path.name not in there:
+      (folder / path.name).symlink_to(path.resolve())
   return folder
 
 
