@@ -2,6 +2,7 @@
 
 import functools
 import re
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -42,30 +43,52 @@ def batches(count):
     }
 
 
-def build(shardings, **changes):
+@functools.cache
+def drawn(**changes):
+  """The optimiser, the description of a model, and its first weights."""
   config, kind = models.variant(
     'aasist_l', **SMALL, dtype='float64', param_dtype='float64', **changes
   )
-  tx = optim.make(optim.OptimConfig(learning_rate=1e-3), 10)
-
   graphdef, *weights = state.split(kind(config, rngs=nnx.Rngs(0)))
+  tx = optim.make(optim.OptimConfig(learning_rate=1e-3), 10)
+  return tx, graphdef, jax.device_get(weights)
+
+
+def build(shardings, **changes):
+  tx, graphdef, weights = drawn(**changes)
   create = jax.jit(
     functools.partial(state.create, tx=tx),
     out_shardings=shardings.replicated,
   )
-  first = create(*jax.device_get(weights))
-  return graphdef, tx, first
+  return graphdef, tx, create(*weights)
 
 
-def run(devices, count=4, **changes):
+class Run(NamedTuple):
+  """The state in the end, metrics of each step, the text of the program."""
+
+  state: Any
+  metrics: list[dict]
+  text: str
+
+
+@functools.cache  # programs and results are shared by tests
+def run(devices, count=2, **changes):
   shardings = sharding.make(devices)
   graphdef, tx, now = build(shardings, **changes)
   step = steps.make_train_step(graphdef, tx, LOSS, 7, shardings)
-  values = []
+  program, values = None, []
   for batch in batches(count):
-    now, metrics = step(now, sharding.put_batch(batch, shardings))
+    batch = sharding.put_batch(batch, shardings)
+    program = program or step.lower(now, batch).compile()
+    now, metrics = program(now, batch)
     values.append(jax.device_get(metrics))
-  return jax.device_get(now), values
+  return Run(jax.device_get(now), values, program.as_text())
+
+
+@functools.cache
+def run_as_accelerators(devices, **changes):
+  with platform.accelerator_form():
+    return run.__wrapped__(devices, **changes)
 
 
 def assert_equal_trees(a, b, tolerance):
@@ -80,40 +103,27 @@ def assert_equal_trees(a, b, tolerance):
 
 def test_four_devices_equal_one():
   """With dropout and the frequency mask, which draw random numbers."""
-  one, one_metrics = run(1, freq_mask=True)
-  four, four_metrics = run(4, freq_mask=True)
-  assert one.params['encoder'] is not None
-  assert_equal_trees(one_metrics, four_metrics, 1e-12)
-  assert_equal_trees(one, four, 1e-12)
+  one, four = run(1, freq_mask=True), run(4, freq_mask=True)
+  assert one.state.params['encoder'] is not None
+  assert_equal_trees(one.metrics, four.metrics, 1e-12)
+  assert_equal_trees(one.state, four.state, 1e-12)
 
 
 def test_accelerators_take_the_same_step():
   """Their form of each kernel, in a whole step; also on four devices."""
-  cpu, cpu_metrics = run(1, count=2, freq_mask=True)
-  with platform.accelerator_form():
-    one, one_metrics = run(1, count=2, freq_mask=True)
-    four, four_metrics = run(4, count=2, freq_mask=True)
-  assert_equal_trees(cpu_metrics, one_metrics, 1e-10)
-  assert_equal_trees(one_metrics, four_metrics, 1e-12)
+  cpu = run(1, freq_mask=True)
+  one, four = (run_as_accelerators(n, freq_mask=True) for n in (1, 4))
+  assert_equal_trees(cpu.metrics, one.metrics, 1e-10)
+  assert_equal_trees(one.metrics, four.metrics, 1e-12)
   # Adam makes of a rounding error in a gradient of zero a whole step.
-  assert_equal_trees(one.batch_stats, cpu.batch_stats, 1e-8)
-  assert_equal_trees(one, four, 1e-12)
+  assert_equal_trees(one.state.batch_stats, cpu.state.batch_stats, 1e-8)
+  assert_equal_trees(one.state, four.state, 1e-12)
 
 
-@pytest.mark.usefixtures('compiled_anew')
-@pytest.mark.parametrize('form, most', [('cpu', 24), ('accelerators', 21)])
+@pytest.mark.parametrize('form, most', [(run, 24), (run_as_accelerators, 21)])
 def test_four_devices_tell_each_other_little(form, most):
   """Sums alone: two of a BatchNorm at once, the gradients in a few."""
-  shardings = sharding.make(4)
-  graphdef, tx, now = build(shardings, freq_mask=True)
-  step = steps.make_train_step(graphdef, tx, LOSS, 7, shardings)
-  batch = sharding.put_batch(next(batches(1)), shardings)
-  if form == 'cpu':
-    lowered = step.lower(now, batch)
-  else:
-    with platform.accelerator_form():
-      lowered = step.lower(now, batch)
-  text = lowered.compile().as_text()
+  text = form(4, freq_mask=True).text
   assert 'all-gather' not in text
   assert 0 < len(re.findall(r' all-reduce(?:-start)?\(', text)) <= most
 
@@ -123,7 +133,7 @@ def test_pmap_agrees(monkeypatch):
   off = dict.fromkeys(
     ['input_dropout', 'pool_dropout', 'way_dropout', 'output_dropout'], 0.0
   )
-  expected, expected_metrics = run(4, count=3, **off)
+  expected = run(4, **off)
   shardings = sharding.make(1)
   graphdef, tx, now = build(shardings, **off)
   monkeypatch.setattr(layers.BatchNorm, '__call__', synchronised)
@@ -159,12 +169,12 @@ def test_pmap_agrees(monkeypatch):
     local_step, axis_name='data', in_axes=(None, 0), out_axes=None
   )
   metrics = []
-  for batch in batches(3):
+  for batch in batches(2):
     shards = {k: v.reshape(4, -1, *v.shape[1:]) for k, v in batch.items()}
     now, values = step(now, shards)
     metrics.append(jax.device_get(values))
-  assert_equal_trees(expected_metrics, metrics, 1e-12)
-  assert_equal_trees(expected, jax.device_get(now), 1e-12)
+  assert_equal_trees(expected.metrics, metrics, 1e-12)
+  assert_equal_trees(expected.state, jax.device_get(now), 1e-12)
 
 
 def synchronised(self, x):
