@@ -86,7 +86,7 @@ def smoke() -> ml_collections.ConfigDict:
   config.epochs = 3
   config.log_every = 1
   config.arch.warmup_epochs = 1
-  config.model.nodes = 2
+  config.model.nodes = 1
   config.model.channels = 4
   config.data.name = 'quickstart/tiny'
   config.data.samples = 4_000

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 from flax import nnx
 
+from configs import aasist
 from jaxspoof import losses, models, optim
 from jaxspoof.training import sharding, state, steps
 
@@ -43,14 +44,19 @@ def main() -> None:
   options = common.arguments(__doc__)
   samples = 4_000 if options.small else 64_600
   waves = WAVES[:1] if options.small else WAVES
-  macs = models.system({'name': 'aasist'}).macs(samples)['total']
+  model = {'name': 'aasist'}
+  if options.small:
+    model = aasist.smoke().model.to_dict()
+  macs = models.system(model).macs(samples)['total']
   ceilings = options.out / 'card.json'
   ceilings = json.loads(ceilings.read_text()) if ceilings.exists() else {}
   found = {'samples': samples, 'macs_per_clip': macs, 'runs': {}}
   for number, wave in enumerate(waves):
     if options.small:
       wave = [(kind, 2, how) for kind, _, how in wave]
-    programs = {key: prepared(*key, samples) for key in dict.fromkeys(wave)}
+    programs = {
+      key: prepared(*key, samples, model) for key in dict.fromkeys(wave)
+    }
     common.say(f'wave {number}: {len(programs)} programs traced')
     for key, program in list(common.compiled(programs)):
       name = ' '.join(map(str, key))
@@ -58,18 +64,21 @@ def main() -> None:
         row = measured(key, program, macs, ceilings, options.small)
         found['runs'][name] = row
         common.write(options.out, 'ours', found)
-        if key in PROFILED or options.small:
-          lines = profile(program, options.out, name)
+        if key in PROFILED or (options.small and key == wave[0]):
+          calls = 1 if options.small else 5
+          lines = profile(program, options.out, name, calls)
           print('\n'.join(lines[:22]), flush=True)
       except Exception as error:  # out of memory: the others go on
         common.say(f'{name}: {error!r:.200}')
 
 
-def prepared(kind: str, batch: int, how: str, samples: int) -> common.Program:
+def prepared(
+  kind: str, batch: int, how: str, samples: int, model: dict
+) -> common.Program:
   """The program of a piece of work, traced, with random weights and waves."""
   dtype, precision = ARITHMETIC[how]
   jax.config.update('jax_default_matmul_precision', precision)
-  system = models.system({'name': 'aasist', 'dtype': dtype})
+  system = models.system({**model, 'dtype': dtype})
   graphdef, *weights = state.split(system.make(nnx.Rngs(0)))
   rng = np.random.default_rng(0)
   wave = 0.1 * rng.standard_normal((batch, samples), np.float32)
@@ -120,7 +129,7 @@ def measured(key, program, macs: int, ceilings: dict, small: bool) -> dict:
   return row
 
 
-def profile(program, out, name: str, calls: int = 5) -> list[str]:
+def profile(program, out, name: str, calls: int) -> list[str]:
   """The time of each kernel in a call, heaviest first, as lines of text."""
   folder = out / 'profile' / name.replace(' ', '_')
   with jax.profiler.trace(str(folder)):
