@@ -1,5 +1,6 @@
 """Strict switches for the whole suite, and the golden data."""
 
+import gc
 import os
 import pathlib
 import signal
@@ -26,6 +27,10 @@ CASES = REPOSITORY.parent / 'shared' / 'cases'
 jax.config.update('jax_num_cpu_devices', 4)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 jax.config.update('jax_numpy_dtype_promotion', 'strict')
+
+# Traces are many objects, few of them in circles: to look for these as often as
+# Python does takes a tenth of the time of tracing.
+gc.set_threshold(50_000, 10, 10)
 
 # grain reads an absl flag when it starts workers.
 if not flags.FLAGS.is_parsed():
