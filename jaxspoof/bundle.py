@@ -521,7 +521,7 @@ def pack(options) -> int:
       else array
       for name, array in tensors.items()
     }
-    notes = (*card.notes, 'weights in half precision')
+    notes = (*card.notes, card_lib.HALF)
     card = dataclasses.replace(card, notes=notes)
   card = dataclasses.replace(
     card,

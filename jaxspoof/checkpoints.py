@@ -254,7 +254,7 @@ def _load_bundle(
     'samples': card.input.samples,
     'bucket': card.input.bucket,
     'shortest': max(card.input.shortest, options['shortest']),
-    'notes': card.notes,
+    'notes': card.cautions,
     'known': _known(path, card, tensors),
   }
   return name, module, options
@@ -338,7 +338,7 @@ def _load_run(
         f'{bundle}: made of other weights than {path / names.WEIGHTS}; remove '
         'it, or make it again: python -m jaxspoof.bundle pack'
       )
-    options |= {'notes': card.notes, 'known': _known(bundle, card, tensors)}
+    options |= {'notes': card.cautions, 'known': _known(bundle, card, tensors)}
   return name, module, options
 
 

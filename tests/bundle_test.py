@@ -393,6 +393,9 @@ def test_half_precision_is_half_as_large(run, tmp_path, capsys):
   assert half.weights.bytes < 0.9 * whole.weights.bytes
   assert half.licence == 'MIT' != whole.licence
   assert half.notes[-2:] == ('For tests.', 'For nothing else.')
+  # How they are kept is said where the bundle is shown, not with each answer.
+  assert Detector.load(out).notes == (*whole.notes, *half.notes[-2:])
+  assert 'note: weights in half precision' in bundle.lines(half)
   waves = [wave(seed) for seed in range(4)]
   scores = [Detector.load(p, batch=4).score(waves) for p in (run, out)]
   assert 0 < np.abs(scores[0] - scores[1]).max() < 0.05

@@ -18,6 +18,7 @@ NAME = 'card.json'
 WEIGHTS = 'weights.safetensors'
 
 LARGEST = 4 << 20  # bytes of a card
+HALF = 'weights in half precision'  # a note, of how they are kept
 _DEPTH = 12  # of lists and dictionaries within each other
 _WHOLE = 1 << 48  # largest whole number
 _SIZE = 1 << 16  # largest whole number that says how large a model is
@@ -167,6 +168,11 @@ class Card:
   notes: tuple[str, ...] = ()
   made_by: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   format: int = FORMAT
+
+  @property
+  def cautions(self) -> tuple[str, ...]:
+    """Notes that a user should read with every answer."""
+    return tuple(note for note in self.notes if note != HALF)
 
   def text(self) -> str:
     """The card as JSON."""
