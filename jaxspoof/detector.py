@@ -19,7 +19,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxspoof import audio, losses, timelines
+from jaxspoof import audio, explanations, losses, timelines
 from jaxspoof.audio import measures, signal_checks, streams
 from jaxspoof.bundles import verdict as verdict_lib
 from jaxspoof.checkpoints import Known, open_checkpoint, shipped
@@ -65,6 +65,26 @@ class Detection:
   llr: float | None = None
   prior: float | None = None
   reasons: tuple[str, ...] = (verdict_lib.NOT_CALIBRATED,)
+
+
+@dataclasses.dataclass(frozen=True)
+class Explanation:
+  """Which times and bands carried the score of a recording.
+
+  Attributes:
+    detection: what the detector says of it.
+    start: where in the recording the part begins that was scored, in seconds.
+    wave: that part, float32 [samples] at `audio.SAMPLE_RATE`.
+    attribution: of tiles of time and frequency, in nats of the log-likelihood
+      ratio, or in units of the score if the detector is not calibrated.
+    regions: what carried most, strongest first.
+  """
+
+  detection: Detection
+  start: float
+  wave: np.ndarray
+  attribution: explanations.Attribution
+  regions: tuple[explanations.Region, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,6 +167,13 @@ class Detector:
 
     # One program, whoever asks for what.
     self._answer = jax.jit(answer)
+
+    def score(wave, rest, weights):
+      _, outputs = self._answer(*weights, {'wave': wave, **rest})
+      scores = loss.score(outputs)
+      return scores.sum(), scores
+
+    self._gradient = jax.jit(jax.grad(score, has_aux=True))
 
   @classmethod
   def load(
@@ -384,6 +411,63 @@ class Detector:
       return timelines.collect(name, windows, self.rule, warnings)
     except ValueError as error:
       raise audio.AudioError(str(error)) from error
+
+  def explain(
+    self,
+    source: Source,
+    sample_rate: int | None = None,
+    *,
+    channel: int | None = None,
+    name: str | None = None,
+  ) -> 'Explanation':
+    """Says which times and bands carried the score; see `explanations`.
+
+    It is of the part of the recording that `score` scores, and takes some
+    dozen times as long.
+
+    Args:
+      source: see `score`; one recording.
+      sample_rate: of samples, in Hz.
+      channel: see `score`.
+      name: what it is called; the path by default.
+
+    Raises:
+      audio.AudioError (a ValueError): it cannot be read, or holds no sound.
+    """
+    if name is None:
+      whole = isinstance(source, str | os.PathLike)
+      name = os.fspath(source) if whole else 'samples'
+    clip = read(source, self.samples, name, rate=sample_rate, channel=channel)
+    if isinstance(clip, str):
+      raise audio.AudioError(clip)
+    found = self.score(clip)
+    found = dataclasses.replace(found, path=name)
+    given = explanations.attribute(clip.wave, self._gradients)
+    if self.calibrated:
+      given = given.scaled(*dataclasses.astuple(self.known.calibration))
+    return Explanation(
+      found,
+      clip.start,
+      clip.wave,
+      given,
+      explanations.regions(given.tiles_TxF, clip.start),
+    )
+
+  def _gradients(self, waves: Sequence[np.ndarray]) -> Iterator:
+    """Scores of waves and their gradients; see `explanations.Gradients`."""
+    for first in range(0, len(waves), self.batch):
+      part = waves[first : first + self.batch]
+      rest = self._batch(part)
+      padded = rest.pop('wave')
+      # Where the samples of each row came from: a short wave is repeated.
+      count = np.arange(1, len(part[0]) + 1, dtype=np.float32)
+      origin = self._batch([count])['wave'][0].astype(int)
+      gradients, scores = jax.device_get(
+        self._gradient(padded, rest, self._weights)
+      )
+      for score, gradient in zip(scores, gradients[: len(part)], strict=False):
+        summed = np.bincount(origin, gradient, len(count) + 1)
+        yield float(score), summed[1:]
 
   def windows(
     self,

@@ -34,6 +34,7 @@ from jaxspoof.darts.controller import SearchController, SearchResult
 from jaxspoof.darts.network.light_darts import read_genotype
 from jaxspoof.darts.search.config import search_config, supernet_config
 from jaxspoof.data import pipeline
+from jaxspoof.detect import evidence
 from jaxspoof.detector import Detector
 from jaxspoof.frontends.ssl import weights as ssl
 from jaxspoof.frontends.whisper import weights as whisper
@@ -291,6 +292,8 @@ def run_command(words, monkeypatch):
       assert export.main(arguments) == 0
     case ['python', '-m', 'jaxspoof.verify', *arguments]:
       verify.main(arguments)
+    case ['python', '-m', 'jaxspoof.detect.evidence', *arguments]:
+      assert evidence.main(arguments) == 0
     case ['python', '-m', 'tfds_builders.build', *arguments]:
       options = build._parser().parse_args(arguments)
       assert (

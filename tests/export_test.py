@@ -11,15 +11,9 @@ import soundfile
 from jaxspoof import export
 from jaxspoof.detector import Detector
 from tests import small_detectors
-from tests.small_detectors import RATE, wave
+from tests.small_detectors import PADDED, RATE, wave
 
 pytestmark = pytest.mark.usefixtures('programs')
-# Takes clips of any length: padded ones, with their lengths.
-PADDED = {
-  'name': 'ecapa', 'channels': [8, 8, 10], 'kernel_sizes': [5, 3, 1],
-  'dilations': [1, 2, 1], 'groups': [1, 1, 1], 'res2net_scale': 2,
-  'attention_channels': 4, 'se_channels': 3, 'lin_neurons': 6,
-}  # fmt: skip
 
 
 @pytest.fixture(scope='module')

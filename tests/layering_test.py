@@ -20,7 +20,7 @@ LAYERS = (
   'config darts.pages',
   'models overrides',
   'training weights bundles',
-  'checkpoints timelines darts.search',
+  'checkpoints explanations timelines darts.search',
   'detector sweep',
   'bundle embeddings configs detect export',
   'tracing',

@@ -51,11 +51,13 @@ class Clip(NamedTuple):
     wave: float32 [samples], one channel, nominally in [-1, 1).
     seconds: length of the whole file, of which `wave` may be the beginning.
     warnings: what a listener to the scores should know of the file.
+    start: where in the file `wave` begins, in seconds.
   """
 
   wave: np.ndarray
   seconds: float
   warnings: tuple[str, ...] = ()
+  start: float = 0.0
 
 
 def decode(

@@ -129,6 +129,7 @@ def _after_silence(
   start = frames[0] * round(_FRAME * rate)
   return longer._replace(
     wave=longer.wave[start : start + samples],
+    start=start / rate,
     warnings=(
       *longer.warnings,
       f'the first {start / rate:.2f} s hold no sound; what follows is scored',

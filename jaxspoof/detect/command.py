@@ -14,6 +14,8 @@ EXAMPLES = """examples:
       --json | jq .score
   find archive -name '*.mp3' | python detect.py --input @- --out scores.csv
   python detect.py --input talk.m4a --picture talk.svg --segments talk.rttm
+  python detect.py --input clip.wav --explain why.png
+  python detect.py --checkpoint default AASIST.pth --input clip.wav
   arecord -q -t raw -f S16_LE -r 16000 | python detect.py --stream
   python detect.py --serve
 
@@ -21,8 +23,9 @@ A file that cannot be scored is reported on stderr, and with --json as an
 object with "path" and "error"; the others are scored, and the exit status is
 1. What makes a score doubtful (little sound, a very low level, channels that
 cancel ...) is named behind it, and in "warnings"; why a verdict is uncertain
-in "reasons". Verdicts do not change the exit status. A wrong command or
-checkpoint gives 2."""
+in "reasons". Verdicts do not change the exit status; nor does it when several
+detectors disagree, but one that any of them cannot score counts. A wrong
+command or checkpoint gives 2."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -40,22 +43,46 @@ def main(argv: list[str] | None = None) -> int:
   )
   if options.out and over_time:
     arguments.error('--out is a table of whole recordings; see --segments')
+  alone = {
+    'out': options.out,
+    'explain': options.explain,
+    'evidence': options.evidence,
+    'stream': options.stream,
+    'serve': options.serve,
+    'timeline and what implies it': over_time,
+  }
+  if len(options.checkpoint or ()) > 1 and any(alone.values()):
+    asked = next(name for name, given in alone.items() if given)
+    arguments.error(f'--{asked}: of one detector; ask each by itself')
+  for name in ('explain', 'evidence'):
+    if getattr(options, name) and (over_time or not options.input):
+      arguments.error(
+        f'--{name} is of one recording (--input); it goes with none of '
+        '--timeline, --segments, --picture, --hop, --stream and --serve'
+      )
+  if options.explain and options.evidence:
+    arguments.error('--evidence holds what --explain draws')
   # Here and not above: --help answers at once.
   from jaxspoof.detect import inputs, outputs
   from jaxspoof.detector import Detector
   from jaxspoof.machine import programs
 
   programs.keep()
+  checkpoints = options.checkpoint or [None]
   try:
-    detector = Detector.load(
-      options.checkpoint,
-      options.model,
-      seconds=options.seconds,
-      batch=options.batch,
-      bonafide_label=options.bonafide_label,
-      prior=options.prior,
-      target_far=options.target_far,
-    )
+    detectors = [
+      Detector.load(
+        checkpoint,
+        options.model,
+        seconds=options.seconds,
+        batch=options.batch,
+        bonafide_label=options.bonafide_label,
+        prior=options.prior,
+        target_far=options.target_far,
+      )
+      for checkpoint in checkpoints
+    ]
+    detector = detectors[0]
     paths, problems = inputs.expand(options.input)
     identity = detector.identity(channel=options.channel)
     table = options.out and outputs.Table(options.out, identity)
@@ -64,12 +91,24 @@ def main(argv: list[str] | None = None) -> int:
 
       long.check(options, paths, detector)
       form = options.stream and long.parsed(options.stream)
+    if options.explain or options.evidence:
+      from jaxspoof.detect import evidence, explained  # they draw, too
+
+      if options.explain:
+        explained.check(options, paths)
+      else:
+        evidence.check_options(options, paths)
   except (ValueError, OSError) as error:
     print(f'detect.py: error: {error}', file=sys.stderr)
     return 2
-  shown = options.checkpoint or 'default detector'
-  for note in detector.notes:
-    print(f'{shown}: {note}', file=sys.stderr)
+  for checkpoint, one in zip(checkpoints, detectors, strict=True):
+    for note in one.notes:
+      print(f'{checkpoint or "default detector"}: {note}', file=sys.stderr)
+  if len(detectors) > 1:
+    from jaxspoof.detect import compare
+
+    failed = compare.show(detectors, checkpoints, paths, problems, options)
+    return 1 if failed else 0
   if options.serve:
     return _serve(detector, options)
   if options.stream:
@@ -78,6 +117,13 @@ def main(argv: list[str] | None = None) -> int:
     except ValueError as error:
       print(f'detect.py: error: {error}', file=sys.stderr)
       return 1
+  if options.explain:
+    failed = explained.show(detector, paths, problems, options)
+    return 1 if failed else 0
+  if options.evidence:
+    given = sys.argv[1:] if argv is None else argv
+    failed = evidence.show(detector, paths, problems, options, given)
+    return 1 if failed else 0
   if over_time:
     return 1 if long.show(detector, paths, problems, options) else 0
   if table:
@@ -158,12 +204,14 @@ def parser() -> argparse.ArgumentParser:
   )
   made.add_argument(
     '--checkpoint',
+    nargs='+',
     metavar='CKPT',
     help='a detector bundle (a folder or one file), the workdir of a training'
     ' run, such as runs/aasist_quickstart, a .pth file released by the authors'
     ' of AASIST, or a directory of a sequence classifier (wav2vec 2.0, HuBERT'
     ' or WavLM) as Hugging Face has them; by default the detector that comes'
-    ' with the package, if one does',
+    ' with the package, if one does, which has the name default. Several are'
+    ' asked about the same recordings, side by side',
   )
   made.add_argument(
     '--model',
@@ -232,6 +280,19 @@ def parser() -> argparse.ArgumentParser:
     metavar='FILE.svg',
     help='draw spectrogram and waveform, coloured by verdict, of one recording;'
     ' implies --timeline',
+  )
+  made.add_argument(
+    '--explain',
+    metavar='FILE.png',
+    help='draw which times and bands of one recording carried its score, by'
+    ' integrated gradients, and print the strongest; .png or .svg',
+  )
+  made.add_argument(
+    '--evidence',
+    metavar='FILE.zip',
+    help='write a file for a third person: the answer for one recording,'
+    ' pictures, the card of the detector, hashes, versions and the command;'
+    ' the time of day is that of SOURCE_DATE_EPOCH if it is set',
   )
   made.add_argument(
     '--stream',

@@ -50,12 +50,12 @@ def values_of(result: Detection | Failure, detector: Detector) -> dict:
 def show_csv(results: Results, detector: Detector, identity: str) -> int:
   """Prints rows of `COLUMNS`, as results come; returns how many failed."""
   failed = 0
-  sys.stdout.write(_line(COLUMNS))
+  sys.stdout.write(line(COLUMNS))
   for result in results:
     if isinstance(result, Failure):
       failed += 1
       print(result.error, file=sys.stderr, flush=True)
-    sys.stdout.write(_line(row(result, identity)))
+    sys.stdout.write(line(row(result, identity)))
     sys.stdout.flush()
   return failed
 
@@ -157,13 +157,13 @@ class Table:
     self._file.truncate(whole)
     self._file.seek(whole)
     if not whole:
-      self._file.write(_line(COLUMNS).encode())
+      self._file.write(line(COLUMNS).encode())
 
   def _read(self) -> int:
     """Takes in the rows that are there; returns where they end."""
     end = 0
-    for number, (line, end_of) in enumerate(_records(self.path.read_bytes())):
-      text = line.decode('utf-8', 'surrogateescape')
+    for number, (data, end_of) in enumerate(_records(self.path.read_bytes())):
+      text = data.decode('utf-8', 'surrogateescape')
       cells = next(csv.reader(io.StringIO(text, newline='')), [])
       if number == 0 and tuple(cells) != COLUMNS:
         raise ValueError(
@@ -192,8 +192,8 @@ class Table:
     """Adds a row, and sees to it that it is in the file."""
     self.done.add(result.path)
     self.failed += isinstance(result, Failure)
-    line = _line(row(result, self.identity))
-    self._file.write(line.encode('utf-8', 'surrogateescape'))
+    text = line(row(result, self.identity))
+    self._file.write(text.encode('utf-8', 'surrogateescape'))
     self._file.flush()
 
   def close(self) -> None:
@@ -221,7 +221,8 @@ def write_table(results: Results, table: Table, total: int) -> int:
   return table.failed
 
 
-def _line(cells) -> str:
+def line(cells) -> str:
+  """A row of CSV."""
   buffer = io.StringIO()
   csv.writer(buffer, lineterminator='\n').writerow(cells)
   return buffer.getvalue()
