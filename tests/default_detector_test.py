@@ -1,14 +1,19 @@
 """The detector that comes with the package: small, honest, needs no extra."""
 
+import csv
+import importlib.util
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import soundfile
 
 from jaxspoof import bundle, checkpoints
 from jaxspoof.bundles import store
 from jaxspoof.detector import Detector
+from jaxspoof.metrics.eer import eer
+from tfds_builders.demo_pages import facts
 from tfds_builders.quickstart import pack
 
 
@@ -54,3 +59,54 @@ def test_a_clip_is_scored_without_extras(environment, repository, tmp_path):
   found = Detector.load().score(clip)
   assert f' {found.verdict} ' in done.stdout
   assert 'default detector' in done.stdout + done.stderr
+
+
+def test_its_figures_follow_from_what_the_command_prints(
+  repository, tmp_path, monkeypatch, capsys
+):
+  path = repository / 'benchmarks' / 'demo_pages.py'
+  spec = importlib.util.spec_from_file_location('demo_pages', path)
+  program = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(program)
+  known = [row for row in facts.read(False) if row['split'] == 'dev']
+  labels = np.array([row['label'] == 'bonafide' for row in known])
+  scores = np.random.default_rng(0).normal(size=len(known)) + 2 * labels
+  names = ('spoof', 'uncertain', 'bona fide')
+  with (tmp_path / 'mine.csv').open('w', newline='') as file:
+    writer = csv.writer(file)
+    writer.writerow(['path', 'verdict', 'llr', 'score'])
+    for row, score in zip(known, scores, strict=True):
+      verdict = names[np.digitize(score, [0.5, 1.5])]
+      name = f'audio/{row["utterance"]}.flac'
+      writer.writerow([name, verdict, score, score])
+  monkeypatch.chdir(tmp_path)
+  argv = ['demo_pages.py', '--split=dev', '--resamples=20']
+  monkeypatch.setattr(sys, 'argv', [*argv, 'mine.csv'])
+  assert program.main() == 0
+  found = [
+    [cell.strip() for cell in line.split('|')[1:-1]]
+    for line in capsys.readouterr().out.splitlines()
+  ]
+  rate = f'{100 * eer(scores, labels).eer:.1f}'
+  mine, every = (
+    next(row for row in found if row and row[0] == name)
+    for name in ('mine', 'all')
+  )
+  assert mine[1] == '615 (347 bona fide)' and mine[2].startswith(f'{rate} (')
+  unsure = (scores >= 0.5) & (scores < 1.5)
+  wrong = ((scores >= 1.5) != labels)[~unsure].mean()
+  assert every == [
+    'all', '347', '268', '19', rate,
+    f'{100 * unsure.mean():.1f}', f'{100 * wrong:.1f}',
+  ]  # fmt: skip
+  pages = np.array([row['repository'] for row in known])
+  rates = [
+    eer(scores[pages == page], labels[pages == page]).eer
+    for page in np.unique(pages)
+    if 0 < labels[pages == page].mean() < 1
+  ]
+  assert mine[3].startswith(f'{100 * np.mean(rates):.1f} (')
+  assert mine[3].endswith(f'({len(rates)} pages)')
+  (tmp_path / 'mine.csv').write_text('path,verdict,llr,score\n')
+  with pytest.raises(SystemExit, match='615 clips are missing'):
+    program.main()
