@@ -5,7 +5,8 @@
 
 Without score files two systems of the size of ASVspoof 2019 LA eval are
 simulated. The coverage is that of tests whose speakers and attacks are drawn
-from a population with a known EER: the share of 95 % intervals that hold it.
+from a population with a known EER: the share of 95 % intervals that hold it, as
+plain percentiles and as `clustered.interval` gives them.
 """
 
 import argparse
@@ -14,7 +15,7 @@ import time
 
 import numpy as np
 
-from jaxspoof.metrics import clustered, table, tdcf
+from jaxspoof.metrics import clustered, clusters, table, tdcf
 from jaxspoof.score_files import protocols, score_lists
 
 # With the official verification system of ASVspoof 2019 LA eval.
@@ -27,7 +28,7 @@ def main():
   parser.add_argument('--scores', nargs='+')
   parser.add_argument('--protocol')
   parser.add_argument('--resamples', type=int, default=1_000)
-  parser.add_argument('--tests', type=int, default=200, help='of the coverage')
+  parser.add_argument('--tests', type=int, default=400, help='of the coverage')
   options = parser.parse_args()
   if options.scores:
     protocol = options.protocol and protocols.read(options.protocol)
@@ -35,7 +36,9 @@ def main():
     scores = [x.scores for x in files]
     trials = files[0].label, files[0].speaker, files[0].attack
   else:
-    one, *trials = simulate(np.random.default_rng(0), 48, 13, 153, 102)
+    one, *trials = simulate(
+      np.random.default_rng(0), 48, 13, bonafide=153, spoof=102
+    )
     noise = np.random.default_rng(1).normal(size=len(one))
     scores = [one, one + 0.5 * noise]
   time_it(np.stack(scores), *trials, options.resamples)
@@ -61,7 +64,9 @@ def time_it(scores_KxN, label, speaker, attack, resamples):
       **given,
     )
     seconds, cpu = time.perf_counter() - begin, time.process_time() - cpu
-    low, high = clustered.interval(found['eer'][0])
+    low, high = clustered.interval(
+      found['eer'][0], clusters=clustered.clusters_of(label, **given)
+    )
     print(
       f'  {name:22} {seconds:7.2f} s, {cpu:7.2f} s of CPU; EER of the first '
       f'[{low:.3%}, {high:.3%}]'
@@ -69,40 +74,87 @@ def time_it(scores_KxN, label, speaker, attack, resamples):
 
 
 def cover(tests: int):
-  """Share of 95 % intervals that hold the true EER."""
-  print(f'coverage of 95 % intervals, {tests} tests:')
+  """Share of 95 % intervals that hold the true EER, and how wide they are."""
+  print(
+    f'{tests} tests each: how often a 95 % interval holds the true EER (median '
+    'width)'
+  )
+  print(f'  {"":36}' + ''.join(f'{name:>24}' for name in KINDS))
   for speakers, attacks in ((20, 6), (48, 13)):
-    truth = true_eer()
-    inside = {'trials': 0, 'speakers': 0, 'speakers and attacks': 0}
-    for test in range(tests):
-      random = np.random.default_rng([speakers, test])
-      scores, label, speaker, attack = simulate(
-        random, speakers, attacks, 20, 3
+    for eer in (0.01, 0.2):
+      found = coverage(speakers, attacks, eer, tests)
+      cells = [f'{share:.1%} ({width:.2%})' for share, width in found]
+      print(
+        f'  {speakers} speakers, {attacks:2} attacks, EER {eer:5.1%}:   '
+        + ''.join(f'{cell:>24}' for cell in cells),
+        flush=True,
       )
-      for name, given in (
-        ('trials', {}),
-        ('speakers', dict(speaker=speaker)),
-        ('speakers and attacks', dict(speaker=speaker, attack=attack)),
-      ):
-        found = clustered.resampled_metrics(
-          scores[None], label, resamples=200, seed=test, **given
-        )
-        low, high = clustered.interval(found['eer'][0])
-        inside[name] += low <= truth <= high
-    shares = ', '.join(f'{k} {v / tests:.1%}' for k, v in inside.items())
-    print(f'  {speakers} speakers, {attacks} attacks: {shares}')
 
 
-MEAN, SPEAKER, ATTACK, TRIAL = 3.0, 0.5, 0.7, 1.0  # mean and deviations
+# What is drawn, and whether percentiles are expanded for few clusters.
+KINDS = {
+  'trials': ((), False),
+  'speakers': (('speaker',), False),
+  'speakers and attacks': (('speaker', 'attack'), False),
+  'the same, expanded': (('speaker', 'attack'), True),
+}
 
 
-def simulate(random, speakers, attacks, bonafide, spoof):
+def coverage(
+  speakers: int,
+  attacks: int,
+  eer: float,
+  tests: int,
+  resamples: int = 1_000,
+  kinds=tuple(KINDS),
+) -> list[tuple[float, float]]:
+  """Coverage and median width of intervals, of each of some `KINDS`.
+
+  Which speakers and attacks each resample draws is the same in all tests, whose
+  trials are independent of each other: it has to be worked out only once.
+  """
+  mean = mean_of(eer)
+  _, label, *drawn = simulate(np.random.default_rng(0), speakers, attacks)
+  columns = dict(zip(('speaker', 'attack'), drawn, strict=True))
+  plans = {}
+  for given in {KINDS[kind][0] for kind in kinds}:
+    cells = clusters.make_cells(label, **{n: columns[n] for n in given})
+    # Trials one by one are many cells.
+    count = resamples if given else min(resamples, 200)
+    plans[given] = cells, clusters.weights(cells, 0, np.arange(count))
+  ends = {kind: [] for kind in kinds}
+  for test in range(tests):
+    random = np.random.default_rng([speakers, test])
+    scores, *_ = simulate(random, speakers, attacks, mean)
+    values = {
+      given: clustered.drawn_metrics(scores, label, cells, weights)['eer']
+      for given, (cells, weights) in plans.items()
+    }
+    for kind in kinds:
+      given, expanded = KINDS[kind]
+      number = None
+      if expanded:
+        number = clustered.clusters_of(label, **{n: columns[n] for n in given})
+      ends[kind].append(clustered.interval(values[given], clusters=number))
+  found = []
+  for kind in kinds:
+    low, high = np.array(ends[kind]).T
+    inside = (low <= eer) & (eer <= high)
+    found.append((inside.mean(), np.median(high - low)))
+  return found
+
+
+SPEAKER, ATTACK, TRIAL = 0.5, 0.7, 1.0  # deviations of scores
+
+
+def simulate(random, speakers, attacks, mean=3.0, bonafide=20, spoof=3):
   """Scores with effects of speakers and attacks.
 
   Args:
     random: numpy generator.
     speakers: how many; each is spoofed by each attack.
     attacks: how many.
+    mean: of bona fide trials; that of spoofs is 0.
     bonafide: trials per speaker.
     spoof: trials per speaker and attack.
 
@@ -115,16 +167,16 @@ def simulate(random, speakers, attacks, bonafide, spoof):
   attack = np.concatenate([np.full(len(real), attacks), pairs % attacks])
   label = (attack == attacks).astype(np.int32)
   of_speaker = SPEAKER * random.normal(size=(2, speakers))
-  of_attack = np.append(ATTACK * random.normal(size=attacks), MEAN)
+  of_attack = np.append(ATTACK * random.normal(size=attacks), mean)
   scores = of_speaker[label, speaker] + of_attack[attack]
   return scores + TRIAL * random.normal(size=len(label)), label, speaker, attack
 
 
-def true_eer() -> float:
-  """EER of the population that `simulate` draws from: both are normal."""
+def mean_of(eer: float) -> float:
+  """Mean with which the population of `simulate` has an EER."""
   bonafide = np.hypot(SPEAKER, TRIAL)
   spoof = np.hypot(bonafide, ATTACK)
-  return statistics.NormalDist().cdf(-MEAN / (bonafide + spoof))
+  return -statistics.NormalDist().inv_cdf(eer) * (bonafide + spoof)
 
 
 if __name__ == '__main__':

@@ -69,6 +69,7 @@ def _summary_again(workdir: pathlib.Path, split: str, old: dict) -> dict:
     asv=asv_scores.read(asv) if asv.is_file() else None,
     **{k: old[k] for k in ('split', 'selected_on', 'corpus', 'seed')},
     resamples=old['resamples'],
+    expanded='intervals' in old,  # not in records of before
   )
 
 

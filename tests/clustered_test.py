@@ -1,8 +1,11 @@
 import gzip
+import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
+from benchmarks import bootstrap as benchmark
 from jaxspoof.metrics import cllr, clustered, clusters, dcf, multiple, tdcf
 from jaxspoof.metrics.eer import eer
 from jaxspoof.score_files import scores as scores_lib
@@ -175,25 +178,25 @@ def test_a_system_does_not_differ_from_itself():
     twice, label, speaker=speaker, attack=attack, resamples=20
   )
   value = eer(scores[0], label).eer
-  same = clustered.difference(value, value, found['eer'])
+  same = clustered.difference(value, value, found['eer'], clusters=4)
   assert same == (0.0, (0.0, 0.0), 1.0)
 
 
 def test_pairing_sees_what_separate_intervals_do_not():
   """The second system adds a little noise: always worse, by little."""
   rng = np.random.default_rng(0)
-  scores, label, speaker, attack = case(speakers=30, trials=6000)
-  scores[1] = scores[0] + 0.8 * rng.normal(size=6000)
+  scores, label, speaker, attack = case(30, 12, trials=6000)
+  scores[1] = scores[0] + 1.2 * rng.normal(size=6000)
   found = clustered.resampled_metrics(
     scores, label, speaker=speaker, attack=attack, resamples=200
   )['eer']
   first, second = (eer(row, label).eer for row in scores)
-  apart = clustered.difference(first, second, found)
+  apart = clustered.difference(first, second, found, clusters=12)
   assert apart.interval.low <= apart.value <= apart.interval.high < 0
   assert apart.share > 0.98
-  one, two = map(clustered.interval, found)
+  one, two = (clustered.interval(row, clusters=12) for row in found)
   assert one.high > two.low  # the intervals of the systems overlap
-  half = clustered.interval(found[0], 0.5)
+  half = clustered.interval(found[0], 0.5, clusters=12)
   assert one.low < half.low < half.high < one.high
 
 
@@ -213,7 +216,7 @@ def test_speakers_and_attacks_widen_the_interval(reference):
     found = clustered.resampled_metrics(
       trials.scores[None], trials.label, resamples=100, **given
     )
-    low, high = clustered.interval(found['eer'][0])
+    low, high = clustered.interval(found['eer'][0], clusters=None)
     assert low < 0.01060135 < high
     widths.append(high - low)
   given = trials.scores, trials.label, speaker, trials.attack
@@ -256,18 +259,80 @@ def test_speakers_and_attacks_that_may_miss_each_other():
   assert found['eer'].shape == (1, 200) and (found['eer'] == 0).all()
 
 
+@pytest.mark.parametrize('columns', ['both', 'speaker', 'attack', 'neither'])
+def test_intervals_equal_those_of_a_plain_loop(columns):
+  """Student's quantile and the sample's shrinking, written out."""
+  scores, label, speaker, attack = case()
+  speaker = speaker if columns in ('both', 'speaker') else None
+  attack = attack if columns in ('both', 'attack') else None
+  eers = plain_loop(scores[0], label, speaker, attack, 40, seed=0)['eer']
+  (found,) = clustered.resampled_metrics(
+    scores[:1], label, speaker=speaker, attack=attack, resamples=40
+  )['eer']
+  # Seven speakers are heard as bona fide, as many spoofed, by four attacks.
+  count = {
+    'both': 4, 'speaker': 7, 'attack': 4, 'neither': int(label.sum())
+  }[columns]  # fmt: skip
+  number = clustered.clusters_of(label, speaker, attack)
+  assert number == count
+  reach = stats.t(count - 1).ppf(0.975) / math.sqrt(1 - 1 / count)
+  tail = stats.norm.cdf(-reach)
+  expected = np.quantile(eers, [tail, 1 - tail])
+  given = clustered.interval(found, clusters=number)
+  np.testing.assert_allclose(given, expected, rtol=1e-12)
+  plain = clustered.interval(found, clusters=None)
+  expected = np.quantile(eers, [0.025, 0.975])
+  np.testing.assert_allclose(plain, expected, rtol=1e-12)
+  assert given.low <= plain.low <= plain.high <= given.high
+
+
+def test_what_there_is_one_of_is_no_cluster():
+  label = np.array([1, 1, 0, 0, 0])
+  one, three = np.array(['a'] * 5), np.array(['-', '-', 'x', 'y', 'z'])
+  assert clustered.clusters_of(label, one, three) == 3
+  assert clustered.clusters_of(label, one, one) == 5
+  assert clustered.clusters_of(label) == 2
+
+
+def test_intervals_hold_the_truth():
+  """Fewer tests than docs/metrics.md reports, where plain ones fall short."""
+  for true in (0.01, 0.2):
+    (plain, narrow), (share, width) = benchmark.coverage(
+      20, 6, true, 100, 400, ('speakers and attacks', 'the same, expanded')
+    )
+    assert share > 0.92 and share > plain + 0.02
+    assert 1.2 < width / narrow < 1.6
+
+
+def test_p_agrees_with_the_interval():
+  """Of shifted resamples p is 0.05 where the interval just reaches zero."""
+  values = np.random.default_rng(0).normal(size=99_999)
+  for number in (6, 13, 48):
+    low, high = clustered.interval(values, clusters=number)
+    for end in (low, high):
+      p = multiple.sign_p(values - end, clusters=number)
+      assert p == pytest.approx(0.05, rel=0.02)
+  plain = multiple.sign_p(values - 1, clusters=None)
+  assert multiple.sign_p(values - 1, clusters=10**6) == pytest.approx(
+    plain, rel=1e-3
+  )
+
+
 def test_confidence_is_a_fraction():
   with pytest.raises(ValueError, match=r'confidence must lie in \(0, 1\)'):
-    clustered.interval([1.0], 95)
+    clustered.interval([1.0], 95, clusters=None)
 
 
 # ------------------------------------------------------- many comparisons ---
 def test_p_values_count_resamples_on_the_rarer_side():
   values = np.arange(-2, 97) + 0.5  # 99 of them, two below zero
-  assert multiple.sign_p(values) == pytest.approx(2 * (1 + 2) / 100)
-  assert multiple.sign_p(-values) == multiple.sign_p(values)
-  assert multiple.sign_p(np.zeros(99)) == 1
-  assert multiple.sign_p(np.ones(999)) == pytest.approx(2 / 1000)
+  for same, p in (
+    (values, 0.06),
+    (-values, 0.06),
+    (np.zeros(99), 1),
+    (np.ones(999), 0.002),
+  ):
+    assert multiple.sign_p(same, clusters=None) == pytest.approx(p)
 
 
 def test_p_values_corrected_for_their_number():
@@ -284,6 +349,7 @@ def test_no_difference_is_significant_by_chance_alone():
   wrong = 0
   for _ in range(400):
     centre_K = rng.normal(size=(10, 1))
-    p = map(multiple.sign_p, centre_K + rng.normal(size=(10, 999)))
-    wrong += min(multiple.holm(list(p))) < 0.05
+    draws_KxR = centre_K + rng.normal(size=(10, 999))
+    p = [multiple.sign_p(row, clusters=None) for row in draws_KxR]
+    wrong += min(multiple.holm(p)) < 0.05
   assert wrong / 400 < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 400)

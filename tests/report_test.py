@@ -268,7 +268,8 @@ def test_the_numbers_are_those_of_the_files(finished):
     'Measured on split “eval”: 400 trials, 100 bona fide (real speech) and '
     '300 spoof, by 3 attacks',
     f'The model was selected by: {SELECTED}.',
-    '95% percentile bootstrap, 48 resamples of 9 speakers and 3 attacks',
+    '95% expanded percentile bootstrap, 48 resamples of 9 speakers and '
+    '3 attacks',
     'dev (selects the model)',
     'trained on train',
     'parameters 85,306',

@@ -264,16 +264,18 @@ def changes(
   if len(scores) == 1:
     return []
   unknown = np.all(trials.speaker == '-')
+  speaker = None if unknown else trials.speaker
   eers_KxR = clustered.resampled_metrics(
     np.stack(scores).astype(np.float64),
     trials.label,
-    speaker=None if unknown else trials.speaker,
+    speaker=speaker,
     attack=trials.attack,
     resamples=config.resamples,
     seed=config.seed,
   )['eer']
+  clusters = clustered.clusters_of(trials.label, speaker, trials.attack)
   found = [
-    clustered.difference(eers[k], eers[0], eers_KxR[[k, 0]])
+    clustered.difference(eers[k], eers[0], eers_KxR[[k, 0]], clusters=clusters)
     for k in range(1, len(scores))
   ]
   return [{**c._asdict(), 'interval': list(c.interval)} for c in found]

@@ -239,6 +239,7 @@ def compare(
     resamples=config.resamples,
     seed=config.seed,
   )['eer']
+  clusters = clustered.clusters_of(known.label, known.speaker, known.attack)
   groups = {
     group: [k for k, (name, _) in enumerate(runs) if name.startswith(group)]
     for group in (FOUND, RANDOM, DEFAULT)
@@ -260,12 +261,16 @@ def compare(
       group: {
         'eer': means[group],
         'deviation': float(np.std([eers[k] for k in own], ddof=1)),
-        'interval': [float(x) for x in clustered.interval(means_R[group])],
+        'interval': [
+          float(x)
+          for x in clustered.interval(means_R[group], clusters=clusters)
+        ],
       }
       for group, own in groups.items()
     },
     'found_less': {
-      group: _difference(means, means_R, group) for group in (RANDOM, DEFAULT)
+      group: _difference(means, means_R, group, clusters)
+      for group in (RANDOM, DEFAULT)
     },
   }
 
@@ -289,12 +294,13 @@ def _means(
   return np.take_along_axis(eers_KxR, drawn, 0).mean(0)
 
 
-def _difference(means, means_R, group: str) -> dict[str, Any]:
+def _difference(means, means_R, group: str, clusters: int) -> dict[str, Any]:
   """The found cells less a group: below 0 the search has won."""
   change = clustered.difference(
     means[FOUND] - means[group],
     0.0,
     np.stack([means_R[FOUND], means_R[group]]),
+    clusters=clusters,
   )
   return {
     'value': change.value,

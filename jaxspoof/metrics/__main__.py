@@ -176,6 +176,7 @@ def measure(options) -> dict:
     'resampled': clustered.resampled(
       trials.label, trials.speaker, trials.attack
     ),
+    'intervals': clustered.EXPANDED,
     'confidence': options.confidence,
     'resamples': options.resamples,
     'seed': options.seed,

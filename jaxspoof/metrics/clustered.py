@@ -5,11 +5,16 @@ would bring is other speakers and other attacks, so both are drawn, each with
 replacement: a spoof trial counts as often as its speaker times as often as its
 attack was drawn, a bona fide trial as often as its speaker (the pigeonhole
 bootstrap: Owen, "The pigeonhole bootstrap", Annals of Applied Statistics 1(2),
-2007). Its variance errs on the side of too much, but percentiles of few
-speakers or attacks do not reach far enough: benchmarks/bootstrap.py measures
-how often a 95 % interval holds the truth, 85 % with 20 speakers and 6 attacks,
-91 % with 48 and 13, and trials alone 50 %. All systems are measured on the same
-draws, so that their difference has an interval of its own.
+2007). All systems are measured on the same draws, so that their difference has
+an interval of its own.
+
+Percentiles of few speakers or attacks do not reach far enough: a sample of n
+varies sqrt((n - 1) / n) times as much as it should, and says little of how much
+that is. Intervals therefore reach as much further as Student's interval of a
+mean of n values does ("expanded percentile interval": Hesterberg, "What
+Teachers Should Know About the Bootstrap", The American Statistician 69(4),
+2015), n being the number of attacks or speakers, whichever is lower.
+benchmarks/bootstrap.py measures how often they hold the truth.
 
 Two facts make it fast. A weight depends on the speaker and the attack alone,
 so trials of one pair form a cell and only cells are weighted. And neither the
@@ -26,7 +31,7 @@ from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 import numpy as np
-from scipy import sparse
+from scipy import sparse, special
 
 from jaxspoof.metrics.cllr import penalties
 from jaxspoof.metrics.clusters import Cells, make_cells, weights
@@ -34,6 +39,7 @@ from jaxspoof.metrics.dcf import DcfCosts, LinearCost
 from jaxspoof.metrics.det import runs_eer
 from jaxspoof.metrics.trials import sort_trials
 
+EXPANDED = 'expanded percentile'  # what `interval` gives, in words
 ELEMENTS = 2**20  # of the largest array: what fits a cache is fast
 
 # What can be resampled: the EER, Cllr, the least of a cost over all thresholds,
@@ -42,7 +48,7 @@ Form = Literal['eer', 'cllr'] | LinearCost | DcfCosts
 
 
 class Interval(NamedTuple):
-  """Percentile interval of a metric."""
+  """Interval of a metric, see `interval`."""
 
   low: float
   high: float
@@ -53,7 +59,7 @@ class Difference(NamedTuple):
 
   Attributes:
     value: metric of the first less metric of the second.
-    interval: percentile interval of it.
+    interval: of it.
     share: of the resamples, how many have the sign of `value`.
   """
 
@@ -115,6 +121,29 @@ def resampled_metrics(
   return {name: values[:, row] for row, name in enumerate(metrics)}
 
 
+def drawn_metrics(
+  scores,
+  labels,
+  cells: Cells,
+  weight_BxC,
+  metrics: Mapping[str, Form] = MappingProxyType({'eer': 'eer'}),
+) -> dict[str, np.ndarray]:
+  """Metrics of one system on resamples that were drawn before.
+
+  Args:
+    scores: float [N], higher = more bona fide.
+    labels: int or bool [N], spoof 0, bona fide 1.
+    cells: of these trials, from `clusters.make_cells`.
+    weight_BxC: from `clusters.weights`; each row with trials of both classes.
+    metrics: see `resampled_metrics`.
+
+  Returns:
+    By name float64 [B].
+  """
+  system = _System(scores, labels, cells, list(metrics.values()))
+  return dict(zip(metrics, system.measure(weight_BxC), strict=True))
+
+
 def resampled(label, speaker=None, attack=None) -> str:
   """What is drawn of trials, in words; see `resampled_metrics`."""
   drawn = 'trials one by one'
@@ -127,8 +156,37 @@ def resampled(label, speaker=None, attack=None) -> str:
   return drawn
 
 
-def interval(values_R, confidence: float = 0.95) -> Interval:
-  """Percentile interval of resampled values.
+def clusters_of(label, speaker=None, attack=None) -> int:
+  """How many there are of what is rarest among all that is drawn.
+
+  Args:
+    label: int or bool [N], spoof 0, bona fide 1.
+    speaker: [N]; None makes each trial a speaker.
+    attack: [N], not read for bona fide trials; None where attacks are kept.
+
+  Returns:
+    The lowest of the numbers of bona fide speakers, spoofed speakers and
+    attacks. What there is one of does not vary, and is not counted.
+  """
+  bonafide = np.asarray(label) == 1
+  speaker = np.arange(len(bonafide)) if speaker is None else np.asarray(speaker)
+  drawn = [speaker[bonafide], speaker[~bonafide]]
+  if attack is not None:
+    drawn.append(np.asarray(attack)[~bonafide])
+  counts = [len(np.unique(names)) for names in drawn]
+  return min([n for n in counts if n > 1], default=len(bonafide))
+
+
+def interval(
+  values_R, confidence: float = 0.95, *, clusters: int | None
+) -> Interval:
+  """Expanded percentile interval of resampled values.
+
+  Args:
+    values_R: of `resampled_metrics`.
+    confidence: how often it is to hold the truth.
+    clusters: from `clusters_of`, at least 2; None for plain percentiles, as
+      they were given before.
 
   Raises:
     ValueError: confidence outside (0, 1).
@@ -136,12 +194,20 @@ def interval(values_R, confidence: float = 0.95) -> Interval:
   if not 0 < confidence < 1:
     raise ValueError(f'confidence must lie in (0, 1); got {confidence}')
   tail = (1 - confidence) / 2
+  if clusters is not None:
+    reach = special.stdtrit(clusters - 1, 1 - tail)
+    tail = special.ndtr(-reach * np.sqrt(clusters / (clusters - 1)))
   low, high = np.quantile(values_R, [tail, 1 - tail])
   return Interval(float(low), float(high))
 
 
 def difference(
-  first: float, second: float, values_2xR, confidence: float = 0.95
+  first: float,
+  second: float,
+  values_2xR,
+  confidence: float = 0.95,
+  *,
+  clusters: int | None,
 ) -> Difference:
   """Compare two systems by a metric.
 
@@ -149,14 +215,14 @@ def difference(
     first: metric of the first system on all trials.
     second: metric of the second.
     values_2xR: from `resampled_metrics`.
-    confidence: share of the resampled differences inside the interval.
+    confidence: how often the interval is to hold the truth.
+    clusters: see `interval`.
   """
   difference_R = values_2xR[0] - values_2xR[1]
   value = first - second
   agrees = np.sign(difference_R) == np.sign(value)
-  return Difference(
-    float(value), interval(difference_R, confidence), float(agrees.mean())
-  )
+  reach = interval(difference_R, confidence, clusters=clusters)
+  return Difference(float(value), reach, float(agrees.mean()))
 
 
 class _System:

@@ -20,6 +20,7 @@ def make(
   resamples: int = 1000,
   confidence: float = 0.95,
   seed: int = 0,
+  expanded: bool = True,
 ) -> list[dict]:
   """Measure systems on the same trials and the same resamples.
 
@@ -31,8 +32,10 @@ def make(
     asv: scores of the verification system, or its errors where no more is
       known, or None; see what metrics of `table.METRICS` need.
     resamples: number of bootstrap resamples.
-    confidence: share of the resampled values inside an interval.
+    confidence: how often an interval is to hold the truth.
     seed: seed of the random draws of the bootstrap.
+    expanded: False gives plain percentiles, as records of before have them;
+      see `clustered.interval`.
 
   Returns:
     A dictionary for each system. Error rates are fractions.
@@ -70,21 +73,30 @@ def make(
     metrics=forms,
     **options,
   )
+  clusters = None
+  if expanded:
+    clusters = clustered.clusters_of(label, speaker, attack)
   for number, card in enumerate(cards):
     card['difference'] = {}
     for name, values in found.items():
-      low_high = clustered.interval(values[number], confidence)
+      low_high = clustered.interval(
+        values[number], confidence, clusters=clusters
+      )
       card[f'{name}_interval'] = list(low_high)
       if number:
         compared = clustered.difference(
-          cards[0][name], card[name], values[[0, number]], confidence
+          cards[0][name],
+          card[name],
+          values[[0, number]],
+          confidence,
+          clusters=clusters,
         )
         card['difference'][name] = {
           **compared._asdict(),
           'interval': list(compared.interval),
         }
   cards[0].pop('difference')
-  rows = _per_attack(scores_KxN, label, attack, confidence, options)
+  rows = _per_attack(scores_KxN, label, attack, confidence, expanded, options)
   for card, per_attack in zip(cards, rows, strict=True):
     card['per_attack'] = per_attack
     card['asv'] = rates and rates._asdict()
@@ -106,7 +118,9 @@ def _measure(scored: table.Scored) -> dict:
   return card
 
 
-def _per_attack(scores_KxN, label, attack, confidence, options) -> list[dict]:
+def _per_attack(
+  scores_KxN, label, attack, confidence, expanded, options
+) -> list[dict]:
   """Of each system EERs by attack."""
   rows = [{} for _ in scores_KxN]
   if attack is None:
@@ -118,11 +132,16 @@ def _per_attack(scores_KxN, label, attack, confidence, options) -> list[dict]:
     if speaker is not None:
       options = {**options, 'speaker': speaker[chosen]}
     resampled = clustered.resampled_metrics(*part, **options)['eer']
+    clusters = None
+    if expanded:
+      clusters = clustered.clusters_of(part[1], options['speaker'])
     for row, scores, values in zip(rows, part[0], resampled, strict=True):
       found = equal_error(scores, part[1])
       row[name] = {
         'eer': found.eer,
-        'interval': list(clustered.interval(values, confidence)),
+        'interval': list(
+          clustered.interval(values, confidence, clusters=clusters)
+        ),
         'threshold': found.threshold,
         'trials': int(np.sum(part[1] == 0)),
       }

@@ -21,6 +21,7 @@ def summarise(
   asv: AsvScores | tdcf.AsvRates | None = None,
   seed: int = 0,
   resamples: int = 1000,
+  expanded: bool = True,
 ) -> dict:
   """Summarise the scores of one split.
 
@@ -38,12 +39,14 @@ def summarise(
       all but equal.
     seed: seed of the random draws of the bootstrap.
     resamples: number of bootstrap resamples.
+    expanded: see `scorecard.make`.
 
   Returns:
     What JSON can hold. All error rates are fractions, as `unit` says: what
     `scorecard.make` says of a system, `trials` (`total`, `bonafide`,
     `spoof`), `confidence`, `resamples`, `resampled` (what was drawn, in
-    words), `seed`, `corpus`, `split`, `selected_on`, `unit`.
+    words), `intervals` (of what kind; absent if not expanded), `seed`,
+    `corpus`, `split`, `selected_on`, `unit`.
 
   Raises:
     ValueError: an utterance scored twice, columns of unequal length, and
@@ -66,6 +69,7 @@ def summarise(
     resamples=resamples,
     confidence=CONFIDENCE,
     seed=seed,
+    expanded=expanded,
   )
   return {
     'corpus': corpus,
@@ -81,6 +85,7 @@ def summarise(
     'confidence': CONFIDENCE,
     'resamples': resamples,
     'resampled': clustered.resampled(label, speaker, attack),
+    **({'intervals': clustered.EXPANDED} if expanded else {}),
     'seed': seed,
   }
 

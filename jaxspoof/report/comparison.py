@@ -112,8 +112,9 @@ def _split(split: str, runs: dict[str, Run]) -> Html:
     resamples=RESAMPLES,
   )
   drawn = clustered.resampled(first.label, speaker, first.attack)
+  clusters = clustered.clusters_of(first.label, speaker, first.attack)
   rows = {
-    name: _rows(METRICS[name], runs, found, resampled.get(name))
+    name: _rows(METRICS[name], runs, found, resampled.get(name), clusters)
     for name, found in values.items()
   }
   head = ['run', 'model', 'value', 'interval', 'less the first', 'same sign']
@@ -123,10 +124,10 @@ def _split(split: str, runs: dict[str, Run]) -> Html:
     element(
       'p',
       f'{len(first.label):,} trials, {bonafide:,} bona fide. Intervals: 95 % '
-      f'percentile bootstrap, {RESAMPLES:,} resamples of {drawn}, the same '
-      'ones for all runs, so that a difference has an interval of its own, of '
-      'rates in percentage points; same sign: share of the resamples in which '
-      'the difference points the same way.',
+      f'{clustered.EXPANDED} bootstrap, {RESAMPLES:,} resamples of {drawn}, '
+      'the same ones for all runs, so that a difference has an interval of its '
+      'own, of rates in percentage points; same sign: share of the resamples '
+      'in which the difference points the same way.',
     ),
     *_tables(split, head, rows),
     _attacks(split, runs),
@@ -172,7 +173,9 @@ def _values(metric: Metric, systems: list[Scored]) -> list[float | None]:
   return values
 
 
-def _rows(metric: Metric, runs, values, values_KxR) -> list[list[str]]:
+def _rows(
+  metric: Metric, runs, values, values_KxR, clusters: int
+) -> list[list[str]]:
   """A metric of all runs: value, interval, difference to the first."""
   rows = []
   for number, (name, run) in enumerate(runs.items()):
@@ -183,11 +186,12 @@ def _rows(metric: Metric, runs, values, values_KxR) -> list[list[str]]:
     if number and None not in (value, first):
       row[4] = in_unit(metric, value - first, '+')
     if values_KxR is not None:
-      row[3] = ' to '.join(
-        in_unit(metric, end) for end in clustered.interval(values_KxR[number])
-      )
+      ends = clustered.interval(values_KxR[number], clusters=clusters)
+      row[3] = ' to '.join(in_unit(metric, end) for end in ends)
     if number and values_KxR is not None:
-      change = clustered.difference(value, first, values_KxR[[number, 0]])
+      change = clustered.difference(
+        value, first, values_KxR[[number, 0]], clusters=clusters
+      )
       low, high = (in_unit(metric, end, '+') for end in change.interval)
       row[4:] = [f'{row[4]} ({low} to {high})', f'{change.share:.0%}']
     rows.append(row)

@@ -125,8 +125,9 @@ def _how(run: Run) -> str:
   words = 'EER with the official ASVspoof threshold and tie convention'
   found = run.metrics or {}
   if 'resamples' in found:
+    kind = found.get('intervals', 'percentile')  # as it was before
     words += (
-      f'; intervals: {found.get("confidence", 0):.0%} percentile bootstrap, '
+      f'; intervals: {found.get("confidence", 0):.0%} {kind} bootstrap, '
       f'{found["resamples"]:,} resamples of '
       f'{found.get("resampled", "trials")}, seed {found.get("seed")}'
     )

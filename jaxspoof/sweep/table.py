@@ -224,6 +224,7 @@ def _compared(
     `value`, `interval` and the two-sided `p` (see `metrics.multiple`).
   """
   key = {
+    'intervals': clustered.EXPANDED,
     'compared': [[c.path.name for c in several] for several in here.values()],
     'carried': [devs[name] for name in here],
     'resamples': resamples,
@@ -242,10 +243,12 @@ def _compared(
   split = run.metrics['name']
   trials = aligned(split, named)
   first = next(iter(trials.values()))
+  speaker = speakers(split, run, first.utterance)
+  clusters = clustered.clusters_of(first.label, speaker, first.attack)
   eers_KxR = clustered.resampled_metrics(
     np.stack([t.scores for t in trials.values()]),
     first.label,
-    speaker=speakers(split, run, first.utterance),
+    speaker=speaker,
     attack=first.attack,
     resamples=resamples,
     seed=seed,
@@ -260,19 +263,27 @@ def _compared(
   ]
   result: dict[str, dict] = {}
   for row, name in enumerate(here):
-    interval = clustered.interval(means_SxR[row], CONFIDENCE)
+    interval = clustered.interval(
+      means_SxR[row], CONFIDENCE, clusters=clusters
+    )
     result[name] = {
       **_carried_over(here[name], devs[name]),
       'interval': list(interval),
     }
     if row:
       change = clustered.difference(
-        means[row], means[0], means_SxR[[row, 0]], CONFIDENCE
+        means[row],
+        means[0],
+        means_SxR[[row, 0]],
+        CONFIDENCE,
+        clusters=clusters,
       )
       result[name]['difference'] = {
         'value': change.value,
         'interval': list(change.interval),
-        'p': multiple.sign_p(means_SxR[row] - means_SxR[0]),
+        'p': multiple.sign_p(
+          means_SxR[row] - means_SxR[0], clusters=clusters
+        ),
       }
   with cells.writing(cell) as whole:
     files.write_json(whole / _COMPARED, result)

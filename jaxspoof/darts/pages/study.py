@@ -121,9 +121,9 @@ def _split(split: str, found: dict[str, Any]) -> Html:
     f'Split “{split}”',
     element(
       'p',
-      'Means over runs. Intervals: 95 % percentile bootstrap that draws '
-      'speakers, attacks, the cells of each group and the seeds of each cell, '
-      'the same trials for all.',
+      'Means over runs. Intervals: 95 % expanded percentile bootstrap that '
+      'draws speakers, attacks, the cells of each group and the seeds of each '
+      'cell, the same trials for all.',
     ),
     table(
       'EER',
