@@ -17,6 +17,7 @@ Clips are of a split of a corpus that is built, by default dev of `quickstart`.
 import argparse
 import dataclasses
 import sys
+from collections.abc import Iterator
 
 import jax
 import numpy as np
@@ -42,17 +43,29 @@ def main(argv: list[str] | None = None) -> None:
     Detector(name, graphdef, some, stats, batch=1, **given)
     for some in (params, shuffled(params))
   )
-  source = pipeline.open_source(options.corpus, options.split, options.data_dir)
-  chosen = np.linspace(0, len(source) - 1, options.clips).astype(int)
   rows = []
-  for n in chosen:
-    wave = audio.load(source[int(n)]['audio'], 'clip')[: detector.samples]
+  for wave in waves(options, detector.samples):
     rows.append(measure(detector, untrained, wave))
     print('.', end='', file=sys.stderr, flush=True)
   print(file=sys.stderr)
-  print(f'{options.checkpoint}: {name}, {len(rows)} clips of {options.corpus},')
-  print(f'split {options.split}; medians, in units of its score')
+  of = options.input or f'{options.corpus}, split {options.split}'
+  print(f'{options.checkpoint}: {name}, {len(rows)} clips of {of}')
+  print('medians, in units of its score')
   print(report(rows))
+
+
+def waves(options, samples: int) -> Iterator[np.ndarray]:
+  """Clips that are spread over a corpus, or over a folder."""
+  if options.input:
+    clips = audio.find(options.input).files
+  else:
+    source = pipeline.open_source(
+      options.corpus, options.split, options.data_dir
+    )
+    clips = [(lambda n=n: source[n]['audio']) for n in range(len(source))]
+  for n in np.linspace(0, len(clips) - 1, options.clips).astype(int):
+    clip = clips[n] if options.input else clips[n]()
+    yield audio.load(clip, 'clip')[:samples]
 
 
 def shuffled(params):
@@ -150,6 +163,7 @@ def parser() -> argparse.ArgumentParser:
   made.add_argument('--clips', type=int, default=40, help='how many')
   made.add_argument('--corpus', default='quickstart')
   made.add_argument('--split', default='dev')
+  made.add_argument('--input', help='a folder of clips in place of a corpus')
   made.add_argument('--data_dir', help='where the corpus is built')
   return made
 

@@ -467,7 +467,7 @@ class Detector:
       )
       for score, gradient in zip(scores, gradients[: len(part)], strict=False):
         summed = np.bincount(origin, gradient, len(count) + 1)
-        yield float(score), summed[1:]
+        yield float(score), summed[1:].astype(np.float32)
 
   def windows(
     self,

@@ -82,6 +82,21 @@ def several(name: str, edits: Sequence[Edit], *tests: str) -> Fault:
 
 
 FAULTS = (
+  # ------------------------------------------------------------ detection ---
+  fault(
+    'negative frequencies are forgotten in explanations',
+    'jaxspoof/explanations.py',
+    '  found[1:-1] *= 2',
+    '  found[1:-1] *= 1',
+    'explain_test.py::test_products_of_tiles_sum_to_those_of_samples',
+  ),
+  fault(
+    'a repeated clip has the gradient of its first samples alone',
+    'jaxspoof/detector.py',
+    'summed = np.bincount(origin, gradient, len(count) + 1)',
+    'summed = np.append(0, gradient)[: len(count) + 1]',
+    'explain_test.py::test_gradients_are_those_of_finite_differences',
+  ),
   # ------------------------------------------------------------- benchmark ---
   fault(
     'cells of all conditions are one',
