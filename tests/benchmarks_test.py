@@ -4,15 +4,20 @@ import subprocess
 import sys
 
 import pytest
+import soundfile
+
+from tfds_builders.quickstart import pack
 
 SMALL = {
   'aasist': '--model=aasist_l --samples=4000 --forward 1 --train --rounds=1',
   'bootstrap': '--resamples=5 --tests=2',
   'builders': '--clips=40 --batches=2',
+  'detection': '--checkpoints --models mean --clips=2 --rounds=1 --warm=1',
   'ecapa': '--channels=16 --frames=30 --forward 1 --train 2 --rounds=1',
   'encoders': '--weights=random:miniature --samples=4000 --forward 1'
   ' --rounds=1',
   'eer': '--trials=1000 --resamples=10',
+  'explain': 'tests/goldens/old_runs/ecapa --clips=1 --input OUT',
   'gpu': 'OUT --small --minutes=4 --parts card kernels ours',
   'gpu_program': '--model=aasist_s --batch=8 --samples=4000',
   'features': '--samples=4000 --batches 1 --rounds=1',
@@ -28,6 +33,9 @@ def test_a_benchmark_prints_its_table(name, repository, tmp_path, environment):
   if name == 'gpu_program':
     # Python 3.12, and the compiler for GPUs beside JAX.
     pytest.importorskip('jax_plugins.xla_cuda13')
+  if name == 'explain':
+    clip = pack.wave(pack.manifest()[0])
+    soundfile.write(tmp_path / 'clip.wav', clip, 16_000)
   words = [str(tmp_path) if w == 'OUT' else w for w in SMALL[name].split()]
   done = subprocess.run(
     [sys.executable, f'benchmarks/{name}.py', *words],
@@ -44,5 +52,5 @@ def test_a_benchmark_prints_its_table(name, repository, tmp_path, environment):
 
 def test_every_benchmark_is_tried(repository):
   files = {path.stem for path in (repository / 'benchmarks').glob('*.py')}
-  of_files = 'demo_pages'  # tests/default_detector_test.py
-  assert files - {'timing', of_files} == {*SMALL}
+  # These two are in default_detector_test and mixed_test.
+  assert files - {'timing', 'demo_pages', 'mixed'} == {*SMALL}
