@@ -93,8 +93,12 @@ def overall(name: str, rows: list[dict], resamples: int) -> str:
   cells = [
     name,
     f'{len(rows)} ({labels.sum()} bona fide)',
-    with_interval(eer(scores, labels).eer, drawn),
-    f'{with_interval(mean, means)} ({len(by_page)} pages)',
+    with_interval(
+      eer(scores, labels).eer,
+      drawn,
+      clustered.clusters_of(labels, pages, systems),
+    ),
+    f'{with_interval(mean, means, len(by_page))} ({len(by_page)} pages)',
   ]
   if rows[0]['llr']:
     found = calibration.figures(scores, labels)
@@ -104,9 +108,9 @@ def overall(name: str, rows: list[dict], resamples: int) -> str:
   return f'| {" | ".join(cells)} |'
 
 
-def with_interval(value: float, drawn: np.ndarray) -> str:
+def with_interval(value: float, drawn: np.ndarray, clusters: int) -> str:
   """A rate in percent, with its interval of 95 %."""
-  low, high = clustered.interval(drawn)
+  low, high = clustered.interval(drawn, clusters=clusters)
   return f'{100 * value:.1f} ({100 * low:.1f} to {100 * high:.1f})'
 
 
