@@ -25,9 +25,10 @@ def made(**fields) -> Statistics:
   return module
 
 
-@pytest.mark.parametrize('states', [(), (1, 2), (2, 0)])
+@pytest.mark.parametrize('states', [(), (1, 2), [2, 0]])  # as JSON has it
 def test_the_embedding_is_what_numpy_makes(states):
   module = made(states=states, embedding=5)
+  assert hash(module.config)
   count = module.frontend.config.states
   rng, frames = np.random.default_rng(2), [7, 4, 1]
   features = rng.normal(size=(3, 7, module.frontend.config.features))

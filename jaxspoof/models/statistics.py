@@ -43,7 +43,8 @@ class StatisticsConfig(BackEndConfig):
   param_dtype: str = 'float32'
 
   def __post_init__(self):
-    """Raises ValueError for values that cannot work."""
+    """Makes `states` a tuple; raises ValueError for values that cannot work."""
+    object.__setattr__(self, 'states', tuple(self.states))  # JSON has lists
     if self.embedding < 1:
       raise ValueError(f'embedding={self.embedding}: needs at least 1')
     if not 0 <= self.dropout < 1:

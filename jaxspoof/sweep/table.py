@@ -263,9 +263,7 @@ def _compared(
   ]
   result: dict[str, dict] = {}
   for row, name in enumerate(here):
-    interval = clustered.interval(
-      means_SxR[row], CONFIDENCE, clusters=clusters
-    )
+    interval = clustered.interval(means_SxR[row], CONFIDENCE, clusters=clusters)
     result[name] = {
       **_carried_over(here[name], devs[name]),
       'interval': list(interval),
@@ -281,9 +279,7 @@ def _compared(
       result[name]['difference'] = {
         'value': change.value,
         'interval': list(change.interval),
-        'p': multiple.sign_p(
-          means_SxR[row] - means_SxR[0], clusters=clusters
-        ),
+        'p': multiple.sign_p(means_SxR[row] - means_SxR[0], clusters=clusters),
       }
   with cells.writing(cell) as whole:
     files.write_json(whole / _COMPARED, result)
