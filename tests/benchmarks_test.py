@@ -4,9 +4,6 @@ import subprocess
 import sys
 
 import pytest
-import soundfile
-
-from tfds_builders.quickstart import pack
 
 SMALL = {
   'aasist': '--model=aasist_l --samples=4000 --forward 1 --train --rounds=1',
@@ -17,7 +14,6 @@ SMALL = {
   'encoders': '--weights=random:miniature --samples=4000 --forward 1'
   ' --rounds=1',
   'eer': '--trials=1000 --resamples=10',
-  'explain': 'tests/goldens/old_runs/ecapa --clips=1 --input OUT',
   'gpu': 'OUT --small --minutes=4 --parts card kernels ours',
   'gpu_program': '--model=aasist_s --batch=8 --samples=4000',
   'features': '--samples=4000 --batches 1 --rounds=1',
@@ -33,9 +29,6 @@ def test_a_benchmark_prints_its_table(name, repository, tmp_path, environment):
   if name == 'gpu_program':
     # Python 3.12, and the compiler for GPUs beside JAX.
     pytest.importorskip('jax_plugins.xla_cuda13')
-  if name == 'explain':
-    clip = pack.wave(pack.manifest()[0])
-    soundfile.write(tmp_path / 'clip.wav', clip, 16_000)
   words = [str(tmp_path) if w == 'OUT' else w for w in SMALL[name].split()]
   done = subprocess.run(
     [sys.executable, f'benchmarks/{name}.py', *words],
@@ -52,5 +45,6 @@ def test_a_benchmark_prints_its_table(name, repository, tmp_path, environment):
 
 def test_every_benchmark_is_tried(repository):
   files = {path.stem for path in (repository / 'benchmarks').glob('*.py')}
-  # These two are in default_detector_test and mixed_test.
-  assert files - {'timing', 'demo_pages', 'mixed'} == {*SMALL}
+  # Tests of these names, and default_detector_test.
+  elsewhere = {'bulk', 'demo_pages', 'explain', 'mixed'}
+  assert files - {'timing', *elsewhere} == {*SMALL}

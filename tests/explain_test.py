@@ -1,7 +1,9 @@
 """Explanations: sums that are complete, regions, silencing, the picture."""
 
+import importlib.util
 import itertools
 import json
+import re
 
 import matplotlib.image
 import numpy as np
@@ -193,6 +195,18 @@ def test_uncalibrated_detectors_explain_their_score(any_length):
 def test_nothing_to_explain(detector):
   with pytest.raises(AudioError, match='samples: holds no sound'):
     detector.explain(np.zeros(RATE, np.float32), RATE)
+
+
+def test_the_benchmark_prints_its_table(repository, here, run, capsys):
+  path = repository / 'benchmarks' / 'explain.py'
+  spec = importlib.util.spec_from_file_location('explain', path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  module.main([str(run), '--input=.', '--clips=1'])
+  text = capsys.readouterr().out
+  assert '1 clips of .' in text
+  for words in ('missed by the sum', 'rank correlation', 'as loud', 'random'):
+    assert re.search(words + r'.*\d', text), words
 
 
 # ---------------------------------------------------------------- command ---
