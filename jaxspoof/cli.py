@@ -31,6 +31,12 @@ def _serve(arguments: list[str]) -> None:
   command.start(['--serve', *arguments])
 
 
+def _bulk(arguments: list[str]) -> None:
+  from jaxspoof.bulk import __main__ as command
+
+  command.start(arguments)
+
+
 def _job(arguments: list[str]) -> None:
   from jaxspoof import run
 
@@ -76,6 +82,7 @@ def _export(arguments: list[str]) -> int:
 COMMANDS = {
   'detect': Command('says of recordings what they are', _detect),
   'serve': Command('the same over HTTP, with a page', _serve),
+  'bulk': Command('scores large archives by several processes', _bulk),
   'train': Command('runs the job of a config file, such as training', _job),
   'evaluate': Command('the same, with configs/evaluate.py', _job),
   'metrics': Command('measures score files', _metrics),

@@ -8,6 +8,7 @@ import pytest
 SMALL = {
   'aasist': '--model=aasist_l --samples=4000 --forward 1 --train --rounds=1',
   'bootstrap': '--resamples=5 --tests=2',
+  'bulk': 'OUT --plan=5000',
   'builders': '--clips=40 --batches=2',
   'detection': '--checkpoints --models mean --clips=2 --rounds=1 --warm=1',
   'ecapa': '--channels=16 --frames=30 --forward 1 --train 2 --rounds=1',

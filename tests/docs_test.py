@@ -30,6 +30,7 @@ from ml_collections import config_flags
 from jaxspoof import anchors as published
 from jaxspoof import bundle, export, jobs, losses, models, overrides, verify
 from jaxspoof import config as config_lib
+from jaxspoof.bulk import __main__ as bulk
 from jaxspoof.darts.controller import SearchController, SearchResult
 from jaxspoof.darts.network.light_darts import read_genotype
 from jaxspoof.darts.search.config import search_config, supernet_config
@@ -288,6 +289,9 @@ def run_command(words, monkeypatch):
       assert weights_cli.main([name]) == 0
     case ['python', '-m', 'jaxspoof.anchors', *arguments]:
       published.parser().parse_args(arguments)  # tests/anchors_test.py
+    case ['python', '-m', 'jaxspoof.bulk', *arguments]:
+      # In this process, where the detector is loaded; see tests/bulk_test.py.
+      assert bulk.main([*arguments, '--workers', '0']) == 0
     case ['python', '-m', 'jaxspoof.export', *arguments]:
       assert export.main(arguments) == 0
     case ['python', '-m', 'jaxspoof.verify', *arguments]:
@@ -487,6 +491,7 @@ def test_help_texts_have_no_unexplained_option():
   """Each option of the command lines says what it does."""
   for parser in (
     script('detect.py').parser(),
+    bulk.parser(),
     metrics_cli.parser(),
     build._parser(),
   ):

@@ -23,7 +23,7 @@ LAYERS = (
   'checkpoints explanations timelines darts.search',
   'detector sweep',
   'bundle embeddings configs detect export',
-  'tracing',
+  'tracing bulk',
   'jobs',
   'darts.controller run anchors',
   'cli',

@@ -97,6 +97,30 @@ FAULTS = (
     'summed = np.append(0, gradient)[: len(count) + 1]',
     'explain_test.py::test_gradients_are_those_of_finite_differences',
   ),
+  # ------------------------------------------------------------------ bulk ---
+  fault(
+    'recordings that cannot be scored have no row',
+    'jaxspoof/bulk/worker.py',
+    '  yield from failures\n',
+    '',
+    'bulk_test.py::test_every_recording_of_every_kind_of_input',
+  ),
+  several(
+    'a shard that is done is scored again',
+    [
+      Edit(
+        'jaxspoof/bulk/worker.py',
+        'lambda name: plan.scores_of(folder, int(name)).exists(),',
+        'lambda name: False,',
+      ),
+      Edit(
+        'jaxspoof/bulk/worker.py',
+        "sorted(set(range(planned['shards'])) - plan.done(folder))",
+        "range(planned['shards'])",
+      ),
+    ],
+    'bulk_test.py::test_only_what_is_missing_is_scored_again',
+  ),
   # ------------------------------------------------------------- benchmark ---
   fault(
     'cells of all conditions are one',
@@ -511,6 +535,13 @@ FAULTS = (
     'cells = make_cells(labels, speaker, attack)',
     'cells = make_cells(labels, None, None)',
     'clustered_test.py',
+  ),
+  fault(
+    'intervals of few attacks as of many',
+    'jaxspoof/metrics/clustered.py',
+    'tail = special.ndtr(-reach * np.sqrt(clusters / (clusters - 1)))',
+    'tail = special.ndtr(-reach)',
+    'clustered_test.py::test_intervals_equal_those_of_a_plain_loop',
   ),
   fault(
     'a changed score file not noticed',

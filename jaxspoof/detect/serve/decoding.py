@@ -52,7 +52,7 @@ class Decoder:
 
   def read(
     self,
-    data: bytes,
+    data: bytes | str,
     name: str,
     *,
     whole: bool = False,
@@ -61,7 +61,7 @@ class Decoder:
     """Decodes a recording.
 
     Args:
-      data: the encoded file.
+      data: the encoded file, or the path of one.
       name: what messages call it.
       whole: whether all of it is decoded, for a timeline.
       channel: see `audio.read`.
@@ -79,6 +79,8 @@ class Decoder:
       'whole': whole,
       'channel': channel,
     }
+    if isinstance(data, str):
+      asked['path'], data = data, b''
     try:
       answer, samples = worker.ask(asked, data, SLOWEST)
     except workers.Accident as error:

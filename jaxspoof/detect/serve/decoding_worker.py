@@ -40,7 +40,7 @@ def main(memory: int) -> None:
     data = sys.stdin.buffer.read(asked['size'])
     waves = []
     try:
-      answer, waves = decode(data, asked)
+      answer, waves = decode(asked.get('path', data), asked)
     except TooLong as error:
       answer = {'error': str(error), 'too_long': True}
     except audio.AudioError as error:
@@ -58,7 +58,7 @@ def main(memory: int) -> None:
     answers.flush()
 
 
-def decode(data: bytes, asked: dict) -> tuple[dict, list[np.ndarray]]:
+def decode(data: bytes | str, asked: dict) -> tuple[dict, list[np.ndarray]]:
   """What is scored of a recording, and all of it if that is asked for.
 
   Raises:
