@@ -17,13 +17,16 @@ from jaxspoof import config as config_lib
 from jaxspoof import losses, models, overrides, report, verify
 from jaxspoof.config import run_config
 from jaxspoof.data import pipeline
+from jaxspoof.data import source as source_lib
 from jaxspoof.jobs import benchmark, evaluate
 from jaxspoof.losses import LossConfig
 from jaxspoof.metrics import calibration
 from jaxspoof.metrics.eer import eer_of
 from jaxspoof.metrics.rates import error_rates
+from jaxspoof.report import sweep_texts as texts
 from jaxspoof.runs import weights_file
 from jaxspoof.score_files import scores as scores_lib
+from jaxspoof.sweep import scored
 from jaxspoof.sweep import systems as systems_lib
 from jaxspoof.training import scoring, setup
 from jaxspoof.training import state as state_lib
@@ -198,6 +201,75 @@ def test_a_fusion_is_a_weighted_sum_fitted_on_dev(made):
   weights, residual, *_ = np.linalg.lstsq(matrix, fused)
   np.testing.assert_allclose(matrix @ weights, fused, atol=1e-6)
   assert 'quickstart/tiny:eval' in result['systems']['fusion']['dev']['of']
+
+
+def test_the_memory_of_a_program_holds_weights_and_a_batch(made):
+  _, values, result = made
+  for name in ('one', 'two'):
+    found = result['systems'][name]
+    clips = 4 * values['data']['eval_batch'] * 34_000
+    weights = 4 * found['parameters']
+    assert weights + clips < found['memory'] < 100 * (weights + clips)
+  assert result['systems']['fusion']['memory'] is None
+  assert 'memory, MB' in texts.markdown(result)
+
+
+# ------------------------------------------------------------------- groups ---
+def test_trials_that_are_alike_have_figures_of_their_own():
+  records = [
+    {
+      'utterance': f'U{n}', 'speaker': 'a', 'label': n % 2,
+      'attack': b'-' if n % 2 else b'A01',
+      'gender': b'fm'[n % 4 // 2 : n % 4 // 2 + 1], 'codec': b'', 'seed': b'x',
+      **({'language': b'de'} if n % 2 else {}),
+    }
+    for n in range(40)
+  ]  # fmt: skip
+  trials = source_lib.trials(records)
+  assert set(trials.groups) == {'gender', 'language'}
+  scores = np.random.default_rng(0).normal(size=40) + trials.label
+  found = scored.by_group(scores, trials)
+  for name in 'fm':
+    own = np.array([record['gender'] == name.encode() for record in records])
+    assert found['gender'][name] == {
+      'eer': eer_of(scores[own], trials.label[own]).eer,
+      'trials': 20,
+    }
+  only = {'eer': None, 'trials': 20}  # of one class
+  assert found['language'] == {'de': only, '-': only}
+  assert source_lib.trials(records[:0]).groups == {}
+
+
+def test_groups_are_in_the_table_and_on_the_page(made, tmp_path):
+  """As means over seeds; here of cells that say more than their corpus."""
+  workdir, values, result = made
+  cells = shutil.copytree(workdir / 'cells', tmp_path / 'cells')
+  for path in cells.glob('*/metrics.json'):
+    found = json.loads(path.read_text())
+    assert found['groups'] == {}  # of neither corpus
+    one = {'eer': found['eer'] / 2, 'trials': 3}
+    found['groups'] = {
+      'codec': {'opus_x': one, 'amr': {'eer': None, 'trials': 2}}
+    }
+    path.write_text(json.dumps(found))
+  again = benchmark.benchmark({**values, 'cells': str(cells)}, tmp_path / 'w')
+  assert again['tests'][TESTS[0]]['groups'] == {
+    'codec': {'opus_x': 3, 'amr': 2}
+  }
+  for row, before in zip(again['rows'], result['rows'], strict=True):
+    half = pytest.approx(before['eer'] / 2)
+    assert row['groups'] == {'codec': {'opus_x': half, 'amr': None}}
+  row = row_of(again, 'two', TESTS[0], 'clean')
+  shown = f'{100 * row["groups"]["codec"]["opus_x"]:.2f}'
+  text = (tmp_path / 'w' / 'benchmark.md').read_text()
+  (line,) = (
+    x for x in text.split(f'codec, {TESTS[0]}, clean')[1].splitlines()[:6]
+    if 'opus_x' in x
+  )  # fmt: skip
+  assert line.startswith('| opus_x | 3 |') and f'| {shown} |' in line
+  page = (tmp_path / 'w' / 'report.html').read_text()
+  assert f'EER by codec, trials of both classes, {TESTS[0]}, clean' in page
+  assert 'opus_x, 3' in page
 
 
 # -------------------------------------------------------------------- cells ---

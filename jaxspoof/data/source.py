@@ -81,6 +81,13 @@ class Mixture:
     return source[index - int(self.ends[number]) + len(source)]
 
 
+# Fields of records by which figures are broken down: how a clip was sent or
+# recorded, and who speaks.
+GROUPS = (
+  'codec', 'environment', 'gender', 'gender_pair', 'language', 'family'
+)  # fmt: skip
+
+
 @dataclasses.dataclass(frozen=True)
 class Trials:
   """What is known of each record of a source, in its order; no audio.
@@ -90,12 +97,15 @@ class Trials:
     speaker: str [n].
     attack: str [n], '-' for bona fide.
     label: int32 [n], 0 spoof, 1 bona fide.
+    groups: str [n] each, by name: those of `GROUPS` that the corpus tells, '-'
+      where a record does not.
   """
 
   utterance: np.ndarray
   speaker: np.ndarray
   attack: np.ndarray
   label: np.ndarray
+  groups: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
   def __len__(self) -> int:
     return len(self.label)
@@ -234,12 +244,19 @@ def asv_scores(
 def trials(source: Sequence[Mapping[str, Any]]) -> Trials:
   """Reads what records say of their clips, at about 4,000 records a second."""
   columns = {'utterance': [], 'speaker': [], 'attack': [], 'label': []}
+  groups = {name: [] for name in GROUPS}
   for index in range(len(source)):
     record = source[index]
     for field, values in columns.items():
       values.append(text(record[field]))
+    for field, values in groups.items():
+      values.append(text(record.get(field, '-')) or '-')
   label = np.array(columns.pop('label'), np.int32)
-  return Trials(label=label, **{k: np.array(v) for k, v in columns.items()})
+  return Trials(
+    label=label,
+    groups={k: np.array(v) for k, v in groups.items() if {*v} - {'-'}},
+    **{k: np.array(v) for k, v in columns.items()},
+  )
 
 
 def text(value: Any) -> Any:

@@ -340,7 +340,8 @@ def _costs(result) -> Html:
       'p',
       'ms per clip: time of the model alone in batches of '
       f'{" or ".join(sorted(batches))}, median over cells; reading clips and '
-      'conditions come on top.',
+      'conditions come on top. Memory: what the program needs of a device at '
+      'most, weights and a batch included, as the compiler says.',
     )
     if batches
     else None,
@@ -399,6 +400,7 @@ def _test(result, test: str, cells: pathlib.Path) -> Html | None:
     for row in rows
   }
   attacks = result['tests'][test]['attacks']
+  groups = result['tests'][test].get('groups', {})
   return section(
     f'{test}, {condition}',
     element(
@@ -418,6 +420,18 @@ def _test(result, test: str, cells: pathlib.Path) -> Html | None:
           ]
           for attack, count in attacks.items()
         },
+      ),
+      *(
+        _heat_table(
+          f'EER by {column}, trials of both classes, {test}, {condition}',
+          f'{column}, trials',
+          [row['system'] for row in rows],
+          {
+            f'{name}, {count:,}': [row['groups'][column][name] for row in rows]
+            for name, count in counts.items()
+          },
+        )
+        for column, counts in groups.items()
       ),
       class_='grid',
     ),

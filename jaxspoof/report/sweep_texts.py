@@ -90,6 +90,7 @@ COSTS = (
   Column('parameters', 'parameters', _of('parameters'), ',.0f'),
   Column('macs', 'MACs per clip, M', _of('macs'), ',.0f', 1e-6),
   Column('ms_per_clip', 'ms per clip', _of('ms_per_clip'), ',.2f'),
+  Column('memory', 'memory, MB', _of('memory'), ',.0f', 1e-6),
   Column('seconds_scored', 's scored at most', _of('seconds_scored'), '.2f'),
   Column('minutes', 'minutes of training', _of('minutes'), ',.1f'),
   Column('calibrated_on', 'calibrated on', _of('dev', 'of')),
@@ -165,9 +166,35 @@ def markdown(result: Mapping[str, Any]) -> str:
     rows = [row for row in result['rows'] if row['test'] == test]
     shown = [c for c in COLUMNS if c.name not in ('test', 'bonafide', 'spoof')]
     lines += ['', f'{about(result, test)}:', '', *_markdown(shown, rows)]
+    lines += _groups(result, test)
   for words in explained(result):
     lines += ['', words]
   return '\n'.join(lines) + '\n'
+
+
+def _groups(result: Mapping[str, Any], test: str) -> list[str]:
+  """EERs by codec, gender and the like, in lines; none where nobody says."""
+  condition, lines = result['conditions'][0], []
+  rows = [
+    row
+    for row in result['rows']
+    if (row['test'], row['condition']) == (test, condition)
+  ]
+  for column, counts in result['tests'][test].get('groups', {}).items():
+    columns = [Column(column, column, _of('name'))]
+    columns.append(Column('trials', 'trials', _of('trials'), ',.0f'))
+    columns += [_percent(r['system'], r['system'], r['system']) for r in rows]
+    cells = [
+      {
+        'name': name,
+        'trials': count,
+        **{row['system']: row['groups'][column][name] for row in rows},
+      }
+      for name, count in counts.items()
+    ]
+    lines += ['', f'EER % by {column}, {test}, {condition}:', '']
+    lines += _markdown(columns, cells)
+  return lines
 
 
 def _markdown(columns, rows) -> list[str]:

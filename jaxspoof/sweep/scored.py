@@ -10,15 +10,18 @@ import pathlib
 from typing import Any
 
 import jax
+import numpy as np
 
 from jaxspoof import checkpoints
+from jaxspoof.data import pipeline
 from jaxspoof.data.conditions import Condition, enhance
 from jaxspoof.machine import files
+from jaxspoof.metrics.det import equal_error
 from jaxspoof.runs import cells, names, record
 from jaxspoof.sweep.systems import Test, carried
 from jaxspoof.training import scoring
 
-FORMAT = 2  # a change to what scores follow from needs other cells
+FORMAT = 3  # a change to what scores follow from needs other cells
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,6 +109,7 @@ class Cells:
           'synthetic': list(condition.synthetic),
           **found,
           'further': {},
+          'groups': by_group(scores, trials),
           'system': about,
           'used_before': checkpoints.used_before(
             member.path, test.corpus, [test.split]
@@ -123,6 +127,31 @@ class Cells:
       f'{found["trials"]["total"]:,} trials',
       flush=True,
     )
+
+
+def by_group(scores, trials: pipeline.Trials) -> dict[str, dict]:
+  """EERs of trials that are alike: of one codec, one gender, one language.
+
+  Args:
+    scores: float [N], higher = more bona fide.
+    trials: of them.
+
+  Returns:
+    For each of `trials.groups`, by value, `trials` and the `eer`, which is None
+    where all are of one class.
+  """
+  found: dict[str, dict] = {}
+  for column, values in trials.groups.items():
+    found[column] = {}
+    for name in np.unique(values).tolist():
+      chosen = values == name
+      label = trials.label[chosen]
+      both = 0 < label.sum() < len(label)
+      found[column][name] = {
+        'eer': equal_error(scores[chosen], label).eer if both else None,
+        'trials': len(label),
+      }
+  return found
 
 
 @functools.cache

@@ -187,6 +187,7 @@ class Checkpoint:
     speed = {
       'ms_per_clip': self.scorer.ms_per_clip,
       'batch': self._batch,
+      'memory': self.scorer.memory,
       'device': self._shardings.batch.mesh.devices.flat[0].device_kind,
     }
     return {**self._about, **speed}

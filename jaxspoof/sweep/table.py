@@ -73,13 +73,14 @@ def make(
 
   Returns:
     What JSON can hold; rates are fractions. `systems` by name: what is known of
-    them and what they cost; `tests` by name: `trials`, `attacks` and what was
-    `resampled`; `rows`, one for each system, test and condition: for each name
-    in `RAW` and `CARRIED` its mean over seeds or None, `deviation` (standard
-    deviation of the EER over seeds, None of one), `eers`, `interval`,
-    `per_attack` EERs, `cells` and, but for the first system, `difference`
-    (`value`, `interval`, `p`, and `holm`, corrected for all comparisons of the
-    table); and `notes`, `conditions`, `resamples`, `confidence`, `seed`, `dev`.
+    them and what they cost; `tests` by name: `trials`, `attacks`, `groups` and
+    what was `resampled`; `rows`, one for each system, test and condition: for
+    each name in `RAW` and `CARRIED` its mean over seeds or None, `deviation`
+    (standard deviation of the EER over seeds, None of one), `eers`, `interval`,
+    EERs `per_attack` and by `groups` of trials (see `scored.by_group`), `cells`
+    and, but for the first system, `difference` (`value`, `interval`, `p`, and
+    `holm`, corrected for all comparisons of the table); and `notes`,
+    `conditions`, `resamples`, `confidence`, `seed`, `dev`.
   """
   runs = {place: [Cell(path) for path in found[place]] for place in found}
   known = {
@@ -157,6 +158,10 @@ def _described(cell: Cell) -> dict[str, Any]:
     'split': found['split'],
     'trials': found['trials'],
     'attacks': {n: a['trials'] for n, a in found['per_attack'].items()},
+    'groups': {
+      column: {name: one['trials'] for name, one in rows.items()}
+      for column, rows in found['groups'].items()
+    },
     'resampled': found['resampled'],
   }
 
@@ -174,6 +179,7 @@ def _figures(several: Sequence[Cell]) -> dict[str, Any]:
   each = [cell.metrics for cell in several]
   eers = [values['eer'] for values in each]
   attacks = [values['per_attack'] for values in each]
+  groups = [values['groups'] for values in each]
   return {
     **{name: _mean(values.get(name) for values in each) for name in RAW},
     'deviation': statistics.stdev(eers) if len(eers) > 1 else None,
@@ -181,6 +187,13 @@ def _figures(several: Sequence[Cell]) -> dict[str, Any]:
     'per_attack': {
       name: statistics.mean(found[name]['eer'] for found in attacks)
       for name in attacks[0]
+    },
+    'groups': {
+      column: {
+        name: _mean(found[column][name]['eer'] for found in groups)
+        for name in rows
+      }
+      for column, rows in groups[0].items()
     },
   }
 
@@ -313,6 +326,7 @@ def _system(
     'ms_per_clip': _median(speeds),
     'batch': first.get('batch'),
     'device': first.get('device'),
+    'memory': first.get('memory'),
     'minutes': _median([one.get('minutes') for one in about]),
     'dev': devs[0] and {n: devs[0][n] for n in ('of', 'trials')},
   }

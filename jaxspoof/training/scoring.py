@@ -134,6 +134,7 @@ class Scorer:
       bucket=bucket or DataConfig.bucket,
     )
     self._seconds, self._clips = 0.0, 0
+    self._largest: tuple | None = None  # shapes of the largest batch
 
   @property
   def compiled(self) -> int:
@@ -144,6 +145,27 @@ class Scorer:
   def ms_per_clip(self) -> float | None:
     """Time of the model for a clip of a full batch, compilation left out."""
     return 1000 * self._seconds / self._clips if self._clips else None
+
+  @functools.cached_property
+  def _memory(self) -> int | None:
+    found = self._program.lower(*self._largest).compile().memory_analysis()
+    if found is None:  # XLA does not say it for all devices
+      return None
+    return (
+      found.argument_size_in_bytes
+      + found.output_size_in_bytes
+      + found.temp_size_in_bytes
+      - found.alias_size_in_bytes
+    )
+
+  @property
+  def memory(self) -> int | None:
+    """Bytes of a device that the program of the longest clips needs at most.
+
+    Weights, a batch, and all that is computed on the way; None before anything
+    was scored.
+    """
+    return None if self._largest is None else self._memory
 
   def __call__(
     self,
@@ -168,12 +190,24 @@ class Scorer:
     return np.asarray(self._loss.score(outputs))
 
   def _timed(self, *arguments):
+    shapes = jax.tree.map(_shape, arguments)
+    if self._largest is None or _elements(shapes) > _elements(self._largest):
+      self._largest = shapes
+      vars(self).pop('_memory', None)
     before, started = self.compiled, time.perf_counter()
     found = jax.block_until_ready(self._program(*arguments))
     if self.compiled == before:
       self._seconds += time.perf_counter() - started
       self._clips += self._config.eval_batch
     return found
+
+
+def _shape(array: jax.Array) -> jax.ShapeDtypeStruct:
+  return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=array.sharding)
+
+
+def _elements(shapes) -> int:
+  return sum(one.size for one in jax.tree.leaves(shapes))
 
 
 @functools.lru_cache(1)
