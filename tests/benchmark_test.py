@@ -7,6 +7,8 @@ import json
 import re
 import shutil
 import statistics
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -342,6 +344,34 @@ def test_what_was_interrupted_goes_on(made, monkeypatch, tmp_path):
   assert [row['cells'] for row in moved['rows']] == [
     row['cells'] for row in again['rows']
   ]
+
+
+def test_killed_at_random_moments_and_by_two_at_once(
+  made, tmp_path, environment
+):
+  """The same table in the end, and no cell is scored twice."""
+  _, values, result = made
+  systems = {'one': values['systems']['one']}
+  values = {**values, 'systems': systems, 'fusion': False}
+  workdir, log = tmp_path / 'w', tmp_path / 'log'
+  task = {
+    'config': values, 'workdir': str(workdir), 'log': str(log),
+    'seed': 13, 'kills': 2, 'processes': 2,
+  }  # fmt: skip
+  (tmp_path / 'task.json').write_text(json.dumps(task))
+  done = subprocess.run(
+    [sys.executable, '-m', 'tests.sweep_kills', str(tmp_path / 'task.json')],
+    env=environment,
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr
+  found = json.loads((workdir / 'benchmark.json').read_text())
+  assert found['rows'] == [r for r in result['rows'] if r['system'] == 'one']
+  lines = [line for line in log.read_text().splitlines() if ': EER' in line]
+  cells = [line.partition(': EER')[0] for line in lines]
+  assert cells and len(cells) == len(set(cells)), 'a cell was scored twice'
+  assert not list(workdir.rglob('*.partial'))
 
 
 def test_a_corpus_that_was_built_anew_is_another(corpora, tmp_path):
