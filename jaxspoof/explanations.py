@@ -16,7 +16,6 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-from scipy import signal
 
 from jaxspoof.audio import SAMPLE_RATE
 
@@ -133,8 +132,11 @@ def attribute(wave_N: np.ndarray, gradients: Gradients) -> Attribution:
   return Attribution(tiles_TxF, score[-1], score[0], error, len(at))
 
 
-def transform(dual: bool = False) -> signal.ShortTimeFFT:
-  """The STFT that tiles are made of, or that with the dual window."""
+def transform(dual: bool = False):
+  """The `ShortTimeFFT` that tiles are made of, or that of the dual window."""
+  # Slow to import, and few answers are to be explained.
+  from scipy import signal
+
   window = np.sqrt(signal.windows.hann(_SIZE, sym=False))
   made = signal.ShortTimeFFT(window, _HOP, SAMPLE_RATE)
   if not dual:
