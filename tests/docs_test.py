@@ -78,8 +78,13 @@ WHISPER = str(ROOT / 'tests' / 'goldens' / 'whisper.pt')
 TRACED = ('docs/train.md',)
 LANGUAGES = {'sh', 'python', 'text', 'diff'}
 FENCE = re.compile(r'^```(\w*)\n(.*?)^```$', re.M | re.S)
+# What commands leave in a checkout is no part of it.
 TOP = '|'.join(
-  path.name for path in ROOT.iterdir() if path.is_dir() and path.name[0] != '.'
+  path.name
+  for path in ROOT.iterdir()
+  if path.is_dir()
+  and path.name[0] != '.'
+  and path.name not in ('runs', 'build')
 )
 
 

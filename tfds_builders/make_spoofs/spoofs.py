@@ -107,7 +107,7 @@ def make(
   problems, progress, made = Problems(table), Progress('clips', len(jobs)), []
   workers = min(workers or render.cores(), len(jobs))
   with (
-    render.one_thread(),
+    render._one_thread(),
     multiprocessing.get_context('spawn').Pool(workers) as pool,
   ):
     for job, (written, problem) in zip(

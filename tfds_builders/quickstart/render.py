@@ -48,7 +48,7 @@ def render(
   """
   workers = min(workers or cores(), len(tasks))
   with (
-    one_thread(),
+    _one_thread(),
     multiprocessing.get_context('spawn').Pool(workers) as pool,
   ):
     reading = pool.apply_async(read_aloud, (tasks,))
@@ -67,7 +67,7 @@ def cores() -> int:
 
 
 @contextlib.contextmanager
-def one_thread():
+def _one_thread():
   """Makes numpy in processes started meanwhile compute with one thread."""
   before = {name: os.environ.get(name) for name in _ONE_THREAD}
   os.environ.update(_ONE_THREAD)
