@@ -416,3 +416,17 @@ def test_max_pool_drops_the_rest():
   got = pool.max_pool_time(x, 3)
   wanted = np.stack([x[:, :, 0:3].max(2), x[:, :, 3:6].max(2)], axis=2)
   np.testing.assert_array_equal(got, wanted)
+
+
+def test_max_pool_of_images():
+  rng = np.random.default_rng(0)
+  x = jnp.asarray(rng.normal(size=(2, 7, 8, 3)), jnp.float32)
+  weight = rng.normal(size=(2, 2, 2, 3)).astype(np.float32)
+  plain = lambda x: x[:, :6, :6].reshape(2, 2, 3, 2, 3, 3).max((2, 4))
+  ours = lambda x: pool.max_pool_image(x, 3)
+  np.testing.assert_array_equal(ours(x), plain(x))
+  np.testing.assert_array_equal(ours(x[..., 0]), plain(x)[..., 0])
+  found, wanted = (
+    jax.grad(lambda x, f=f: (weight * f(x)).sum())(x) for f in (ours, plain)
+  )
+  np.testing.assert_array_equal(found, wanted)

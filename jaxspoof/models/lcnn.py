@@ -19,6 +19,7 @@ from jaxspoof.blocks import layers
 from jaxspoof.blocks.recurrent import BiLstm
 from jaxspoof.darts.network import units
 from jaxspoof.frontends import PRESETS, SpectralConfig
+from jaxspoof.ops import pool
 from jaxspoof.system import Encoded, FrontendConfig, System
 
 POOLS = 4  # that halve frames and features
@@ -152,15 +153,7 @@ class Lcnn(System):
       first, second = jnp.split(getattr(self, f'conv{i}')(h_BxNxFxC), 2, -1)
       h_BxNxFxC = jnp.maximum(first, second)
       if layer.pool:
-        h_BxNxFxC = halve(h_BxNxFxC)
+        h_BxNxFxC = pool.max_pool_image(h_BxNxFxC, 2)
       if layer.norm:
         h_BxNxFxC = units.normalise(h_BxNxFxC, getattr(self, f'norm{i}'))
     return h_BxNxFxC
-
-
-def halve(x_BxNxFxC: jax.Array) -> jax.Array:
-  """Maxima of two frames by two features; what fills no window is dropped."""
-  batch, frames, features, channels = x_BxNxFxC.shape
-  frames, features = frames // 2, features // 2
-  x = x_BxNxFxC[:, : 2 * frames, : 2 * features]
-  return x.reshape(batch, frames, 2, features, 2, channels).max((2, 4))

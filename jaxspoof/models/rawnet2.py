@@ -17,7 +17,7 @@ from flax import nnx
 from jaxspoof.blocks import layers
 from jaxspoof.blocks.recurrent import Gru
 from jaxspoof.frontends import WaveConfig, sinc
-from jaxspoof.ops import conv1d
+from jaxspoof.ops import conv1d, pool
 from jaxspoof.system import WAVES, Encoded, System
 
 POOL = 3  # of the filters' magnitudes and of each block
@@ -176,7 +176,4 @@ class RawNet2(System):
 
 def max_pool(x_BxNxC: jax.Array) -> jax.Array:
   """Maximum of three frames; those that fill no window are dropped."""
-  batch, frames, channels = x_BxNxC.shape
-  frames //= POOL
-  x = x_BxNxC[:, : frames * POOL].reshape(batch, frames, POOL, channels)
-  return x.max(2)
+  return pool.max_pool_time(x_BxNxC[:, None], POOL)[:, 0]

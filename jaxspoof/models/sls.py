@@ -15,6 +15,7 @@ from flax import nnx
 
 from jaxspoof.blocks import layers
 from jaxspoof.models.back_end import BackEndConfig
+from jaxspoof.ops import pool
 from jaxspoof.system import Answer, Encoded, System
 
 POOL = 3  # frames, and values of a frame, that become one
@@ -92,9 +93,7 @@ class Sls(System):
       h_BxNxD = jnp.einsum('bs,bnsd->bnd', share_BxSx1[..., 0], h_BxNxSxD)
     with jax.named_scope('hidden'):
       h = self.first_norm.then_selu(h_BxNxD[..., None])[..., 0]
-      rows, columns = h.shape[1] // POOL, h.shape[2] // POOL
-      h = h[:, : rows * POOL, : columns * POOL]
-      h = h.reshape(batch, rows, POOL, columns, POOL).max((2, 4))
+      h = pool.max_pool_image(h, POOL)
       embedding_BxE = jax.nn.selu(self.hidden(h.reshape(batch, -1)))
     return Encoded(embedding_BxE, embedding_BxE)
 

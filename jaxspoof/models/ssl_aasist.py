@@ -21,6 +21,7 @@ from jaxspoof.models.aasist import Graphs
 from jaxspoof.models.aasist_config import POOL, check_graphs, dropped, need
 from jaxspoof.models.aasist_encoder import Encoder
 from jaxspoof.models.back_end import BackEndConfig
+from jaxspoof.ops import pool
 from jaxspoof.system import Encoded
 
 
@@ -122,11 +123,9 @@ class SslAasist(Graphs):
 
   def image(self, features: jax.Array) -> jax.Array:
     """The output of the residual encoder, `[B, bands, N // 3, channels]`."""
-    c, (batch, frames, _) = self.config, features.shape
+    c = self.config
     h_BxNxH = self.projection(features)
-    width = frames // POOL
-    h = h_BxNxH[:, : width * POOL, : c.bands * POOL]
-    h = h.reshape(batch, width, POOL, c.bands, POOL).max((2, 4))
+    h = pool.max_pool_image(h_BxNxH[..., : c.bands * POOL], POOL)
     h_BxHxWxC = self.first_norm.then_selu(h.mT[..., None])
     h_BxHxWxC = self.encoder(h_BxHxWxC.astype(c.dtype))
     h_BxHxWxC = h_BxHxWxC.astype(layers.wide(h_BxHxWxC.dtype))

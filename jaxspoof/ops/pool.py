@@ -1,7 +1,11 @@
-"""Max-pooling over time with a gradient that XLA runs at memory speed.
+"""Max-pooling whose gradient is finite and which XLA runs at memory speed.
+
+The gradient of `jnp.max` is divided by the number of values that equal the
+maximum. Where XLA computes the values once more, and rounds them otherwise,
+that is none, and the gradient 0 / 0. Here it goes to the frame that won.
 
 Letters in names: B batch, H height (frequency), W width (time), C channels,
-S frames of a window.
+S frames of a window, N and F an image without channels.
 """
 
 import functools
@@ -66,3 +70,20 @@ def _backward(size: int, residuals, dy_BxHxWxC):
 
 
 max_pool_time.defvjp(_forward, _backward)
+
+
+def max_pool_image(x_BxNxF: jax.Array, size: int) -> jax.Array:
+  """Maximum over windows of `size` by `size`, next to each other.
+
+  Args:
+    x_BxNxF: floating point; may have channels as a fourth axis.
+    size: of a window along both axes.
+
+  Returns:
+    `[B, N // size, F // size]`, and channels; what fills no window is dropped.
+  """
+  batch, n, f, *channels = x_BxNxF.shape
+  x = max_pool_time(x_BxNxF.reshape(batch, n, f, -1), size)
+  # With all that is beside each other as channels, N takes the place of W.
+  x = max_pool_time(x.reshape(1, batch, n, -1), size)
+  return x.reshape(batch, n // size, f // size, *channels)
