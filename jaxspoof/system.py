@@ -15,6 +15,7 @@ embedding, K outputs.
 """
 
 import dataclasses
+import functools
 import math
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -401,8 +402,9 @@ class SystemConfig:
     """The module; draws its weights from the stream `params`."""
     return self.kind(self.model, rngs, frontend=self.frontend, head=self.head)
 
+  @functools.cache  # noqa: B019 (a config is small, and there are few)
   def abstract(self) -> System:
-    """The module with arrays that have shapes but no values."""
+    """The module with arrays that have shapes but no values; not to change."""
     return nnx.eval_shape(lambda: self.make(nnx.Rngs(0)))
 
   def parameters(self) -> int:
