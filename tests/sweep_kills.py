@@ -13,6 +13,7 @@ import random
 import signal
 import sys
 import time
+import traceback
 
 from jaxspoof.jobs import benchmark
 
@@ -57,7 +58,7 @@ def begin(task) -> int:
   try:
     benchmark.benchmark(task['config'], pathlib.Path(task['workdir']))
   except BaseException as error:
-    print(f'failed: {error!r}', file=sys.stderr, flush=True)
+    traceback.print_exception(error)
     os._exit(1)
   sys.stdout.flush()
   os._exit(0)

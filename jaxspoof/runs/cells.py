@@ -73,6 +73,7 @@ def _claimed(path: pathlib.Path, wait: bool) -> Iterator[bool]:
 def writing(path: pathlib.Path) -> Iterator[pathlib.Path]:
   """A folder to write into, which takes the place `path` once it is whole.
 
+  Who writes holds the lock of the cell: what lies beside it is removed.
   Where another process has put one there meanwhile, that one stays: it follows
   from the same. What a process that was killed has left of it is removed.
   """

@@ -244,9 +244,26 @@ def _compared(
     'seed': seed,
   }
   cell = cache / cells.name_of(key)
-  if (cell / _COMPARED).is_file():
-    values = list(names.read_json(cell / _COMPARED).values())
-    return dict(zip(here, values, strict=True))
+
+  def make() -> None:
+    found = _comparison(here, devs, resamples, seed)
+    with cells.writing(cell) as whole:
+      files.write_json(whole / _COMPARED, found)
+
+  there = lambda name: (cache / name / _COMPARED).is_file()
+  # Several processes may be at the same table.
+  cells.share(cache / 'locks', {cell.name: make}, there)
+  values = list(names.read_json(cell / _COMPARED).values())
+  return dict(zip(here, values, strict=True))
+
+
+def _comparison(
+  here: Mapping[str, Sequence[Cell]],
+  devs: Mapping[str, Sequence[dict | None]],
+  resamples: int,
+  seed: int,
+) -> dict[str, dict]:
+  """What `_compared` keeps."""
   named = {
     f'{name} {n}': one.run
     for name, several in here.items()
@@ -294,8 +311,6 @@ def _compared(
         'interval': list(change.interval),
         'p': multiple.sign_p(means_SxR[row] - means_SxR[0], clusters=clusters),
       }
-  with cells.writing(cell) as whole:
-    files.write_json(whole / _COMPARED, result)
   return result
 
 
