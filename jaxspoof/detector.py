@@ -160,13 +160,8 @@ class Detector:
     self.notes = notes
     self._weights = jax.device_put((params, batch_stats))
 
-    def answer(params, batch_stats, batch):
-      module = state_lib.merge(graphdef, params, batch_stats)
-      found = state_lib.eval_view(module).answer(**steps.inputs(batch))
-      return found.embedding, found.outputs
-
     # One program, whoever asks for what.
-    self._answer = jax.jit(answer)
+    self._answer = _answer_of(graphdef)
 
     def score(wave, rest, weights):
       _, outputs = self._answer(*weights, {'wave': wave, **rest})
@@ -679,3 +674,15 @@ def read(
   # One file among thousands must not take the results of the others along.
   except Exception as error:
     return f'{name}: cannot be read ({type(error).__name__}: {error})'
+
+
+@functools.lru_cache(8)
+def _answer_of(graphdef):
+  """The program of a kind of model: its detectors compile it once."""
+
+  def answer(params, batch_stats, batch):
+    module = state_lib.merge(graphdef, params, batch_stats)
+    found = state_lib.eval_view(module).answer(**steps.inputs(batch))
+    return found.embedding, found.outputs
+
+  return jax.jit(answer)

@@ -402,10 +402,9 @@ class SystemConfig:
     """The module; draws its weights from the stream `params`."""
     return self.kind(self.model, rngs, frontend=self.frontend, head=self.head)
 
-  @functools.cache  # noqa: B019 (a config is small, and there are few)
   def abstract(self) -> System:
-    """The module with arrays that have shapes but no values; not to change."""
-    return nnx.eval_shape(lambda: self.make(nnx.Rngs(0)))
+    """The module with arrays that have shapes but no values."""
+    return nnx.clone(_abstract(self))
 
   def parameters(self) -> int:
     """Number of trained values."""
@@ -437,6 +436,11 @@ class SystemConfig:
     if spectral and not model.counts_features:
       stages['frontend'] = 0
     return {**stages, 'total': sum(stages.values())}
+
+
+@functools.cache  # to trace a module takes up to a second
+def _abstract(system: SystemConfig) -> System:
+  return nnx.eval_shape(lambda: system.make(nnx.Rngs(0)))
 
 
 def parameters(model: nnx.Module) -> int:

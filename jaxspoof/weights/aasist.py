@@ -1,5 +1,6 @@
 """Weights of the original AASIST (PyTorch) in the model of this project."""
 
+import functools
 import os
 import re
 from typing import NamedTuple
@@ -108,8 +109,7 @@ def from_torch(
       listed, and all counted.
   """
   # Shapes alone: nothing random is drawn to be overwritten.
-  abstract = nnx.eval_shape(lambda: Aasist(config, nnx.Rngs(0)))
-  graphdef, state = nnx.split(abstract)
+  graphdef, state = nnx.split(nnx.clone(_abstract(config)))
   wanted = {'.'.join(map(str, k)): v for k, v in nnx.to_flat_state(state)}
   given = translate(tensors)
   problems = _differences({k: v.shape for k, v in wanted.items()}, given)
@@ -120,6 +120,11 @@ def from_torch(
     value = np.stack(parts) if is_stacked(key) else parts[0]
     variable.set_value(jnp.asarray(value, variable.dtype))
   return nnx.merge(graphdef, state)
+
+
+@functools.cache
+def _abstract(config: AasistConfig) -> Aasist:
+  return nnx.eval_shape(lambda: Aasist(config, nnx.Rngs(0)))
 
 
 def is_stacked(name: str) -> bool:
