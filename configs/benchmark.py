@@ -4,6 +4,7 @@ python run.py --config=configs/benchmark.py             on ASVspoof 2019 LA
 python run.py --config=configs/benchmark.py:quickstart  half an hour on a CPU
 python run.py --config=configs/benchmark.py:smoke       seconds, learns nothing
 python run.py --config=configs/benchmark.py:trained     runs that are there
+python run.py --config=configs/benchmark.py:conditions  trained with and without
 
 Runs that are trained lie in the workdir, SYSTEM/seed_N, and are reused; so is
 everything that was scored. More of each:
@@ -23,7 +24,13 @@ from configs import common
 def get_config(variant: str = '') -> ml_collections.ConfigDict:
   return common.choose(
     variant,
-    {'': full, 'quickstart': quickstart, 'smoke': smoke, 'trained': trained},
+    {
+      '': full,
+      'quickstart': quickstart,
+      'smoke': smoke,
+      'trained': trained,
+      'conditions': conditions,
+    },
   )
 
 
@@ -38,6 +45,20 @@ def quickstart() -> ml_collections.ConfigDict:
       'ecapa_s': 'configs/ecapa_mfcc.py:quickstart',
     }
   )
+
+
+def conditions() -> ml_collections.ConfigDict:
+  """Does it help to train under conditions? Some are tested that it saw."""
+  config = of(
+    {
+      'ecapa_s': 'configs/ecapa_mfcc.py:quickstart',
+      'under_conditions': 'configs/ecapa_mfcc.py:quickstart_conditions',
+    }
+  )
+  config.tests = ('quickstart:eval',)
+  seen = 'clean', 'noise:10', 'room', 'codec:alaw', 'codec:mp3:32k'
+  config.conditions = (*seen, 'music:10', 'codec:opus:16k', 'codec:gsm')
+  return config
 
 
 def smoke() -> ml_collections.ConfigDict:

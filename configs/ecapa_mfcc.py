@@ -8,6 +8,8 @@ python run.py --config=configs/ecapa_mfcc.py:large       1,024 channels, 20.8 M
 python run.py --config=configs/ecapa_mfcc.py:small       128 channels, 0.5 M
 python run.py --config=configs/ecapa_mfcc.py:voxceleb --config.init=FILE
 python run.py --config=configs/ecapa_mfcc.py:quickstart  minutes on a laptop
+python run.py --config=configs/ecapa_mfcc.py:quickstart_conditions  under noise,
+                                                    in rooms, through codecs
 python run.py --config=configs/ecapa_mfcc.py:smoke       seconds, learns nothing
 
 :voxceleb starts from SpeechBrain's speaker embedding, which you must have:
@@ -33,6 +35,7 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
       'small': small,
       'voxceleb': voxceleb,
       'quickstart': quickstart,
+      'quickstart_conditions': quickstart_conditions,
       'smoke': smoke,
     },
   )
@@ -87,6 +90,15 @@ def quickstart() -> ml_collections.ConfigDict:
   config.optim.warmup_steps = 40
   config.optim.weight_decay = 1e-4
   config.loss.scale = 15.0
+  return config
+
+
+def quickstart_conditions() -> ml_collections.ConfigDict:
+  """The same, and each clip under one of these, drawn anew in each epoch."""
+  config = quickstart()
+  config.data.augment = 'conditions'
+  names = 'clean', 'noise:0..20', 'room', 'codec:alaw', 'codec:mp3:32k'
+  config.data.conditions.names = names
   return config
 
 
