@@ -19,6 +19,8 @@ SMALL = {
   'features': '--samples=4000 --batches 1 --rounds=1',
   'pipeline': '--corpus synthetic --clips=4 --workers 0 --algo 5 --batch=2'
   ' --samples=4000 --seconds=0.1',
+  'seeds': '--recipes configs/lcnn.py:smoke --seeds=2 --batch=2 --samples=4000'
+  ' --rounds=1',
   'search': '--variant=smoke --orders first --rounds=1',
   'search_ops': '--shape 2 4 4 8',
 }
