@@ -73,7 +73,8 @@ def open_checkpoint(
     model: name of the model that the checkpoint must be of; None accepts any.
     seconds: how much of each wave is to be scored; None takes as much as the
       evaluation of the run did.
-    bonafide_label: of a classifier, see `weights.classifiers.load`.
+    bonafide_label: of a classifier, see `weights.classifiers.load`, or of a
+      released detector, see `weights.ssl_detectors.load`.
 
   Returns:
     The name of the model, the model with its weights, and keyword arguments for
@@ -89,16 +90,17 @@ def open_checkpoint(
   if model is not None:
     models.variant(model)  # an unknown name is an error of its own
   if store.is_bundle(path):
+    _check_no_label(path, bonafide_label)
     name, module, options = _load_bundle(path, model)
+  elif path.exists() and ssl_detectors.is_there(path):
+    name, module, options = _load_release(path, model, bonafide_label)
   elif classifiers.is_directory(path):
     name, module, options = _load_classifier(path, model, bonafide_label)
-  elif bonafide_label is not None:
-    raise ValueError(f'{path}: a bona fide label is for classifiers alone')
-  elif path.is_dir() and not ssl_detectors.is_there(path):
-    name, module, options = _load_run(path, model)
   elif path.is_dir():
-    name, module, options = _load_release(path, model)
+    _check_no_label(path, bonafide_label)
+    name, module, options = _load_run(path, model)
   elif path.is_file():
+    _check_no_label(path, bonafide_label)
     name, module, options = _load_original(path, model)
   else:
     raise ValueError(
@@ -117,6 +119,14 @@ def open_checkpoint(
         'probabilities and verdicts may be wrong',
       )
   return name, module, options
+
+
+def _check_no_label(path: pathlib.Path, bonafide_label: str | None) -> None:
+  if bonafide_label is not None:
+    raise ValueError(
+      f'{path}: a bona fide label is for classifiers of Hugging Face and '
+      'released detectors on self-supervised encoders alone'
+    )
 
 
 def path_of(checkpoint: str | os.PathLike) -> pathlib.Path:
@@ -168,8 +178,6 @@ def _load_original(
   path: pathlib.Path, model: str | None
 ) -> tuple[str, nnx.Module, dict]:
   """Name and module of a released `.pth` file, and options of `Detector`."""
-  if ssl_detectors.is_there(path):
-    return _load_release(path, model)
   module = aasist_importer.load(path, model)
   names = {known.config: name for name, known in models.VARIANTS.items()}
   options = {'samples': ORIGINAL_SAMPLES, 'loss': losses.CrossEntropy()}
@@ -177,10 +185,10 @@ def _load_original(
 
 
 def _load_release(
-  path: pathlib.Path, model: str | None
+  path: pathlib.Path, model: str | None, bonafide_label: str | None
 ) -> tuple[str, nnx.Module, dict]:
   """The same of a released detector on a self-supervised encoder."""
-  module = ssl_detectors.load(path)
+  module = ssl_detectors.load(path, bonafide_label=bonafide_label)
   name = next(n for n, (_, k) in models.MODELS.items() if k is type(module))
   if model not in (None, name):
     raise ValueError(
@@ -189,7 +197,7 @@ def _load_release(
   options = {
     'samples': ORIGINAL_SAMPLES,
     'loss': losses.CrossEntropy(),
-    'notes': ssl_detectors.notes(path),
+    'notes': ssl_detectors.notes(path, bonafide_label),
   }
   return name, module, options
 
@@ -426,7 +434,7 @@ def described(checkpoint: str, model: str) -> dict[str, str]:
       'sha256': card.weights.sha256,
       'selected_on': card.training.get('selected_on') or unknown,
     }
-  if classifiers.is_directory(path):
+  if path.is_dir() and not (path / names.WEIGHTS).is_file():
     path = tensor_files.weights_of(path)
   elif path.is_dir():
     selected_on = f'the training so far: the run {path} has not ended'

@@ -194,8 +194,9 @@ class Detector:
         evaluation of the run did, 64,600 samples for released weights.
       batch: how many waves are scored at once; None takes 16, but 1 on a CPU,
         where larger batches are no faster and the first results would wait.
-      bonafide_label: which label of a classifier means bona fide speech, where
-        its labels do not say so by their words.
+      bonafide_label: which label of a classifier, or number of an output of it
+        or of a released detector, means bona fide speech, where labels do not
+        say so by their words or are wrong.
       prior: probability of a spoof before anything was heard, in (0, 1); None
         takes 0.5. See `bundles.verdict.Rule`.
       target_far: speech is bona fide from the lowest threshold on at which at

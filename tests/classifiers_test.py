@@ -10,8 +10,9 @@ from safetensors.numpy import load_file, save_file
 
 import detect
 from jaxspoof import checkpoints
+from jaxspoof.detect import self_test
 from jaxspoof.detector import Detector
-from jaxspoof.weights import classifiers
+from jaxspoof.weights import classifiers, measured
 
 pytestmark = pytest.mark.usefixtures('programs')
 
@@ -133,12 +134,75 @@ def test_the_command(folder, tmp_path, capsys):
   assert json.loads(capsys.readouterr().out)['score'] == -result['score']
 
 
+def test_samples_whose_truth_is_known(folder, tmp_path, capsys):
+  """They tell that the bona fide class is counted from the wrong end."""
+  golden = np.load(folder / 'golden.npz')
+  scores = golden['logits'][:, 0] - golden['logits'][:, 1]  # real less fake
+  names = []
+  for place in np.argsort(-scores):
+    names.append(str(tmp_path / f'{len(names)}.wav'))
+    soundfile.write(names[-1], golden['pcm'][place], 16_000)
+  high, *_, low = names
+  load = ['--checkpoint', str(folder)]
+
+  def test(*pairs, more=()):
+    asked = [w for pair in pairs for w in ('--self_test', *pair)]
+    status = detect.main([*load, *asked, *more])
+    return status, capsys.readouterr()
+
+  status, said = test((high, low))
+  assert status == 0 and 'self-test: the pair is ranked rightly' in said.out
+  assert 'detect.py --self_test BONAFIDE SPOOF' in said.err  # and the importer
+  status, said = test((low, high))
+  assert status == 3 and 'the pair is ranked wrongly' in said.out
+  assert 'may be swapped; say --bonafide_label' in said.out
+  status, said = test((low, high), more=['--bonafide_label=fake'])
+  assert status == 0
+  status, said = test((high, low), (low, high), more=['--json'])
+  values = json.loads(said.out)
+  assert status == 3 and values['share'] == 0.5 and values['pairs'] == 4
+  assert [s['truth'] for s in values['samples']] == ['bona fide'] * 2 + (
+    ['spoof'] * 2
+  )
+  gap = values['samples'][0]['score'] - values['samples'][1]['score']
+  assert abs(gap - np.ptp(scores)) < 1e-3
+  status, said = test((high, str(tmp_path / 'no.wav')))
+  assert status == 1 and 'self-test: a sample cannot be' in said.err
+  assert not said.out
+  for more in (['--input', high], ['--csv'], ['--timeline'], ['--stream']):
+    with pytest.raises(SystemExit):
+      test((high, low), more=more)
+
+
+def test_ranking():
+  ranking = self_test.rank(np.array([1.0, 2.0, 3.0]), np.array([2.0, 0.0]))
+  assert ranking == (6, 4, 1) and ranking.share == 0.75
+  said = self_test.said(ranking)
+  assert '4 of 6 pairs are ranked rightly, 1 have equal scores' in said
+  assert 'swapped' not in said and 'give several files' in said
+
+
+def test_what_others_measured(tmp_path):
+  name = 'MelodyMachine/Deepfake-audio-detection-V2'
+  cached = tmp_path / f'models--{name.replace("/", "--")}' / 'snapshots' / 'a'
+  for place, declared in (
+    (tmp_path / 'x', name),
+    (tmp_path / name.lower().split('/')[1], 'facebook/wav2vec2-base'),
+    (cached, None),
+  ):
+    (said,) = measured.warnings(place, declared)
+    assert f'{name}, of which an independent test' in said
+    assert '53.0 %' in said and 'podonos/audio-dfd-benchmark' in said
+  assert measured.warnings(tmp_path / 'x', 'facebook/wav2vec2-base') == ()
+  assert measured.warnings(tmp_path / f'not-{name.split("/")[1]}') == ()
+
+
 def test_directories_that_are_no_detector(reference, folder):
   with pytest.raises(ValueError, match='holds Wav2Vec2Model, which detects'):
     Detector.load(reference / 'ssl/wav2vec2_layer')
   with pytest.raises(ValueError, match="another model: a classifier .*'lcnn'"):
     Detector.load(folder, 'lcnn')
-  with pytest.raises(ValueError, match='label is for classifiers alone'):
+  with pytest.raises(ValueError, match='label is for classifiers of Hu'):
     Detector.load(reference / 'aasist/AASIST.pth', bonafide_label='1')
   tensors = load_file(folder / 'model.safetensors')
   for name, problem in (

@@ -280,7 +280,9 @@ def run_command(words, monkeypatch):
       if {'CLASSIFIER', '--serve'} & {*arguments}:
         script('detect.py').parser().parse_args(arguments)
         return
-      assert script('detect.py').main(arguments) == 0
+      # Stand-ins have nothing to be ranked by: 3 says so.
+      fine = (0, 3) if '--self_test' in arguments else (0,)
+      assert script('detect.py').main(arguments) in fine
     case ['python', '-m', 'jaxspoof.metrics', *arguments]:
       assert metrics_cli.main(arguments) == 0
     case ['python', '-m', 'jaxspoof.report', *arguments]:

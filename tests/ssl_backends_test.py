@@ -206,3 +206,22 @@ def test_configs(name):
 def test_weights_of_other_models(reference):
   with pytest.raises(CheckpointError, match='no detector of AntiDeepfake, SSL'):
     ssl_detectors.load(reference / 'aasist/AASIST.pth')
+
+
+def test_outputs_counted_from_the_other_end(reference):
+  path = reference / 'ssl' / 'detectors' / 'nes2net_x.pth'
+  usual, other = (
+    detector.open_checkpoint(path, bonafide_label=label)
+    for label in (None, '0')
+  )
+  assert 'the first output is bona fide' in other[2]['notes'][0]
+  assert any('--self_test' in note for note in other[2]['notes'])
+  for name in ('kernel', 'bias'):
+    a, b = (
+      np.asarray(getattr(found[1].head, name)) for found in (usual, other)
+    )
+    np.testing.assert_array_equal(a, b[..., ::-1])
+  with pytest.raises(
+    CheckpointError, match="label 'real': its outputs have no"
+  ):
+    detector.open_checkpoint(path, bonafide_label='real')

@@ -18,6 +18,7 @@ EXAMPLES = """examples:
   python detect.py --checkpoint default AASIST.pth --input clip.wav
   arecord -q -t raw -f S16_LE -r 16000 | python detect.py --stream
   python detect.py --serve
+  python detect.py --checkpoint CLASSIFIER --self_test real.wav fake.wav
 
 A file that cannot be scored is reported on stderr, and with --json as an
 object with "path" and "error"; the others are scored, and the exit status is
@@ -25,7 +26,8 @@ object with "path" and "error"; the others are scored, and the exit status is
 cancel ...) is named behind it, and in "warnings"; why a verdict is uncertain
 in "reasons". Verdicts do not change the exit status; nor does it when several
 detectors disagree, but one that any of them cannot score counts. A wrong
-command or checkpoint gives 2."""
+command or checkpoint gives 2. With --self_test 3 means that not more than half
+of the pairs are ranked rightly."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -36,8 +38,11 @@ def main(argv: list[str] | None = None) -> int:
     arguments.error(f'argument --batch: {options.batch} is not at least 1')
   if options.channel is not None and options.channel < 1:
     arguments.error(f'argument --channel: {options.channel} is not at least 1')
-  if sum(map(bool, (options.input, options.stream, options.serve))) != 1:
-    arguments.error('expected --input, or --stream or --serve instead of it')
+  asked = (options.input, options.stream, options.serve, options.self_test)
+  if sum(map(bool, asked)) != 1:
+    arguments.error(
+      'expected --input, or --stream, --serve or --self_test instead of it'
+    )
   over_time = bool(
     options.timeline or options.segments or options.picture or options.hop
   )
@@ -49,11 +54,14 @@ def main(argv: list[str] | None = None) -> int:
     'evidence': options.evidence,
     'stream': options.stream,
     'serve': options.serve,
+    'self_test': options.self_test,
     'timeline and what implies it': over_time,
   }
   if len(options.checkpoint or ()) > 1 and any(alone.values()):
     asked = next(name for name, given in alone.items() if given)
     arguments.error(f'--{asked}: of one detector; ask each by itself')
+  if options.self_test and (over_time or options.out or options.csv):
+    arguments.error('--self_test prints a table, or with --json an object')
   for name in ('explain', 'evidence'):
     if getattr(options, name) and (over_time or not options.input):
       arguments.error(
@@ -109,6 +117,10 @@ def main(argv: list[str] | None = None) -> int:
 
     failed = compare.show(detectors, checkpoints, paths, problems, options)
     return 1 if failed else 0
+  if options.self_test:
+    from jaxspoof.detect import self_test
+
+    return self_test.show(detector, options)
   if options.serve:
     return _serve(detector, options)
   if options.stream:
@@ -235,7 +247,18 @@ def parser() -> argparse.ArgumentParser:
     '--bonafide_label',
     metavar='LABEL',
     help='which label of a classifier, or the number of which output, means'
-    ' bona fide speech; needed where its labels do not say so',
+    ' bona fide speech; needed where its labels do not say so, or are wrong',
+  )
+  made.add_argument(
+    '--self_test',
+    '--self-test',
+    nargs=2,
+    action='append',
+    metavar=('BONAFIDE', 'SPOOF'),
+    help='say whether the detector ranks recordings rightly whose truth is'
+    ' known: two files, folders, patterns or lists as for --input; may be given'
+    ' more than once. The exit status is 3 if not more than half of the pairs'
+    ' of a bona fide and a spoofed one are ranked rightly',
   )
   made.add_argument(
     '--prior',

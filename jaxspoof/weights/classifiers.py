@@ -22,7 +22,7 @@ from jaxspoof.models.mean import Mean, MeanConfig
 from jaxspoof.system import SystemConfig
 from jaxspoof.tensors import files
 from jaxspoof.tensors.unpickler import CheckpointError
-from jaxspoof.weights import peft
+from jaxspoof.weights import measured, peft
 
 _KIND = 'ForSequenceClassification'
 # Words in labels. Some have more than one class of spoofs.
@@ -61,6 +61,28 @@ def is_directory(path: pathlib.Path) -> bool:
   except CheckpointError:
     return False
   return bool({'model_type', 'architectures'} & config.keys())
+
+
+def is_classifier(path: pathlib.Path) -> bool:
+  """Whether it is one of a model that `load` takes, by its config.json."""
+  if peft.is_directory(path):
+    return True
+  try:
+    kinds = files.read_json(path / 'config.json').get('architectures')
+  except CheckpointError:
+    return False
+  return bool(kinds) and str(kinds[0]).endswith(_KIND)
+
+
+def takes_last_norm(path: str | os.PathLike) -> bool:
+  """Whether all states that a directory's model sums are behind its norms.
+
+  From version 5 on, transformers takes the last one before the final norm.
+  """
+  place = pathlib.Path(path)
+  config = files.read_json(place / 'config.json') if place.is_dir() else {}
+  version = str(config.get('transformers_version', ''))
+  return not re.match(r'[5-9]\.|\d\d', version)
 
 
 def load(
@@ -123,6 +145,7 @@ def load(
     variable.set_value(jnp.asarray(array, variable.dtype))
   classes = tuple(labels[i] for i in order)
   notes = _notes(kinds[0], classes, frontend, place)
+  notes += measured.warnings(place, config.get('_name_or_path'))
   if adapter is not None:
     idle = peft.without_effect(adapter, config['model_type'])
     peft.apply(adapter, module.frontend.encoder, idle, where)
@@ -140,12 +163,10 @@ def frontend_of(
 ) -> frontends.SslConfig:
   """The front end of a classifier, with the encoder's weights."""
   mix = bool(config.get('use_weighted_layer_sum'))
-  version = str(config.get('transformers_version', ''))
   return frontends.SslConfig(
     weights=str(place),
     output='mix' if mix else 'last',
-    # From version 5 on, the last state is taken before the final norm.
-    last_norm=not re.match(r'[5-9]\.|\d\d', version),
+    last_norm=takes_last_norm(place),
     # Without a preprocessor_config.json, its default.
     normalise_wave='' if _says_normalise(place) else 'huggingface',
   )
@@ -193,7 +214,8 @@ def bonafide_index(
   shown = ', '.join(f'{i}: {label}' for i, label in enumerate(labels))
   raise CheckpointError(
     f'{place}: its labels ({shown}) do not say which one means bona fide '
-    'speech. Its authors must know; say so with --bonafide_label=LABEL'
+    'speech. Its authors must know; say so with --bonafide_label=LABEL, and '
+    'try it with --self_test BONAFIDE SPOOF'
   )
 
 
@@ -232,4 +254,5 @@ def _notes(kind, classes, frontend, place) -> tuple[str, ...]:
   notes.append(
     f'licence of its card: {licence[1]}' if licence else 'no licence is stated'
   )
+  notes.append(measured.SELF_TEST)
   return tuple(notes)

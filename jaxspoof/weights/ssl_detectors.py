@@ -19,6 +19,7 @@ from jaxspoof import models
 from jaxspoof.blocks.heads import Head
 from jaxspoof.frontends import SslConfig
 from jaxspoof.frontends.ssl import names
+from jaxspoof.frontends.ssl import weights as ssl
 from jaxspoof.frontends.ssl.architecture import Architecture
 from jaxspoof.models import sls
 from jaxspoof.models.mean import MeanConfig
@@ -28,7 +29,7 @@ from jaxspoof.models.ssl_aasist import SslAasistConfig
 from jaxspoof.system import System, SystemConfig
 from jaxspoof.tensors import files, fit
 from jaxspoof.tensors.unpickler import CheckpointError
-from jaxspoof.weights import aasist
+from jaxspoof.weights import aasist, classifiers, measured
 
 Tensors = Mapping[str, np.ndarray]
 
@@ -42,6 +43,8 @@ class Release(NamedTuple):
     config: makes the config of the model of shapes of tensors.
     names: substitutions that turn an old name into the new one, in this order.
     frontend: fields of the front end.
+    bona_fide: the output that means bona fide speech, '0' or '1'.
+    licence: of the weights, as far as it is stated.
   """
 
   model: str
@@ -49,6 +52,8 @@ class Release(NamedTuple):
   config: Callable[[Tensors], Any]
   names: tuple[tuple[str, str], ...]
   frontend: Mapping[str, Any] = MappingProxyType({})
+  bona_fide: str = '1'
+  licence: str = 'none is stated'
 
 
 def _ssl_aasist(tensors: Tensors) -> SslAasistConfig:
@@ -82,6 +87,8 @@ def _nes2net(tensors: Tensors) -> Nes2NetConfig:
   )
 
 
+_OUTPUTS = ('0', '1')
+_LAST = '1'
 _NES2NET = 'Nested_Res2Net_TDNN'
 _FIRST = f'{_NES2NET}.Build_in_Res2Nets.0'
 _BLOCK = rf'^{_NES2NET}\.Build_in_Res2Nets\.(\d+)\.'
@@ -96,6 +103,7 @@ RELEASES = {
     lambda tensors: MeanConfig(projection=None),
     ((r'^proj_fc\.', 'head.'),),
     {'normalise_wave': 'fairseq'},
+    licence='CC BY-NC-SA 4.0, not for commercial use',
   ),
   'SSL_Anti-spoofing': Release(
     'ssl_aasist',
@@ -109,6 +117,7 @@ RELEASES = {
       (r'^attention\.3\.', 'score2.'),
       *aasist.NAMES,
     ),
+    licence='MIT',
   ),
   'SLS': Release(
     'sls',
@@ -151,6 +160,8 @@ def is_there(path: pathlib.Path) -> bool:
   if path.is_dir():
     if not any((path / name).is_file() for name in files.CANDIDATES):
       return False
+    if classifiers.is_classifier(path):  # which need not be read for that
+      return False
   return kind_of(files.open_weights(path).tensors) is not None
 
 
@@ -163,54 +174,78 @@ def kind_of(tensors: Tensors) -> str | None:
 
 
 def load(
-  path: str | os.PathLike, architecture: Architecture | None = None
+  path: str | os.PathLike,
+  architecture: Architecture | None = None,
+  bonafide_label: str | None = None,
 ) -> System:
   """Reads a released detector.
 
   Args:
     path: weights, see `files.open_weights`.
     architecture: of the encoder; None tells it by the tensors.
+    bonafide_label: the output that means bona fide speech, '0' or '1'; None
+      takes what their authors say.
 
   Returns:
     The model, in training mode like every new module. Its second output is
     bona fide.
 
   Raises:
-    CheckpointError: damaged, unsafe, or of another model.
+    CheckpointError: damaged, unsafe, or of another model; or no such output.
   """
-  tensors = files.open_weights(path).tensors
-  kind = kind_of(tensors)
+  if bonafide_label not in (None, *_OUTPUTS):
+    raise CheckpointError(
+      f'{path}: bona fide label {bonafide_label!r}: its outputs have no names; '
+      f'expected {" or ".join(_OUTPUTS)}, the number of one'
+    )
+  found = files.open_weights(path)
+  kind = kind_of(found.tensors)
   if kind is None:
     raise CheckpointError(
       f'{path}: no detector of {", ".join(RELEASES)}: its tensors have other '
       'names'
     )
   release = RELEASES[kind]
+  encoder, rest = names.encoder_part(found.tensors)
+  if architecture is None:
+    source = ssl.of_settings(encoder, found.around, str(path))
+    architecture = source.architecture
   # Waves as they are: most feed them so, whatever the encoder was made for.
-  frontend = SslConfig(
-    str(path),
-    architecture=architecture,
-    **{'normalise_wave': 'none', **release.frontend},
-  )
-  _, rest = names.encoder_part(tensors)
+  fields = {'normalise_wave': 'none', **release.frontend}
+  frontend = SslConfig(str(path), architecture=architecture, **fields)
   rest = {k: v for k, v in rest.items() if not names.unused(k)}
   try:
     config = release.config(rest)
   except (KeyError, ValueError, IndexError) as error:
     raise CheckpointError(f'{path}: a {kind} without {error}') from error
-  _, module = models.MODELS[release.model]
-  system = SystemConfig(module, config, frontend, Head('linear', 2))
-  return _filled(system.make(nnx.Rngs(0)), release, rest, str(path))
+  _, kind_of_model = models.MODELS[release.model]
+  system = SystemConfig(kind_of_model, config, frontend, Head('linear', 2))
+  module = _filled(system.make(nnx.Rngs(0)), release, rest, str(path))
+  if _index(kind, bonafide_label) != _LAST:
+    head = getattr(module, module.head_name)
+    for variable in (head.kernel, head.bias):
+      variable.set_value(variable[...][..., ::-1])
+  return module
 
 
-def notes(path: str | os.PathLike) -> tuple[str, ...]:
+def _index(kind: str, bonafide_label: str | None) -> str:
+  """Which output means bona fide speech."""
+  return RELEASES[kind].bona_fide if bonafide_label is None else bonafide_label
+
+
+def notes(
+  path: str | os.PathLike, bonafide_label: str | None = None
+) -> tuple[str, ...]:
   """What a user of a released detector should know, in sentences."""
   kind = kind_of(files.open_weights(path).tensors)
-  waves = RELEASES[kind].frontend.get('normalise_wave', 'none')
+  frontend = RELEASES[kind].frontend
+  waves = frontend.get('normalise_wave', 'none')
   waves = 'as they are' if waves == 'none' else 'of mean 0 and variance 1'
+  index = ('first', 'second')[int(_index(kind, bonafide_label))]
   return (
-    f'weights of {kind}: the second output is bona fide; waves {waves}',
-    'what licence they have, their authors say',
+    f'weights of {kind}: the {index} output is bona fide; waves {waves}',
+    f'licence: {RELEASES[kind].licence}',
+    measured.SELF_TEST,
   )
 
 
