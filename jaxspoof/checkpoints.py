@@ -27,6 +27,7 @@ from jaxspoof.tensors import files as tensor_files
 from jaxspoof.training import state as state_lib
 from jaxspoof.weights import aasist as aasist_importer
 from jaxspoof.weights import classifiers, frozen, ssl_detectors
+from jaxspoof.weights.releases import RELEASES
 
 # What the original scores of each clip: about four seconds.
 ORIGINAL_SAMPLES = 64_600
@@ -188,18 +189,21 @@ def _load_release(
   path: pathlib.Path, model: str | None, bonafide_label: str | None
 ) -> tuple[str, nnx.Module, dict]:
   """The same of a released detector on a self-supervised encoder."""
-  module = ssl_detectors.load(path, bonafide_label=bonafide_label)
-  name = next(n for n, (_, k) in models.MODELS.items() if k is type(module))
-  if model not in (None, name):
+  found = ssl_detectors.read(path, bonafide_label=bonafide_label)
+  release = RELEASES[found.kind]
+  if model not in (None, release.model):
     raise ValueError(
-      f'{path}: checkpoint of another model: of {name!r}, not of {model!r}'
+      f'{path}: checkpoint of another model: of {release.model!r}, not of '
+      f'{model!r}'
     )
   options = {
-    'samples': ORIGINAL_SAMPLES,
+    'samples': release.samples or LONGEST,
     'loss': losses.CrossEntropy(),
-    'notes': ssl_detectors.notes(path, bonafide_label),
+    'notes': found.notes,
   }
-  return name, module, options
+  if release.samples is None:
+    options |= {'bucket': BUCKET, 'shortest': found.module.min_samples}
+  return release.model, found.module, options
 
 
 def _load_classifier(

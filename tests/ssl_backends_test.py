@@ -1,22 +1,27 @@
 """Back ends on encoders against the original code, and released detectors."""
 
 import functools
+import json
 import pathlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.signal
 from flax import nnx
+from safetensors.numpy import load_file, save_file
 
+from jaxspoof import checkpoints, detector, frontends, models, optim, overrides
 from jaxspoof import config as config_lib
-from jaxspoof import detector, frontends, models, optim, overrides
 from jaxspoof.frontends.ssl import weights as ssl
+from jaxspoof.models import conformer
 from jaxspoof.models.mhfa import Mhfa, MhfaConfig
 from jaxspoof.system import SystemConfig
 from jaxspoof.tensors.unpickler import CheckpointError
 from jaxspoof.training import state
 from jaxspoof.weights import ssl_detectors
+from tests.drawn import drawn
 
 pytestmark = pytest.mark.usefixtures('programs')
 GOLDENS = pathlib.Path(__file__).parent / 'goldens'
@@ -225,3 +230,106 @@ def test_outputs_counted_from_the_other_end(reference):
     CheckpointError, match="label 'real': its outputs have no"
   ):
     detector.open_checkpoint(path, bonafide_label='real')
+
+
+# Name in the golden data: what stands before the encoder, kind and model.
+OF_OTHERS = {
+  'df_arena': ('backbone.ssl_model.', 'DF Arena', 'conformer'),
+}
+
+
+def release(reference, name, folder, **changes):
+  """A directory as its authors publish it, of `tools/detector_goldens.py`.
+
+  Args:
+    reference: folder of the golden data.
+    name: a key of `OF_OTHERS`.
+    folder: to write it into.
+    **changes: shapes of tensors, by their names with two underscores for dots;
+      None leaves one out.
+
+  Returns:
+    What the original says of two waves.
+  """
+  golden = np.load(GOLDENS / 'detectors.npz')
+  encoder = load_file(reference / 'ssl/wav2vec2_layer/model.safetensors')
+  tensors = {OF_OTHERS[name][0] + key: array for key, array in encoder.items()}
+  shapes = json.loads(str(golden[f'{name}/shapes']))
+  shapes |= {key.replace('__', '.'): shape for key, shape in changes.items()}
+  for tensor, shape in shapes.items():
+    if shape is None or tensor.endswith('num_batches_tracked'):
+      continue
+    if tensor.endswith('positional_emb'):
+      tensors[tensor] = conformer.positions(*shape[1:])[None]
+    else:
+      tensors[tensor] = drawn(tensor, tuple(shape))
+  folder.mkdir(exist_ok=True)
+  save_file(tensors, folder / 'model.safetensors')
+  return golden[f'{name}/outputs']
+
+
+@pytest.mark.parametrize('name', OF_OTHERS)
+def test_detectors_of_others(reference, name, tmp_path):
+  wanted = release(reference, name, tmp_path)
+  _, kind, model = OF_OTHERS[name]
+  found, module, options = detector.open_checkpoint(tmp_path)
+  first = name == 'wedefense'  # whose first output is bona fide
+  output = 'first' if first else 'second'
+  assert f'weights of {kind}: the {output} output' in options['notes'][0]
+  assert found == model and 'licence: none' not in options['notes'][1]
+  samples = {'wedefense': checkpoints.LONGEST}.get(name, 64_600)
+  assert options['samples'] == samples
+  assert ('bucket' in options) == first
+  graphdef, *arrays = state.split(module)
+
+  @jax.jit
+  def run(params, stats, wave, kept=None):
+    model = state.eval_view(state.merge(graphdef, params, stats))
+    return model.answer(wave, kept=kept).outputs
+
+  golden = np.load(reference / 'ssl/wav2vec2_layer/golden.npz')
+  front = module.frontend.config
+  if first:  # its waves are normalised, those of the golden data are not
+    assert front.normalise_wave == 'fairseq'
+    states = np.stack([*golden['hidden'][:-1], golden['last']], 2)
+    features = jnp.asarray(states.reshape(*states.shape[:2], -1))
+    outputs = run(*arrays, None, (features, None))
+    assert error(outputs[:, ::-1], wanted) < 1e-4
+    frames = jnp.asarray([features.shape[1]] * 2, jnp.int32)
+    padded = jnp.pad(features, ((0, 0), (0, 3), (0, 0)), constant_values=1)
+    again = run(*arrays, None, (padded, frames))
+    np.testing.assert_allclose(again, outputs, atol=1e-5)
+    return
+  wave = golden['pcm'] / 32768
+  # So that the encoder hears what the golden data's has heard.
+  if factor := front.pre_emphasis:
+    wave = scipy.signal.lfilter([1], [1, -factor], wave)
+  assert error(run(*arrays, jnp.asarray(wave, jnp.float32)), wanted) < 1e-4
+
+
+@pytest.mark.parametrize(
+  ('name', 'changes', 'message'),
+  [
+    (
+      'df_arena',
+      {'backbone__fc0__bias': None},
+      'does not fit .1 differences.\n  missing: gate.bias',
+    ),
+  ],
+)
+def test_what_is_recognised_and_not_taken(
+  name, changes, message, reference, tmp_path
+):
+  release(reference, name, tmp_path, **changes)
+  with pytest.raises(CheckpointError, match=message):
+    detector.open_checkpoint(tmp_path)
+
+
+def test_positions_that_were_learned(reference, tmp_path):
+  release(reference, 'df_arena', tmp_path)
+  path = tmp_path / 'model.safetensors'
+  tensors = load_file(path)
+  tensors['backbone.conformer.positional_emb'][0, 3, 0] += 0.1
+  save_file(tensors, path)
+  with pytest.raises(CheckpointError, match='without the sines and cosines of'):
+    detector.open_checkpoint(tmp_path)

@@ -10,6 +10,7 @@ from jaxspoof.darts.network.light_darts import LightDarts, LightDartsConfig
 from jaxspoof.darts.network.supernet import Supernet, SupernetConfig
 from jaxspoof.frontends.spec_augment import SpecAugmentConfig
 from jaxspoof.models.aasist import Aasist, AasistConfig
+from jaxspoof.models.conformer import Conformer, ConformerConfig
 from jaxspoof.models.convtasnet import (
   ConvTasNetEncoder,
   ConvTasNetEncoderConfig,
@@ -27,6 +28,7 @@ from jaxspoof.system import System, SystemConfig
 
 MODELS: dict[str, tuple[type, type[System]]] = {
   'aasist': (AasistConfig, Aasist),
+  'conformer': (ConformerConfig, Conformer),
   'convtasnet': (ConvTasNetEncoderConfig, ConvTasNetEncoder),
   'ecapa': (EcapaConfig, Ecapa),
   'lcnn': (LcnnConfig, Lcnn),
@@ -80,6 +82,7 @@ VARIANTS = {
       output_dropout=0.0,
     ),
   ),
+  'conformer': Variant('conformer', ConformerConfig()),
   'convtasnet': Variant('convtasnet', ConvTasNetEncoderConfig()),
   # SpeechBrain's default width, and the one of its VoxCeleb weights.
   'ecapa': Variant('ecapa', EcapaConfig()),

@@ -31,6 +31,9 @@ class Nes2NetConfig(BackEndConfig):
     dilation: of convolutions over time, in frames.
     squeeze: features of a part for each one in the middle of the squeeze and
       excitation.
+    columns: whether each step of a block convolves what all steps before it
+      have made anew, as in Nes2Net-X, or the sum of the last one and of the
+      next part, as in Nes2Net.
     param_dtype: dtype of parameters and running statistics.
   """
 
@@ -38,6 +41,7 @@ class Nes2NetConfig(BackEndConfig):
   inner_parts: int = 8
   dilation: int = 2
   squeeze: int = 1
+  columns: bool = True
   param_dtype: str = 'float32'
 
   def __post_init__(self):
@@ -111,6 +115,7 @@ class Block(nnx.Module):
     dtype = config.param_dtype
     options, norm = dict(param_dtype=dtype, rngs=rngs), dict(param_dtype=dtype)
     self.parts, self.dilation = config.inner_parts, config.dilation
+    self.columns = config.columns
     width = max(1, size // self.parts)
     self.input = layers.linear(size, width * self.parts, **options)
     self.input_norm = layers.BatchNorm(width * self.parts, **norm)
@@ -120,8 +125,9 @@ class Block(nnx.Module):
       )
       setattr(self, f'conv{i}', conv)
       setattr(self, f'norm{i}', layers.BatchNorm(width, **norm))
-      share = jnp.full((i + 2,), 1 / (i + 2), jnp.dtype(dtype))
-      setattr(self, f'share{i}', nnx.Param(share))
+      if config.columns:
+        share = jnp.full((i + 2,), 1 / (i + 2), jnp.dtype(dtype))
+        setattr(self, f'share{i}', nnx.Param(share))
     self.output = layers.linear(width * self.parts, size, **options)
     self.output_norm = layers.BatchNorm(size, **norm)
     middle = max(1, size // config.squeeze)
@@ -139,6 +145,27 @@ class Block(nnx.Module):
     """
     h = self.input_norm(jax.nn.relu(self.input(x_BxNxC)), valid_BxN)
     *parts, last = jnp.split(h, self.parts, -1)
+    convolve = self._of_columns if self.columns else self._of_sums
+    found = convolve(parts, last, valid_BxN)
+    h = jax.nn.relu(self.output(jnp.concatenate([*found, last], -1)))
+    h = self.output_norm(h, valid_BxN)
+    h_BxC = jax.nn.relu(self.squeeze(_mean(h, valid_BxN)))
+    gate_BxC = jax.nn.sigmoid(self.excite(h_BxC))
+    return h * gate_BxC[:, None] + x_BxNxC
+
+  def _of_sums(self, parts, last, valid_BxN) -> list[jax.Array]:
+    """What is made of each part, added to what was made of those before."""
+    del last
+    found, h = [], None
+    for i, part in enumerate(parts):
+      h = part if h is None else h + part
+      h = self._convolved(i, h[:, :, None], valid_BxN)[:, :, 0]
+      h = getattr(self, f'norm{i}')(jax.nn.relu(h), valid_BxN)
+      found.append(h)
+    return found
+
+  def _of_columns(self, parts, last, valid_BxN) -> list[jax.Array]:
+    """Learned sums of columns, of which each step has one more."""
     columns_BxNxKxW, found = last[:, :, None], []
     for i, part in enumerate(parts):
       columns = jnp.concatenate([columns_BxNxKxW, part[:, :, None]], 2)
@@ -149,11 +176,7 @@ class Block(nnx.Module):
       columns_BxNxKxW = getattr(self, f'norm{i}')(columns, mask)
       share_K = getattr(self, f'share{i}')[...].astype(columns.dtype)
       found.append(jnp.einsum('k,bnkw->bnw', share_K, columns_BxNxKxW))
-    h = jax.nn.relu(self.output(jnp.concatenate([*found, last], -1)))
-    h = self.output_norm(h, valid_BxN)
-    h_BxC = jax.nn.relu(self.squeeze(_mean(h, valid_BxN)))
-    gate_BxC = jax.nn.sigmoid(self.excite(h_BxC))
-    return h * gate_BxC[:, None] + x_BxNxC
+    return found
 
   def _convolved(self, i: int, x_BxNxKxW, valid_BxN):
     """A convolution over the frames of each column, as sums of products."""

@@ -24,6 +24,8 @@ CANDIDATES = (
   'pytorch_model.bin.index.json',
   'pytorch_model.bin',
   'model.bin',
+  'best_model.pth',  # of DeepFense
+  'avg_model.pt',  # of WeDefense
 )
 
 
@@ -58,6 +60,24 @@ def open_weights(path: str | os.PathLike) -> Checkpoint:
   if ctranslate2.is_file(path):
     return Checkpoint(ctranslate2.load(path), {})
   return torch_pickle.read(path)
+
+
+def names_of(path: str | os.PathLike) -> list[str]:
+  """Names of all tensors, as `open_weights` gives them, without their values.
+
+  Raises:
+    CheckpointError, OSError: as `open_weights`.
+  """
+  path = pathlib.Path(path)
+  if path.is_dir():
+    path = weights_of(path)
+  if path.suffix == '.safetensors' and path.is_file():
+    try:
+      with safetensors.safe_open(path, 'numpy') as file:
+        return list(file.keys())
+    except safetensors.SafetensorError as error:
+      raise CheckpointError(f'{path}: damaged or cut ({error})') from error
+  return list(open_weights(path).tensors)
 
 
 def weights_of(directory: pathlib.Path) -> pathlib.Path:

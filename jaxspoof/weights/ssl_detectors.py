@@ -1,18 +1,18 @@
 """Detectors on self-supervised encoders as their authors released them.
 
-A file of `torch.save` or safetensors with the encoder (named as fairseq does)
-and the back end.
+A file of `torch.save` or safetensors with the encoder and the back end, or a
+directory with such a file and maybe a config.yaml; which ones, `releases` says.
 """
 
 import os
 import pathlib
 import re
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from collections.abc import Container, Iterable, Mapping
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+import yaml
 from flax import nnx
 
 from jaxspoof import models
@@ -21,163 +21,76 @@ from jaxspoof.frontends import SslConfig
 from jaxspoof.frontends.ssl import names
 from jaxspoof.frontends.ssl import weights as ssl
 from jaxspoof.frontends.ssl.architecture import Architecture
-from jaxspoof.models import sls
-from jaxspoof.models.mean import MeanConfig
-from jaxspoof.models.nes2net import Nes2NetConfig
-from jaxspoof.models.sls import SlsConfig
-from jaxspoof.models.ssl_aasist import SslAasistConfig
 from jaxspoof.system import System, SystemConfig
 from jaxspoof.tensors import files, fit
 from jaxspoof.tensors.unpickler import CheckpointError
 from jaxspoof.weights import aasist, classifiers, measured
+from jaxspoof.weights.releases import (
+  RELEASES,
+  UNKNOWN,
+  Release,
+  Settings,
+)
 
-Tensors = Mapping[str, np.ndarray]
-
-
-class Release(NamedTuple):
-  """A kind of detector that people release weights of.
-
-  Attributes:
-    model: a key of `models.MODELS`.
-    marks: names of tensors that no other kind has.
-    config: makes the config of the model of shapes of tensors.
-    names: substitutions that turn an old name into the new one, in this order.
-    frontend: fields of the front end.
-    bona_fide: the output that means bona fide speech, '0' or '1'.
-    licence: of the weights, as far as it is stated.
-  """
-
-  model: str
-  marks: tuple[str, ...]
-  config: Callable[[Tensors], Any]
-  names: tuple[tuple[str, str], ...]
-  frontend: Mapping[str, Any] = MappingProxyType({})
-  bona_fide: str = '1'
-  licence: str = 'none is stated'
-
-
-def _ssl_aasist(tensors: Tensors) -> SslAasistConfig:
-  blocks = sum(bool(re.fullmatch(_CONV2, name)) for name in tensors)
-  channels = [len(tensors[f'encoder.{i}.0.conv2.bias']) for i in range(blocks)]
-  return SslAasistConfig(
-    projection=len(tensors['LL.bias']),
-    channels=channels,
-    attention_channels=len(tensors['attention.0.bias']),
-    gat_dims=(
-      tensors['master1'].shape[-1],
-      len(tensors['HtrgGAT_layer_ST12.att_proj.bias']),
-    ),
-  )
-
-
-def _sls(tensors: Tensors) -> SlsConfig:
-  embedding, size = tensors['fc1.weight'].shape
-  width = tensors['fc0.weight'].shape[1]
-  return SlsConfig(sls.POOL * (size // (width // sls.POOL)), embedding)
-
-
-def _nes2net(tensors: Tensors) -> Nes2NetConfig:
-  size = len(tensors[f'{_FIRST}.conv3.bias'])
-  # Dilation is not told by tensors: it is that of all that were published.
-  return Nes2NetConfig(
-    parts=len(tensors[f'{_NES2NET}.bn.weight']) // size,
-    inner_parts=1
-    + sum(name.startswith(f'{_FIRST}.weighted_sum.') for name in tensors),
-    squeeze=size // len(tensors[f'{_FIRST}.se.se.1.bias']),
-  )
-
-
+_SETTINGS = 'config.yaml'
 _OUTPUTS = ('0', '1')
 _LAST = '1'
-_NES2NET = 'Nested_Res2Net_TDNN'
-_FIRST = f'{_NES2NET}.Build_in_Res2Nets.0'
-_BLOCK = rf'^{_NES2NET}\.Build_in_Res2Nets\.(\d+)\.'
-_STATISTICS = aasist.NAMES[-2:]
-_CONV2 = r'encoder\.\d+\.0\.conv2\.bias'
 # Beside those of AASIST: Conv1d [out, in, time].
 _WEIGHTS = {**aasist.WEIGHTS, 3: ('kernel', (2, 1, 0))}
-RELEASES = {
-  'AntiDeepfake': Release(
-    'mean',
-    ('proj_fc.weight', 'proj_fc.bias'),
-    lambda tensors: MeanConfig(projection=None),
-    ((r'^proj_fc\.', 'head.'),),
-    {'normalise_wave': 'fairseq'},
-    licence='CC BY-NC-SA 4.0, not for commercial use',
-  ),
-  'SSL_Anti-spoofing': Release(
-    'ssl_aasist',
-    ('LL.weight', 'GAT_layer_S.att_weight'),
-    _ssl_aasist,
-    (
-      (r'^LL\.', 'projection.'),
-      (r'^first_bn1\.', 'last_norm.'),
-      (r'^attention\.0\.', 'score1.'),
-      (r'^attention\.2\.', 'score_norm.'),
-      (r'^attention\.3\.', 'score2.'),
-      *aasist.NAMES,
-    ),
-    licence='MIT',
-  ),
-  'SLS': Release(
-    'sls',
-    ('fc0.weight', 'fc1.weight', 'fc3.weight', 'first_bn.weight'),
-    _sls,
-    (
-      (r'^first_bn\.', 'first_norm.'),
-      (r'^fc0\.', 'gate.'),
-      (r'^fc1\.', 'hidden.'),
-      (r'^fc3\.', 'head.'),
-      *_STATISTICS,
-    ),
-    {'output': 'all', 'last_norm': False},
-  ),
-  'Nes2Net-X': Release(
-    'nes2net',
-    (f'{_FIRST}.weighted_sum.0', f'{_NES2NET}.fc.weight'),
-    _nes2net,
-    (
-      (_BLOCK + r'conv1\.', r'block\1.input.'),
-      (_BLOCK + r'bn1\.', r'block\1.input_norm.'),
-      (_BLOCK + r'convs\.(\d+)\.', r'block\1.conv\2.'),
-      (_BLOCK + r'bns\.(\d+)\.', r'block\1.norm\2.'),
-      (_BLOCK + r'weighted_sum\.(\d+)$', r'block\1.share\2'),
-      (_BLOCK + r'conv3\.', r'block\1.output.'),
-      (_BLOCK + r'bn3\.', r'block\1.output_norm.'),
-      (_BLOCK + r'se\.se\.1\.', r'block\1.squeeze.'),
-      (_BLOCK + r'se\.se\.3\.', r'block\1.excite.'),
-      (rf'^{_NES2NET}\.bns\.(\d+)\.', r'norm\1.'),
-      (rf'^{_NES2NET}\.bn\.', 'last_norm.'),
-      (rf'^{_NES2NET}\.fc\.', 'head.'),
-      *_STATISTICS,
-    ),
-  ),
-}
+
+
+class Released(NamedTuple):
+  """A detector as it was released.
+
+  Attributes:
+    kind: a key of `RELEASES`.
+    module: the model, in training mode like every new module. Its second
+      output is bona fide.
+    notes: what a user should know, in sentences.
+  """
+
+  kind: str
+  module: System
+  notes: tuple[str, ...]
 
 
 def is_there(path: pathlib.Path) -> bool:
-  """Whether there are weights of one of `RELEASES`, and not of a run."""
+  """Whether there are weights of a detector of others, and not of a run."""
   if path.is_dir():
     if not any((path / name).is_file() for name in files.CANDIDATES):
       return False
     if classifiers.is_classifier(path):  # which need not be read for that
       return False
-  return kind_of(files.open_weights(path).tensors) is not None
+  found = files.names_of(path)
+  return kind_of(found) is not None or unknown(found) is not None
 
 
-def kind_of(tensors: Tensors) -> str | None:
-  """Which of `RELEASES` tensors are of; None if of none."""
+def kind_of(tensors: Container[str]) -> str | None:
+  """Which of `RELEASES` has tensors of these names; None if none."""
   for name, release in RELEASES.items():
     if all(mark in tensors for mark in release.marks):
       return name
   return None
 
 
-def load(
+def unknown(tensors: Iterable[str]) -> str | None:
+  """What tensors are of that cannot be read, and why; None if that is known."""
+  for start, why in UNKNOWN.items():
+    if any(name.startswith(start) for name in tensors):
+      return why
+  return None
+
+
+def load(*args, **options) -> System:
+  """The module of a released detector; see `read`."""
+  return read(*args, **options).module
+
+
+def read(
   path: str | os.PathLike,
   architecture: Architecture | None = None,
   bonafide_label: str | None = None,
-) -> System:
+) -> Released:
   """Reads a released detector.
 
   Args:
@@ -185,10 +98,6 @@ def load(
     architecture: of the encoder; None tells it by the tensors.
     bonafide_label: the output that means bona fide speech, '0' or '1'; None
       takes what their authors say.
-
-  Returns:
-    The model, in training mode like every new module. Its second output is
-    bona fide.
 
   Raises:
     CheckpointError: damaged, unsafe, or of another model; or no such output.
@@ -201,56 +110,84 @@ def load(
   found = files.open_weights(path)
   kind = kind_of(found.tensors)
   if kind is None:
+    why = unknown(found.tensors)
     raise CheckpointError(
-      f'{path}: no detector of {", ".join(RELEASES)}: its tensors have other '
-      'names'
+      f'{path}: recognised as {why}: not supported'
+      if why
+      else f'{path}: no detector of {", ".join(RELEASES)}: its tensors have '
+      'other names'
     )
   release = RELEASES[kind]
+  settings = settings_beside(pathlib.Path(path))
   encoder, rest = names.encoder_part(found.tensors)
   if architecture is None:
     source = ssl.of_settings(encoder, found.around, str(path))
     architecture = source.architecture
   # Waves as they are: most feed them so, whatever the encoder was made for.
-  fields = {'normalise_wave': 'none', **release.frontend}
+  fields = {
+    'normalise_wave': 'none',
+    **release.frontend,
+    **release.of_encoder(architecture),
+  }
+  if fields.get('output') == 'all':
+    fields.setdefault('last_norm', classifiers.takes_last_norm(path))
   frontend = SslConfig(str(path), architecture=architecture, **fields)
   rest = {k: v for k, v in rest.items() if not names.unused(k)}
   try:
-    config = release.config(rest)
-  except (KeyError, ValueError, IndexError) as error:
+    config = release.config(rest, settings)
+  except (KeyError, ValueError, IndexError, TypeError) as error:
     raise CheckpointError(f'{path}: a {kind} without {error}') from error
-  _, kind_of_model = models.MODELS[release.model]
-  system = SystemConfig(kind_of_model, config, frontend, Head('linear', 2))
+  _, of_model = models.MODELS[release.model]
+  system = SystemConfig(of_model, config, frontend, Head('linear', 2))
   module = _filled(system.make(nnx.Rngs(0)), release, rest, str(path))
-  if _index(kind, bonafide_label) != _LAST:
+  index = bonafide_label or release.bona_fide
+  if index != _OUTPUTS[-1]:
     head = getattr(module, module.head_name)
     for variable in (head.kernel, head.bias):
       variable.set_value(variable[...][..., ::-1])
-  return module
+  return Released(kind, module, _notes(kind, frontend, index))
 
 
-def _index(kind: str, bonafide_label: str | None) -> str:
-  """Which output means bona fide speech."""
-  return RELEASES[kind].bona_fide if bonafide_label is None else bonafide_label
+def settings_beside(path: pathlib.Path) -> Settings:
+  """What a config.yaml beside weights says; nothing where there is none.
+
+  Raises:
+    CheckpointError: it is no YAML, or no mapping.
+  """
+  place = (path if path.is_dir() else path.parent) / _SETTINGS
+  if not place.is_file():
+    return {}
+  try:
+    found = yaml.safe_load(place.read_text(encoding='utf-8'))
+  except (yaml.YAMLError, ValueError) as error:
+    raise CheckpointError(f'{place}: not YAML ({error})') from error
+  if not isinstance(found, Mapping):
+    raise CheckpointError(
+      f'{place}: expected a mapping, found a {type(found).__name__}'
+    )
+  return found
 
 
-def notes(
-  path: str | os.PathLike, bonafide_label: str | None = None
-) -> tuple[str, ...]:
+def _notes(kind: str, frontend: SslConfig, index: str) -> tuple[str, ...]:
   """What a user of a released detector should know, in sentences."""
-  kind = kind_of(files.open_weights(path).tensors)
-  frontend = RELEASES[kind].frontend
-  waves = frontend.get('normalise_wave', 'none')
-  waves = 'as they are' if waves == 'none' else 'of mean 0 and variance 1'
-  index = ('first', 'second')[int(_index(kind, bonafide_label))]
+  waves = 'as they are'
+  if frontend.normalise_wave != 'none':
+    waves = 'of mean 0 and variance 1'
+  if frontend.pre_emphasis:
+    waves = f'with a pre-emphasis of {frontend.pre_emphasis:g}'
+  output = ('first', 'second')[int(index)]
   return (
-    f'weights of {kind}: the {index} output is bona fide; waves {waves}',
+    f'weights of {kind}: the {output} output is bona fide; waves {waves}',
     f'licence: {RELEASES[kind].licence}',
     measured.SELF_TEST,
   )
 
 
 def _filled(
-  module: System, release: Release, tensors: Tensors, where: str
+  module: System,
+  release: Release,
+  tensors: Mapping[str, np.ndarray],
+  where: str,
 ) -> System:
   """The module with arrays in all its places but those of the front end."""
   state = nnx.state(module)

@@ -1,0 +1,242 @@
+"""Which detectors on self-supervised encoders can be read: a table.
+
+Each is told by names of its tensors, and described by a `Release`: how its
+config follows from shapes, what its tensors are called here, what it expects
+and says. `weights.ssl_detectors` reads them by it.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxspoof.frontends.ssl.architecture import Architecture
+from jaxspoof.models import conformer, sls
+from jaxspoof.models.conformer import ConformerConfig
+from jaxspoof.models.mean import MeanConfig
+from jaxspoof.models.nes2net import Nes2NetConfig
+from jaxspoof.models.sls import SlsConfig
+from jaxspoof.models.ssl_aasist import SslAasistConfig
+from jaxspoof.weights import aasist
+
+Tensors = dict[str, np.ndarray]
+Settings = Mapping[str, Any]  # of a config.yaml beside the weights
+NOTHING: Settings = MappingProxyType({})
+SAMPLES = 64_600  # that most score of a clip: about four seconds
+
+
+class Release(NamedTuple):
+  """A kind of detector that people release weights of.
+
+  Attributes:
+    model: a key of `models.MODELS`.
+    marks: names of tensors that no other kind before it in `RELEASES` has.
+    config: makes the config of the model of tensors and settings; takes out
+      tensors that hold nothing which was learned.
+    names: substitutions that turn an old name into the new one, in this order.
+    frontend: fields of the front end.
+    of_encoder: further fields of it, which depend on the encoder.
+    bona_fide: the output that means bona fide speech, '0' or '1'.
+    licence: of the weights, as far as it is stated.
+    samples: how much of a clip is scored; None: all of it, up to a limit.
+  """
+
+  model: str
+  marks: tuple[str, ...]
+  config: Callable[[Tensors, Settings], Any]
+  names: tuple[tuple[str, str], ...]
+  frontend: Mapping[str, Any] = NOTHING
+  of_encoder: Callable[[Architecture], Mapping[str, Any]] = lambda _: NOTHING
+  bona_fide: str = '1'
+  licence: str = 'none is stated'
+  samples: int | None = SAMPLES
+
+
+def _ssl_aasist(tensors: Tensors, settings: Settings) -> SslAasistConfig:
+  blocks = sum(bool(re.fullmatch(_CONV2, name)) for name in tensors)
+  channels = [len(tensors[f'encoder.{i}.0.conv2.bias']) for i in range(blocks)]
+  return SslAasistConfig(
+    projection=len(tensors['LL.bias']),
+    channels=channels,
+    attention_channels=len(tensors['attention.0.bias']),
+    gat_dims=(
+      tensors['master1'].shape[-1],
+      len(tensors['HtrgGAT_layer_ST12.att_proj.bias']),
+    ),
+    **settings,
+  )
+
+
+def _sls(tensors: Tensors, _: Settings) -> SlsConfig:
+  embedding, size = tensors['fc1.weight'].shape
+  width = tensors['fc0.weight'].shape[1]
+  return SlsConfig(sls.POOL * (size // (width // sls.POOL)), embedding)
+
+
+def _nes2net(start: str, columns: bool):
+  """Of Nes2Net-X, and of the Nes2Net before it."""
+
+  def config(tensors: Tensors, settings: Settings) -> Nes2NetConfig:
+    first = f'{start}.Build_in_Res2Nets.0'
+    size = len(tensors[f'{first}.conv3.bias'])
+    steps = rf'{re.escape(first)}\.convs\.\d+\.bias'
+    return Nes2NetConfig(
+      parts=len(tensors[f'{start}.bn.weight']) // size,
+      inner_parts=1 + sum(bool(re.fullmatch(steps, name)) for name in tensors),
+      squeeze=size // len(tensors[f'{first}.se.se.1.bias']),
+      columns=columns,
+      # Tensors do not tell it: it is that of all that were published.
+      dilation=_backend(settings).get('dilation', 2),
+    )
+
+  return config
+
+
+def _conformer(
+  tensors: Tensors, start: str, blocks: str, **fields
+) -> ConformerConfig:
+  """Sizes of a conformer with a class token.
+
+  Args:
+    tensors: by name; those of positions, which are no weights, are taken out.
+    start: what stands before names of token and positions.
+    blocks: before the number of a block.
+    **fields: of the config, which tensors do not tell.
+  """
+  fixed = tensors.pop(f'{start}positional_emb')
+  width = fixed.shape[-1]
+  wanted = conformer.positions(fixed.shape[1], width)
+  # Sines of large numbers differ from one library to the next.
+  if not np.allclose(fixed[0, :_FRAMES], wanted[:_FRAMES], atol=1e-3):
+    raise ValueError('the sines and cosines of its positions')
+  numbers = [
+    int(n)
+    for name in tensors
+    for n in re.findall(rf'^{re.escape(blocks)}(\d+)\.', name)
+  ]
+  first = f'{blocks}0'
+  return ConformerConfig(
+    blocks=1 + max(numbers),
+    heads=tensors[f'{first}.attn.fn.pos_embed'].shape[1],
+    feed_factor=len(tensors[f'{first}.ff1.fn.fn.net.0.bias']) // width,
+    conv_factor=len(tensors[f'{first}.conv.net.5.bias']) // width,
+    taps=tensors[f'{first}.conv.net.4.conv.weight'].shape[-1],
+    **fields,
+  )
+
+
+def _backend(settings: Settings) -> Settings:
+  """What DeepFense's config.yaml says of the back end."""
+  found: Any = settings
+  for name in ('model', 'backend', 'args'):
+    found = found.get(name) if isinstance(found, Mapping) else None
+  return found if isinstance(found, Mapping) else NOTHING
+
+
+_STATISTICS = aasist.NAMES[-2:]
+_CONV2 = r'encoder\.\d+\.0\.conv2\.bias'
+_FRAMES = 1_000  # 20 s: whose positions are compared
+_AASIST = (
+  (r'^LL\.', 'projection.'),
+  (r'^first_bn1\.', 'last_norm.'),
+  (r'^attention\.0\.', 'score1.'),
+  (r'^attention\.2\.', 'score_norm.'),
+  (r'^attention\.3\.', 'score2.'),
+  *aasist.NAMES,
+)
+_RES2NET = r'^Build_in_Res2Nets\.(\d+)\.'
+_NES2NET = (
+  (_RES2NET + r'conv1\.', r'block\1.input.'),
+  (_RES2NET + r'bn1\.', r'block\1.input_norm.'),
+  (_RES2NET + r'convs\.(\d+)\.', r'block\1.conv\2.'),
+  (_RES2NET + r'bns\.(\d+)\.', r'block\1.norm\2.'),
+  (_RES2NET + r'weighted_sum\.(\d+)$', r'block\1.share\2'),
+  (_RES2NET + r'conv3\.', r'block\1.output.'),
+  (_RES2NET + r'bn3\.', r'block\1.output_norm.'),
+  (_RES2NET + r'se\.se\.1\.', r'block\1.squeeze.'),
+  (_RES2NET + r'se\.se\.3\.', r'block\1.excite.'),
+  (r'^bns\.(\d+)\.', r'norm\1.'),
+  (r'^bn\.', 'last_norm.'),
+  (r'^fc\.', 'head.'),
+  *_STATISTICS,
+)
+_CONFORMER = (
+  (r'^class_token$', 'token'),
+  (r'^first_bn\.', 'first_norm.'),
+  (r'^encoder_blocks\.(\d+)\.', r'block\1.'),
+  (r'\.ff([12])\.fn\.norm\.', r'.feed_norm\1.'),
+  (r'\.ff([12])\.fn\.fn\.net\.0\.', r'.enter\1.'),
+  (r'\.ff([12])\.fn\.fn\.net\.3\.', r'.leave\1.'),
+  (r'\.attn\.norm\.', '.attention_norm.'),
+  (r'\.attn\.fn\.', '.attention.'),
+  (r'\.proj\.', '.out.'),
+  (r'\.ht_proj\.', '.head_token.'),
+  (r'\.ht_norm\.', '.head_norm.'),
+  (r'\.pos_embed$', '.head_position'),
+  (r'\.conv\.net\.0\.', '.conv_norm.'),
+  (r'\.conv\.net\.2\.', '.widen.'),
+  (r'\.conv\.net\.4\.conv\.', '.depthwise.'),
+  (r'\.conv\.net\.5\.', '.inner_norm.'),
+  (r'\.conv\.net\.7\.', '.narrow.'),
+  (r'\.post_norm\.', '.last_norm.'),
+  *_STATISTICS,
+)
+RELEASES = {
+  'AntiDeepfake': Release(
+    'mean',
+    ('proj_fc.weight', 'proj_fc.bias'),
+    lambda *_: MeanConfig(projection=None),
+    ((r'^proj_fc\.', 'head.'),),
+    {'normalise_wave': 'fairseq'},
+    licence='CC BY-NC-SA 4.0, not for commercial use',
+  ),
+  'SSL_Anti-spoofing': Release(
+    'ssl_aasist',
+    ('LL.weight', 'GAT_layer_S.att_weight'),
+    lambda tensors, _: _ssl_aasist(tensors, NOTHING),
+    _AASIST,
+    licence='MIT',
+  ),
+  'SLS': Release(
+    'sls',
+    ('fc0.weight', 'fc1.weight', 'fc3.weight', 'first_bn.weight'),
+    _sls,
+    (
+      (r'^first_bn\.', 'first_norm.'),
+      (r'^fc0\.', 'gate.'),
+      (r'^fc1\.', 'hidden.'),
+      (r'^fc3\.', 'head.'),
+      *_STATISTICS,
+    ),
+    {'output': 'all', 'last_norm': False},
+  ),
+  'Nes2Net-X': Release(
+    'nes2net',
+    (
+      'Nested_Res2Net_TDNN.Build_in_Res2Nets.0.weighted_sum.0',
+      'Nested_Res2Net_TDNN.fc.weight',
+    ),
+    _nes2net('Nested_Res2Net_TDNN', columns=True),
+    ((r'^Nested_Res2Net_TDNN\.', ''), *_NES2NET),
+  ),
+  'DF Arena': Release(
+    'conformer',
+    ('backbone.conformer.class_token', 'backbone.attn_scores.weight'),
+    lambda tensors, _: _conformer(
+      tensors, 'backbone.conformer.', 'backbone.conformer.encoder_blocks.'
+    ),
+    (
+      (r'^backbone\.(conformer\.)?', ''),
+      (r'^attn_scores\.weight$', 'score'),
+      (r'^fc0\.', 'gate.'),
+      (r'^fc5\.', 'head.'),
+      *_CONFORMER,
+    ),
+    {'output': 'all'},
+    licence='not for commercial use',
+  ),
+}
+# What is recognised by the beginning of a tensor's name, and not taken.
+UNKNOWN: dict[str, str] = {}
