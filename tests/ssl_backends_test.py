@@ -235,6 +235,7 @@ def test_outputs_counted_from_the_other_end(reference):
 # Name in the golden data: what stands before the encoder, kind and model.
 OF_OTHERS = {
   'df_arena': ('backbone.ssl_model.', 'DF Arena', 'conformer'),
+  'spectra': ('ssl_encoder.model.', 'Spectra-0', 'spectra'),
 }
 
 
@@ -310,6 +311,11 @@ def test_detectors_of_others(reference, name, tmp_path):
 @pytest.mark.parametrize(
   ('name', 'changes', 'message'),
   [
+    (
+      'spectra',
+      {'ecapa_tdnn__layer4__conv1__weight': None, 'aasist__branch1__x': (1,)},
+      'recognised as Spectra-AASIST .*not supported',
+    ),
     (
       'df_arena',
       {'backbone__fc0__bias': None},

@@ -22,6 +22,7 @@ from jaxspoof.models.mhfa import Mhfa, MhfaConfig
 from jaxspoof.models.nes2net import Nes2Net, Nes2NetConfig
 from jaxspoof.models.rawnet2 import RawNet2, RawNet2Config
 from jaxspoof.models.sls import Sls, SlsConfig
+from jaxspoof.models.spectra import Spectra, SpectraConfig
 from jaxspoof.models.ssl_aasist import SslAasist, SslAasistConfig
 from jaxspoof.models.statistics import Statistics, StatisticsConfig
 from jaxspoof.system import System, SystemConfig
@@ -38,6 +39,7 @@ MODELS: dict[str, tuple[type, type[System]]] = {
   'nes2net': (Nes2NetConfig, Nes2Net),
   'rawnet2': (RawNet2Config, RawNet2),
   'sls': (SlsConfig, Sls),
+  'spectra': (SpectraConfig, Spectra),
   'ssl_aasist': (SslAasistConfig, SslAasist),
   'statistics': (StatisticsConfig, Statistics),
 }
@@ -117,6 +119,7 @@ VARIANTS = {
   'nes2net': Variant('nes2net', Nes2NetConfig()),
   'rawnet2': Variant('rawnet2', RawNet2Config()),
   'sls': Variant('sls', SlsConfig()),
+  'spectra': Variant('spectra', SpectraConfig()),
   'ssl_aasist': Variant('ssl_aasist', SslAasistConfig()),
   # Not published: for laptops.
   'ssl_aasist_s': Variant(

@@ -18,6 +18,7 @@ from jaxspoof.models.conformer import ConformerConfig
 from jaxspoof.models.mean import MeanConfig
 from jaxspoof.models.nes2net import Nes2NetConfig
 from jaxspoof.models.sls import SlsConfig
+from jaxspoof.models.spectra import SpectraConfig
 from jaxspoof.models.ssl_aasist import SslAasistConfig
 from jaxspoof.weights import aasist
 
@@ -127,6 +128,23 @@ def _conformer(
   )
 
 
+def _spectra(tensors: Tensors, _: Settings) -> SpectraConfig:
+  size = lambda name: len(tensors[f'{name}.bias'])
+  parts = 1 + sum(
+    bool(re.fullmatch(r'ecapa_tdnn\.layer1\.convs\.\d+\.bias', name))
+    for name in tensors
+  )
+  return SpectraConfig(
+    hidden=size('bridge.mlp.0'),
+    features=size('bridge.mlp.3'),
+    channels=size('ecapa_tdnn.conv1'),
+    parts=parts,
+    squeeze=size('ecapa_tdnn.layer1.se.se.1'),
+    joined=size('ecapa_tdnn.layer5'),
+    attention=size('ecapa_tdnn.attention.0'),
+  )
+
+
 def _backend(settings: Settings) -> Settings:
   """What DeepFense's config.yaml says of the back end."""
   found: Any = settings
@@ -221,6 +239,35 @@ RELEASES = {
     _nes2net('Nested_Res2Net_TDNN', columns=True),
     ((r'^Nested_Res2Net_TDNN\.', ''), *_NES2NET),
   ),
+  'Spectra-0': Release(
+    'spectra',
+    ('bridge.mlp.0.weight', 'ecapa_tdnn.layer4.conv1.weight'),
+    _spectra,
+    (
+      (r'^bridge\.mlp\.0\.', 'bridge1.'),
+      (r'^bridge\.mlp\.3\.', 'bridge2.'),
+      (r'^ecapa_tdnn\.conv1\.', 'first.'),
+      (r'^ecapa_tdnn\.bn1\.', 'first_norm.'),
+      (r'^ecapa_tdnn\.layer5\.', 'join.'),
+      (r'^ecapa_tdnn\.layer(\d)\.', r'block\1.'),
+      (r'^ecapa_tdnn\.attention\.0\.', 'attend1.'),
+      (r'^ecapa_tdnn\.attention\.2\.', 'attend_norm.'),
+      (r'^ecapa_tdnn\.attention\.4\.', 'attend2.'),
+      (r'^ecapa_tdnn\.bn5\.', 'last_norm.'),
+      (r'^ecapa_tdnn\.fc6\.', 'head.'),
+      (r'\.conv1\.', '.enter.'),
+      (r'\.bn1\.', '.enter_norm.'),
+      (r'\.conv3\.', '.leave.'),
+      (r'\.bn3\.', '.leave_norm.'),
+      (r'\.convs\.(\d+)\.', r'.conv\1.'),
+      (r'\.bns\.(\d+)\.', r'.norm\1.'),
+      (r'\.se\.se\.1\.', '.squeeze.'),
+      (r'\.se\.se\.3\.', '.excite.'),
+      *_STATISTICS,
+    ),
+    {'pre_emphasis': 0.97},
+    licence='Apache-2.0',
+  ),
   'DF Arena': Release(
     'conformer',
     ('backbone.conformer.class_token', 'backbone.attn_scores.weight'),
@@ -239,4 +286,8 @@ RELEASES = {
   ),
 }
 # What is recognised by the beginning of a tensor's name, and not taken.
-UNKNOWN: dict[str, str] = {}
+UNKNOWN = {
+  'aasist.branch1.': (
+    'Spectra-AASIST or Spectra-AASIST3, whose graphs are not those of AASIST'
+  ),
+}
