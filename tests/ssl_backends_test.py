@@ -236,6 +236,11 @@ def test_outputs_counted_from_the_other_end(reference):
 OF_OTHERS = {
   'df_arena': ('backbone.ssl_model.', 'DF Arena', 'conformer'),
   'spectra': ('ssl_encoder.model.', 'Spectra-0', 'spectra'),
+  'wedefense': (
+    'frontend.upstream.upstream.model.',
+    'WeDefense (MHFA)',
+    'mhfa',
+  ),
 }
 
 
@@ -311,6 +316,11 @@ def test_detectors_of_others(reference, name, tmp_path):
 @pytest.mark.parametrize(
   ('name', 'changes', 'message'),
   [
+    (
+      'wedefense',
+      {'projection__trans__2__weight': None},
+      'recognised as WeDefense, with .* another projection .*not supported',
+    ),
     (
       'spectra',
       {'ecapa_tdnn__layer4__conv1__weight': None, 'aasist__branch1__x': (1,)},

@@ -15,6 +15,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from jaxspoof.blocks import layers
@@ -39,6 +40,8 @@ class MhfaConfig(BackEndConfig):
   compression: int = 128
   embedding: int = 256
   centred: bool = True
+  activated: bool = False
+  last_again: int = 0
   param_dtype: str = 'float32'
 
   def __post_init__(self):
@@ -46,6 +49,8 @@ class MhfaConfig(BackEndConfig):
     for name in ('heads', 'compression', 'embedding'):
       if getattr(self, name) < 1:
         raise ValueError(f'{name}={getattr(self, name)!r}: needs at least 1')
+    if self.last_again < 0:
+      raise ValueError(f'last_again={self.last_again}: needs at least 0')
 
 
 class Mhfa(System):
@@ -70,6 +75,10 @@ class Mhfa(System):
     self.value = layers.linear(width, size, **options)
     self.attention = layers.linear(size, config.heads, **options)
     self.out = layers.linear(config.heads * size, config.embedding, **options)
+    if config.activated:
+      self.norm = layers.BatchNorm(
+        config.embedding, param_dtype=config.param_dtype
+      )
     return config.embedding
 
   def encode(
@@ -95,6 +104,8 @@ class Mhfa(System):
 
     with jax.named_scope('attention'):
       score_BxNxH = self.attention(self.key(mixed(self.key_mix)))
+      if self.config.last_again:
+        score_BxNxH = self._last_again(score_BxNxH, frames_B)
       if where_BxNx1 is not None:
         least = jnp.finfo(score_BxNxH.dtype).min
         score_BxNxH = jnp.where(where_BxNx1, score_BxNxH, least)
@@ -102,4 +113,17 @@ class Mhfa(System):
       value_BxNxK = self.value(mixed(self.value_mix))
       seen_BxHxK = jnp.einsum('bnh,bnk->bhk', share_BxNxH, value_BxNxK)
     embedding_BxE = self.out(seen_BxHxK.reshape(batch, -1))
+    if self.config.activated:
+      embedding_BxE = jax.nn.relu(self.norm(embedding_BxE))
     return Encoded(embedding_BxE, embedding_BxE)
+
+  def _last_again(self, score_BxNxH, frames_B):
+    """Scores with which the softmax counts the last frame more often."""
+    frames = score_BxNxH.shape[1]
+    last_Bx1 = jnp.full((1, 1), frames - 1, jnp.int32)
+    if frames_B is not None:
+      last_Bx1 = frames_B[:, None] - 1
+    index_1xN = jnp.arange(frames, dtype=last_Bx1.dtype)[None]
+    more = np.log1p(self.config.last_again).astype(score_BxNxH.dtype)
+    is_last = (index_1xN == last_Bx1)[..., None]
+    return score_BxNxH + jnp.where(is_last, more, 0).astype(score_BxNxH.dtype)

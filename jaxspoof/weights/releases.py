@@ -16,6 +16,7 @@ from jaxspoof.frontends.ssl.architecture import Architecture
 from jaxspoof.models import conformer, sls
 from jaxspoof.models.conformer import ConformerConfig
 from jaxspoof.models.mean import MeanConfig
+from jaxspoof.models.mhfa import MhfaConfig
 from jaxspoof.models.nes2net import Nes2NetConfig
 from jaxspoof.models.sls import SlsConfig
 from jaxspoof.models.spectra import SpectraConfig
@@ -143,6 +144,25 @@ def _spectra(tensors: Tensors, _: Settings) -> SpectraConfig:
     joined=size('ecapa_tdnn.layer5'),
     attention=size('ecapa_tdnn.attention.0'),
   )
+
+
+def _mhfa(tensors: Tensors, _: Settings) -> MhfaConfig:
+  return MhfaConfig(
+    heads=len(tensors['att_head.bias']),
+    compression=len(tensors['cmp_linear_k.bias']),
+    embedding=len(tensors['pooling_fc.bias']),
+    activated=True,
+    last_again=1,
+  )
+
+
+def _normalised_if_large(encoder: Architecture) -> Mapping[str, Any]:
+  """As s3prl does by what fairseq says, which WeDefense does not keep.
+
+  All models with layer norms in their convolutions want normalised waves.
+  """
+  large = encoder.conv_norm == 'layer'
+  return {'normalise_wave': 'fairseq' if large else 'none'}
 
 
 def _backend(settings: Settings) -> Settings:
@@ -284,9 +304,34 @@ RELEASES = {
     {'output': 'all'},
     licence='not for commercial use',
   ),
+  'WeDefense (MHFA)': Release(
+    'mhfa',
+    ('weights_k', 'cmp_linear_k.weight', 'projection.trans.2.weight'),
+    _mhfa,
+    (
+      (r'^weights_k$', 'key_mix'),
+      (r'^weights_v$', 'value_mix'),
+      (r'^cmp_linear_k\.', 'key.'),
+      (r'^cmp_linear_v\.', 'value.'),
+      (r'^att_head\.', 'attention.'),
+      (r'^pooling_fc\.', 'out.'),
+      (r'^projection\.trans\.0\.', 'norm.'),
+      (r'^projection\.trans\.2\.', 'head.'),
+      *_STATISTICS,
+    ),
+    {'output': 'all', 'last_norm': True},
+    _normalised_if_large,
+    bona_fide='0',
+    licence='Apache-2.0',
+    samples=None,
+  ),
 }
 # What is recognised by the beginning of a tensor's name, and not taken.
 UNKNOWN = {
+  'frontend.upstream.upstream.': (
+    'WeDefense, with another back end than SSL_BACKEND_MHFA or another '
+    "projection than 'softmax'"
+  ),
   'aasist.branch1.': (
     'Spectra-AASIST or Spectra-AASIST3, whose graphs are not those of AASIST'
   ),
