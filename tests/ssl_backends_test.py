@@ -241,6 +241,10 @@ OF_OTHERS = {
     'WeDefense (MHFA)',
     'mhfa',
   ),
+  'deepfense_aasist': ('frontend.model.', 'DeepFense (AASIST)', 'ssl_aasist'),
+  'deepfense_mlp': ('frontend.model.', 'DeepFense (MLP)', 'mean'),
+  'deepfense_nes2net': ('frontend.model.', 'DeepFense (Nes2Net)', 'nes2net'),
+  'deepfense_tcm': ('frontend.model.', 'DeepFense (TCM)', 'conformer'),
 }
 
 
@@ -284,7 +288,7 @@ def test_detectors_of_others(reference, name, tmp_path):
   assert f'weights of {kind}: the {output} output' in options['notes'][0]
   assert found == model and 'licence: none' not in options['notes'][1]
   samples = {'wedefense': checkpoints.LONGEST}.get(name, 64_600)
-  assert options['samples'] == samples
+  assert options['samples'] == (64_000 if 'deepfense' in name else samples)
   assert ('bucket' in options) == first
   graphdef, *arrays = state.split(module)
 
@@ -313,9 +317,36 @@ def test_detectors_of_others(reference, name, tmp_path):
   assert error(run(*arrays, jnp.asarray(wave, jnp.float32)), wanted) < 1e-4
 
 
+def test_settings_beside_weights(reference, tmp_path):
+  release(reference, 'deepfense_aasist', tmp_path)
+  settings = tmp_path / 'config.yaml'
+  settings.write_text(
+    'model:\n  backend:\n    args: {pool_ratios: [0.4, 0.5, 0.7, 0.5]}\n'
+  )
+  _, module, _ = detector.open_checkpoint(tmp_path)
+  assert module.config.pool_ratios == (0.4, 0.5, 0.7)
+  for text, message in (
+    ('a: [', 'not YAML'),
+    ('- a', 'a mapping, found a list'),
+  ):
+    settings.write_text(text)
+    with pytest.raises(CheckpointError, match=rf'config.yaml: .*{message}'):
+      detector.open_checkpoint(tmp_path)
+
+
 @pytest.mark.parametrize(
   ('name', 'changes', 'message'),
   [
+    (
+      'deepfense_mlp',
+      {'losses__0__fc__weight': None, 'losses__0__weight': (32, 2)},
+      'recognised as DeepFense, with another loss .*not supported',
+    ),
+    (
+      'deepfense_mlp',
+      {'backend__pool_layer__attention__weight': (1, 32)},
+      'a DeepFense .MLP. without a back end that is known: backend.pool_layer',
+    ),
     (
       'wedefense',
       {'projection__trans__2__weight': None},

@@ -173,6 +173,26 @@ def _backend(settings: Settings) -> Settings:
   return found if isinstance(found, Mapping) else NOTHING
 
 
+def _deepfense_aasist(tensors: Tensors, settings: Settings) -> SslAasistConfig:
+  bare = {name.removeprefix('backend.'): a for name, a in tensors.items()}
+  said = _backend(settings)
+  ratios = said.get('pool_ratios', (0.5, 0.7, 0.5, 0.5))
+  temperatures = said.get('temperatures', (2.0, 2.0, 100.0, 100.0))
+  return _ssl_aasist(
+    bare,
+    {'pool_ratios': ratios[:3], 'temperatures': temperatures[:3]},
+  )
+
+
+def _deepfense_mean(tensors: Tensors, _: Settings) -> MeanConfig:
+  if others := [name for name in tensors if name.startswith('backend.')]:
+    raise ValueError(
+      f'a back end that is known: {others[0]}; known are MLP without layers, '
+      'AASIST, Nes2Net and TCM, each with the loss CrossEntropy'
+    )
+  return MeanConfig(projection=None)
+
+
 _STATISTICS = aasist.NAMES[-2:]
 _CONV2 = r'encoder\.\d+\.0\.conv2\.bias'
 _FRAMES = 1_000  # 20 s: whose positions are compared
@@ -221,6 +241,9 @@ _CONFORMER = (
   (r'\.post_norm\.', '.last_norm.'),
   *_STATISTICS,
 )
+_DEEPFENSE = ((r'^losses\.0\.fc\.', 'head.'), (r'^backend\.', ''))
+_FC = 'losses.0.fc.weight'
+_OF_DEEPFENSE = dict(licence='Apache-2.0', samples=64_000)
 RELEASES = {
   'AntiDeepfake': Release(
     'mean',
@@ -325,9 +348,43 @@ RELEASES = {
     licence='Apache-2.0',
     samples=None,
   ),
+  'DeepFense (AASIST)': Release(
+    'ssl_aasist',
+    ('backend.LL.weight', 'backend.GAT_layer_S.att_weight', _FC),
+    _deepfense_aasist,
+    ((r'^losses\.0\.fc\.', 'output.'), (r'^backend\.', ''), *_AASIST),
+    **_OF_DEEPFENSE,
+  ),
+  'DeepFense (Nes2Net)': Release(
+    'nes2net',
+    ('backend.Build_in_Res2Nets.0.conv1.weight', _FC),
+    _nes2net('backend', columns=False),
+    (*_DEEPFENSE, *_NES2NET),
+    **_OF_DEEPFENSE,
+  ),
+  'DeepFense (TCM)': Release(
+    'conformer',
+    ('backend.class_token', 'backend.LL.weight', _FC),
+    lambda tensors, _: _conformer(
+      tensors,
+      'backend.',
+      'backend.encoder_blocks.',
+      gated=False,
+      projection=len(tensors['backend.LL.bias']),
+    ),
+    (*_DEEPFENSE, (r'^LL\.', 'projection.'), *_CONFORMER),
+    **_OF_DEEPFENSE,
+  ),
+  'DeepFense (MLP)': Release(
+    'mean', (_FC,), _deepfense_mean, _DEEPFENSE, **_OF_DEEPFENSE
+  ),
 }
 # What is recognised by the beginning of a tensor's name, and not taken.
 UNKNOWN = {
+  'losses.0.': (
+    'DeepFense, with another loss than CrossEntropy, whose layer would be '
+    'called losses.0.fc'
+  ),
   'frontend.upstream.upstream.': (
     'WeDefense, with another back end than SSL_BACKEND_MHFA or another '
     "projection than 'softmax'"
