@@ -3,6 +3,7 @@
 import functools
 import json
 import pathlib
+import re
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,7 @@ from jaxspoof.models.mhfa import Mhfa, MhfaConfig
 from jaxspoof.system import SystemConfig
 from jaxspoof.tensors.unpickler import CheckpointError
 from jaxspoof.training import state
+from jaxspoof.weights import __main__ as weights_cli
 from jaxspoof.weights import ssl_detectors
 from tests.drawn import drawn
 
@@ -365,11 +367,14 @@ def test_settings_beside_weights(reference, tmp_path):
   ],
 )
 def test_what_is_recognised_and_not_taken(
-  name, changes, message, reference, tmp_path
+  name, changes, message, reference, tmp_path, capsys
 ):
   release(reference, name, tmp_path, **changes)
   with pytest.raises(CheckpointError, match=message):
     detector.open_checkpoint(tmp_path)
+  if 'recognised' in message:
+    assert weights_cli.main([str(tmp_path)]) == 1
+    assert re.search(message, capsys.readouterr().out)
 
 
 def test_positions_that_were_learned(reference, tmp_path):

@@ -99,6 +99,8 @@ def fitting(path: str, found: files.Checkpoint) -> Iterator[str]:
   elif kind := ssl_detectors.kind_of(found.tensors):
     yield f'detector: {kind}, with its encoder'
     yield f'use: python detect.py --checkpoint {path} --input FILE'
+  elif why := ssl_detectors.unknown(found.tensors):
+    yield f'detector: recognised as {why}: not supported'
   elif conv_tasnet.kind_of(found.tensors):
     yield from of_enhancer(path)
   elif whisper.is_whisper(found.tensors):
