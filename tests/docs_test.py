@@ -40,6 +40,7 @@ from jaxspoof.detector import Detector
 from jaxspoof.frontends.ssl import weights as ssl
 from jaxspoof.frontends.whisper import weights as whisper
 from jaxspoof.jobs import train_genotype
+from jaxspoof.jobs.attack import AttackConfig
 from jaxspoof.jobs.benchmark import BenchmarkConfig
 from jaxspoof.jobs.embed import EmbedConfig
 from jaxspoof.jobs.enhance import EnhanceConfig
@@ -367,6 +368,7 @@ def check_job(values):
   job = values.pop('job')
   assert job in jobs.JOBS
   plain = {
+    'attack': AttackConfig,
     'benchmark': BenchmarkConfig,
     'embed': EmbedConfig,
     'enhance': EnhanceConfig,

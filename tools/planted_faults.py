@@ -84,6 +84,27 @@ def several(name: str, edits: Sequence[Edit], *tests: str) -> Fault:
 FAULTS = (
   # ------------------------------------------------------------ detection ---
   fault(
+    'a self-test takes the spoofed sample for the bona fide one',
+    'jaxspoof/detect/self_test.py',
+    'enumerate(_TRUTHS)',
+    'enumerate(_TRUTHS[::-1])',
+    'classifiers_test.py::test_samples_whose_truth_is_known',
+  ),
+  fault(
+    'an attack tunes the detector, too',
+    'jaxspoof/jobs/attack.py',
+    "  return path.startswith('detector/')",
+    "  return path.startswith('detectors/')",
+    'attack_test.py::test_it_learns_and_the_detector_does_not',
+  ),
+  fault(
+    'WeDefense is taken to count bona fide speech second',
+    'jaxspoof/weights/releases.py',
+    "    bona_fide='0',\n",
+    '',
+    'ssl_backends_test.py::test_detectors_of_others',
+  ),
+  fault(
     'negative frequencies are forgotten in explanations',
     'jaxspoof/explanations.py',
     '  found[1:-1] *= 2',

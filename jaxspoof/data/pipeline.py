@@ -40,6 +40,7 @@ from jaxspoof.data.source import (
   fingerprint,
   open_source,
   splits_of,
+  spoofed,
   text,
   trials,
 )
@@ -56,6 +57,7 @@ __all__ = [
   'name_of',
   'open_source',
   'splits_of',
+  'spoofed',
   'text',
   'eval_clips',
   'train_batches',

@@ -130,14 +130,28 @@ def bona_fide(source: Source | Mixture) -> Source | Mixture:
   Raises:
     ValueError: there are none.
   """
+  return _of_label(source, 1, 'bona fide')
+
+
+def spoofed(source: Source | Mixture) -> Source | Mixture:
+  """The spoofed records of a source, in their order.
+
+  Raises:
+    ValueError: there are none.
+  """
+  return _of_label(source, 0, 'spoofed')
+
+
+def _of_label(
+  source: Source | Mixture, label: int, called: str
+) -> Source | Mixture:
   if isinstance(source, Mixture):
-    parts = tuple(map(bona_fide, source.sources))
+    parts = tuple(_of_label(one, label, called) for one in source.sources)
     return dataclasses.replace(source, sources=parts)
-  found = np.flatnonzero(trials(source).label == 1)
+  found = np.flatnonzero(trials(source).label == label)
   if not len(found):
     raise ValueError(
-      f'{source.name} {source.split}: none of {len(source):,} clips is bona '
-      'fide'
+      f'{source.name} {source.split}: none of {len(source):,} clips is {called}'
     )
   return dataclasses.replace(source, records=_Chosen(source.records, found))
 

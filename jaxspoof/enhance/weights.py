@@ -21,6 +21,7 @@ from jaxspoof.runs import weights_file
 from jaxspoof.tensors import files, fit
 from jaxspoof.tensors.unpickler import CheckpointError
 
+JOBS = ('enhance', 'attack')  # that leave a Conv-TasNet
 # Substitutions that turn an old name into the new one, in this order.
 TORCHAUDIO = (
   (r'^(encoder|decoder)\.weight$', r'\1'),
@@ -69,8 +70,8 @@ def load(path: str | os.PathLike, **changes) -> ConvTasNet:
   """Reads a Conv-TasNet.
 
   Args:
-    path: the workdir of a run of the job 'enhance', or a file of torchaudio or
-      asteroid.
+    path: the workdir of a run of the job 'enhance' or 'attack', or a file of
+      torchaudio or asteroid.
     **changes: fields of a `ConvTasNetConfig` that the file does not say or that
       are otherwise: of torchaudio's `blocks`, `mask` and `sample_rate`.
 
@@ -116,17 +117,17 @@ def kind_of(tensors: Mapping[str, np.ndarray]) -> str | None:
 
 
 def of_run(workdir: str | os.PathLike) -> ConvTasNet:
-  """Reads the network of a run of the job 'enhance'.
+  """Reads the network of a run of the job 'enhance' or 'attack'.
 
   Raises:
     RunError (a ValueError): the folder is no run, or has no weights yet.
     CheckpointError: it is a run of another job.
   """
   config, params, _ = weights_file.load(workdir)
-  if config.get('job') != 'enhance':
+  if config.get('job') not in JOBS:
     raise CheckpointError(
       f'{workdir}: a run of the job {config.get("job")!r}, expected one of '
-      "'enhance' (configs/enhance.py)"
+      "'enhance' or 'attack' (configs/enhance.py, configs/attack.py)"
     )
   given = {
     name.replace('/', '.'): [(name, array)]

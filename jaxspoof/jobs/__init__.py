@@ -13,6 +13,7 @@ import ml_collections
 
 from jaxspoof.config import modern, near
 from jaxspoof.jobs import (
+  attack,
   benchmark,
   embed,
   enhance,
@@ -28,6 +29,7 @@ from jaxspoof.machine import programs
 from jaxspoof.runs import workdir as workdir_lib
 
 JOBS = {
+  'attack': attack.attack,
   'benchmark': benchmark.benchmark,
   'embed': embed.embed,
   'enhance': enhance.enhance,

@@ -11,6 +11,7 @@
   comparison.py  another page: several runs beside each other
   evaluation.py  another page: one checkpoint under several conditions
   enhancement.py another page: the training of an enhancer
+  attack.py      another page: one that was tuned against a detector
   sweep.py       another page: the table of a benchmark
   sweep_texts.py the same as CSV, Markdown and LaTeX
 
@@ -28,6 +29,7 @@ from jaxspoof.runs.run import checked_folder
 # The page of a job, by name: the search, which uses parts of this package,
 # has its own.
 PAGES = {
+  'attack': 'jaxspoof.report.attack',
   'benchmark': 'jaxspoof.report.sweep',
   'enhance': 'jaxspoof.report.enhancement',
   'evaluate': 'jaxspoof.report.evaluation',

@@ -18,6 +18,7 @@ from jaxspoof.report.drawing import (
 from jaxspoof.report.markup import Html, percent
 
 GAP = 2 * '\N{NO-BREAK SPACE}'
+LONGEST = 40  # characters of a name in a picture
 FEW = 60  # points of a curve that need no running median
 RATES = (
   0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7,
@@ -39,7 +40,7 @@ def det(runs: dict[str, tuple]) -> Html:
     axes.plot(*[probit([low, high])] * 2, color=GRID, linewidth=0.9)
     named = zip(itertools.cycle(SERIES), runs.items(), strict=False)
     for color, (name, (trials, rate)) in named:
-      label = f'{name}: EER {percent(rate)}'
+      label = f'{brief(name)}: EER {percent(rate)}'
       points = det_points(trials.scores, trials.label, low, high)
       axes.plot(*points, color=color, label=label)
       at = probit(np.clip(rate, low, high))
@@ -59,6 +60,11 @@ def det(runs: dict[str, tuple]) -> Html:
   return picture(
     'det', f'Detection error trade-off. Equal error rates: {said}', draw, 4.6
   )
+
+
+def brief(name: str) -> str:
+  """A name that fits into a picture: the end of a long one, such as a path."""
+  return name if len(name) <= LONGEST else f'…{name[1 - LONGEST :]}'
 
 
 def histogram(name: str, scores, labels, threshold: float) -> Html:
