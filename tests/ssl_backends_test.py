@@ -238,6 +238,11 @@ def test_outputs_counted_from_the_other_end(reference):
 OF_OTHERS = {
   'df_arena': ('backbone.ssl_model.', 'DF Arena', 'conformer'),
   'spectra': ('ssl_encoder.model.', 'Spectra-0', 'spectra'),
+  'spectra_aasist': (
+    'ssl_encoder.model.',
+    'Spectra-AASIST',
+    'spectra_aasist',
+  ),
   'wedefense': (
     'frontend.upstream.upstream.model.',
     'WeDefense (MHFA)',
@@ -274,7 +279,9 @@ def release(reference, name, folder, **changes):
     if tensor.endswith('positional_emb'):
       tensors[tensor] = conformer.positions(*shape[1:])[None]
     else:
-      tensors[tensor] = drawn(tensor, tuple(shape))
+      tensors[tensor] = drawn(
+        tensor, tuple(shape), float(golden[f'{name}/gain'])
+      )
   folder.mkdir(exist_ok=True)
   save_file(tensors, folder / 'model.safetensors')
   return golden[f'{name}/outputs']
@@ -357,7 +364,7 @@ def test_settings_beside_weights(reference, tmp_path):
     (
       'spectra',
       {'ecapa_tdnn__layer4__conv1__weight': None, 'aasist__branch1__x': (1,)},
-      'recognised as Spectra-AASIST .*not supported',
+      'recognised as Spectra-AASIST3.*not supported',
     ),
     (
       'df_arena',

@@ -10,7 +10,7 @@ say their outputs, float64. Of each that is not named what the file holds stays.
   --df_arena=FOLDER   a snapshot of huggingface.co/Speech-Arena-2025/
                       DF_Arena_1B_V_1, with backbone.py and conformer.py
   --spectra=CLONE     of github.com/MattyB95/Jabberjay, which holds model.py of
-                      huggingface.co/lab260/spectra_0
+                      huggingface.co/lab260/spectra_0 and Spectra-AASIST
   --wedefense=CLONE   of github.com/zlin0/wedefense
   --deepfense=FOLDER  the package deepfense 0.2.2 of PyPI, in which models is:
                       pip install --no-deps --target=X deepfense; X/deepfense
@@ -50,7 +50,8 @@ def main():
   found = dict(np.load(OUT)) if OUT.exists() else {}
   makers = {
     'df_arena': df_arena,
-    'spectra': spectra,
+    'spectra': spectra('Spectra0'),
+    'spectra_aasist': spectra('SpectraAASIST'),
     'wedefense': wedefense,
     'deepfense_aasist': deepfense('AASIST'),
     'deepfense_mlp': deepfense('MLP'),
@@ -60,26 +61,33 @@ def main():
   for name, make in makers.items():
     if (place := getattr(given, PLACES.get(name, name))) is not None:
       model, run = make(place, states)
-      fill(model)
+      fill(model, GAINS.get(name, 1.0))
       with torch.no_grad():
         found[f'{name}/outputs'] = run().numpy()
       shapes = {k: list(v.shape) for k, v in model.state_dict().items()}
       found[f'{name}/shapes'] = np.array(json.dumps(shapes))
+      found[f'{name}/gain'] = np.array(GAINS.get(name, 1.0))
   np.savez_compressed(OUT, **found)
 
 
+# Of whose code there are several.
 PLACES = {
-  f'deepfense_{b}': 'deepfense' for b in 'aasist mlp nes2net tcm'.split()
+  'spectra_aasist': 'spectra',
+  **{f'deepfense_{b}': 'deepfense' for b in 'aasist mlp nes2net tcm'.split()},
 }
 
 
-def fill(model: nn.Module):
+# Of all weights but scales, where nodes of graphs would else be alike.
+GAINS = {'spectra_aasist': 0.7}
+
+
+def fill(model: nn.Module, gain: float):
   """Gives a model its weights."""
   model.double().eval()
   values = model.state_dict()
   for name, value in values.items():
     if value.is_floating_point() and not name.endswith('positional_emb'):
-      values[name] = torch.from_numpy(drawn(name, tuple(value.shape)))
+      values[name] = torch.from_numpy(drawn(name, tuple(value.shape), gain))
   model.load_state_dict(values)
 
 
@@ -139,31 +147,37 @@ def df_arena(folder: pathlib.Path, states):
   return model, run
 
 
-def spectra(clone: pathlib.Path, states):
-  """The whole forward pass of Spectra-0, with few channels."""
+def spectra(kind: str):
+  """A whole detector of this name; of Spectra-0 with few channels."""
 
-  class Encoder(nn.Module):
-    def __init__(self, *_, **__):
-      super().__init__()
+  def make(clone: pathlib.Path, states):
+    class Encoder(nn.Module):
+      def __init__(self, *_, **__):
+        super().__init__()
 
-    def forward(self, x):
-      del x
-      return states[-1]
+      def forward(self, x):
+        del x
+        return states[-1]
 
-  stub('transformers', Wav2Vec2Model=None)
-  stub('torchaudio')
-  stub('huggingface_hub', PyTorchModelHubMixin=object)
-  place = clone / 'src' / 'Jabberjay'
-  for name in ('Jabberjay', 'Jabberjay.Models'):
-    stub(name, __path__=[str(place)])
-    place = place / 'Models'
-  module = importlib.import_module('Jabberjay.Models.Spectra0.model')
-  module.Wav2Vec2Encoder = Encoder
-  model = module.Spectra0Model()
-  width = states[0].shape[-1]
-  model.bridge = module.MLPBridge(width, 128, hidden_dim=128)
-  model.ecapa_tdnn = module.ECAPA_TDNN(16)
-  return model, lambda: model(torch.zeros(2, 1))
+    stub('transformers', Wav2Vec2Model=None)
+    stub('torchaudio')
+    stub('huggingface_hub', PyTorchModelHubMixin=object)
+    place = clone / 'src' / 'Jabberjay'
+    for name in ('Jabberjay', 'Jabberjay.Models'):
+      stub(name, __path__=[str(place)])
+      place = place / 'Models'
+    module = importlib.import_module(f'Jabberjay.Models.{kind}.model')
+    module.Wav2Vec2Encoder = Encoder
+    if kind == 'Spectra0':
+      model = module.Spectra0Model()
+      model.ecapa_tdnn = module.ECAPA_TDNN(16)
+    else:
+      model = module.SpectraAASIST()
+    width = states[0].shape[-1]
+    model.bridge = module.MLPBridge(width, 128, hidden_dim=128)
+    return model, lambda: model(torch.zeros(2, 1))
+
+  return make
 
 
 def wedefense(clone: pathlib.Path, states):

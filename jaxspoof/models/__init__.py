@@ -23,6 +23,7 @@ from jaxspoof.models.nes2net import Nes2Net, Nes2NetConfig
 from jaxspoof.models.rawnet2 import RawNet2, RawNet2Config
 from jaxspoof.models.sls import Sls, SlsConfig
 from jaxspoof.models.spectra import Spectra, SpectraConfig
+from jaxspoof.models.spectra_aasist import SpectraAasist, SpectraAasistConfig
 from jaxspoof.models.ssl_aasist import SslAasist, SslAasistConfig
 from jaxspoof.models.statistics import Statistics, StatisticsConfig
 from jaxspoof.system import System, SystemConfig
@@ -40,6 +41,7 @@ MODELS: dict[str, tuple[type, type[System]]] = {
   'rawnet2': (RawNet2Config, RawNet2),
   'sls': (SlsConfig, Sls),
   'spectra': (SpectraConfig, Spectra),
+  'spectra_aasist': (SpectraAasistConfig, SpectraAasist),
   'ssl_aasist': (SslAasistConfig, SslAasist),
   'statistics': (StatisticsConfig, Statistics),
 }
@@ -120,6 +122,7 @@ VARIANTS = {
   'rawnet2': Variant('rawnet2', RawNet2Config()),
   'sls': Variant('sls', SlsConfig()),
   'spectra': Variant('spectra', SpectraConfig()),
+  'spectra_aasist': Variant('spectra_aasist', SpectraAasistConfig()),
   'ssl_aasist': Variant('ssl_aasist', SslAasistConfig()),
   # Not published: for laptops.
   'ssl_aasist_s': Variant(

@@ -20,7 +20,7 @@ from flax import nnx
 from jaxspoof.blocks import layers
 from jaxspoof.frontends import sinc
 from jaxspoof.models import graph
-from jaxspoof.models.aasist_config import BRANCHES, POOL, AasistConfig
+from jaxspoof.models.aasist_config import POOL, AasistConfig
 from jaxspoof.models.aasist_encoder import Encoder
 from jaxspoof.system import WAVES, Encoded, System
 
@@ -35,6 +35,7 @@ class Branch(nnx.Module):
       dropout=config.input_dropout,
       param_dtype=config.param_dtype,
       rngs=rngs,
+      activated=config.activated,
     )
     pool = dict(
       ratio=config.pool_ratios[2],
@@ -66,7 +67,7 @@ class Branch(nnx.Module):
 
 def _make_branches(config: AasistConfig, rngs: nnx.Rngs) -> Branch:
   """Branches stacked along a first axis of all their arrays."""
-  made = [nnx.split(Branch(config, rngs)) for _ in range(BRANCHES)]
+  made = [nnx.split(Branch(config, rngs)) for _ in range(config.branches)]
   graphdef, states = made[0][0], [state for _, state in made]
   return nnx.merge(graphdef, jax.tree.map(lambda *x: jnp.stack(x), *states))
 
@@ -110,7 +111,7 @@ class Graphs(System):
       setattr(self, f'attention_{axis}', attention)
       setattr(self, f'pool_{axis}', pool)
     self.position = _normal((1, bands, channels), config, rngs)
-    self.master = _normal((BRANCHES, 1, 1, first), config, rngs)
+    self.master = _normal((config.branches, 1, 1, first), config, rngs)
     self.branches = _make_branches(config, rngs)
     self.output_dropout = layers.Dropout(config.output_dropout)
     return 5 * second
@@ -139,7 +140,9 @@ class Graphs(System):
     parts = None
     if noise is not None:
       _, count = self.config.dropped(length)
-      parts = noise.take((len(spectral), BRANCHES, count)).swapaxes(0, 1)
+      parts = noise.take((len(spectral), self.config.branches, count)).swapaxes(
+        0, 1
+      )
     # At once: half as many operations to compile and to launch.
     ways = layers.transformed(
       functools.partial(jax.vmap, in_axes=(0, None, None, 0, 0)),
@@ -164,7 +167,7 @@ class Graphs(System):
   ) -> layers.Noise | None:
     """Random numbers for all dropout layers; None if dropout is off."""
     trunk, branch = self.config.dropped(length)
-    count = trunk + BRANCHES * branch
+    count = trunk + self.config.branches * branch
     if self.output_dropout.deterministic or not count:
       return None
     return layers.Noise.draw(rngs, batch, count)

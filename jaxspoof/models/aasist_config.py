@@ -1,18 +1,33 @@
 """What defines an AASIST, and the sizes that follow from it."""
 
 import dataclasses
+from typing import ClassVar
 
 from jaxspoof.frontends import WaveConfig, sinc
 from jaxspoof.models import graph
 
 POOL = 3  # of the front end and of each residual block
-BRANCHES = 2
 FRONTENDS = ('sinc', 'learnable_sinc')
 DTYPES = ('float32', 'bfloat16', 'float64')
 
 
+class GraphsConfig:
+  """What is fixed in AASIST, and otherwise in detectors that derive from it.
+
+  Attributes:
+    branches: of heterogeneous attentions, of which the maximum is taken.
+    activated: whether nodes behind such an attention go through a SELU.
+    normalised: whether a residual block is given its input behind a norm and a
+      SELU; AASIST computes both and throws them away.
+  """
+
+  branches: ClassVar[int] = 2
+  activated: ClassVar[bool] = True
+  normalised: ClassVar[bool] = False
+
+
 @dataclasses.dataclass(frozen=True)
-class AasistConfig:
+class AasistConfig(GraphsConfig):
   """What defines an AASIST. The defaults are the published model.
 
   Attributes:

@@ -42,16 +42,19 @@ class ResidualBlock(nnx.Module):
       )
     else:
       self.shortcut = None
+    self.normalised = config.normalised and inputs != 1
     if inputs != 1:
-      self.norm1 = layers.UnusedBatchNorm(
-        inputs, param_dtype=config.param_dtype
-      )
+      norm = layers.BatchNorm if self.normalised else layers.UnusedBatchNorm
+      self.norm1 = norm(inputs, param_dtype=config.param_dtype)
 
   def __call__(self, x_BxHxWxC: jax.Array) -> jax.Array:
     """Returns `[B, H, W // pool, outputs]`."""
     # Frames that the pooling would drop are not made.
     frames = x_BxHxWxC.shape[2] // self.pool * self.pool
-    h = self.conv1(x_BxHxWxC, with_bias=False)
+    h = x_BxHxWxC
+    if self.normalised:
+      h = self.norm1.then_selu(h)
+    h = self.conv1(h, with_bias=False)
     h = self.norm2.then_selu(h, offset_C=self.conv1.bias[...])
     h = self.conv2(h, frames=frames)
     if self.shortcut is None:

@@ -80,8 +80,19 @@ class HeterogeneousAttention(nnx.Module):
     dropout: float,
     param_dtype: str,
     rngs: nnx.Rngs,
+    activated: bool = True,
   ):
-    """Args are sizes, the softmax temperature and the input dropout rate."""
+    """Draws the parameters.
+
+    Args:
+      in_features: size of a node.
+      out_features: size of what becomes of it.
+      temperature: of the softmax.
+      dropout: rate before the attention.
+      param_dtype: dtype of parameters and statistics.
+      rngs: random streams; weights are drawn from `params`.
+      activated: whether what becomes of nodes goes through a SELU.
+    """
 
     def dense(size):
       return layers.linear(
@@ -99,7 +110,7 @@ class HeterogeneousAttention(nnx.Module):
     self.direct_master = dense(out_features)
     self.norm = layers.BatchNorm(out_features, param_dtype=param_dtype)
     self.dropout = layers.Dropout(dropout)
-    self.temperature = temperature
+    self.temperature, self.activated = temperature, activated
 
   def __call__(
     self,
@@ -117,7 +128,9 @@ class HeterogeneousAttention(nnx.Module):
     master = self._update_master(h, master_Bx1xD)
     att_BxNxN = self._attention(h, nodes)
     out = self.attended(att_BxNxN @ h) + self.direct(h)
-    out = jax.nn.selu(self.norm(out))
+    out = self.norm(out)
+    if self.activated:
+      out = jax.nn.selu(out)
     return out[:, :nodes], out[:, nodes:], master
 
   def _attention(self, h_BxNxD: jax.Array, temporal_nodes: int) -> jax.Array:

@@ -18,7 +18,13 @@ from flax import nnx
 
 from jaxspoof.blocks import layers
 from jaxspoof.models.aasist import Graphs
-from jaxspoof.models.aasist_config import POOL, check_graphs, dropped, need
+from jaxspoof.models.aasist_config import (
+  POOL,
+  GraphsConfig,
+  check_graphs,
+  dropped,
+  need,
+)
 from jaxspoof.models.aasist_encoder import Encoder
 from jaxspoof.models.back_end import BackEndConfig
 from jaxspoof.ops import pool
@@ -26,7 +32,7 @@ from jaxspoof.system import Encoded
 
 
 @dataclasses.dataclass(frozen=True)
-class SslAasistConfig(BackEndConfig):
+class SslAasistConfig(GraphsConfig, BackEndConfig):
   """What defines the back end; the defaults are the published one.
 
   Attributes:
@@ -93,9 +99,7 @@ class SslAasist(Graphs):
     options = dict(param_dtype=config.param_dtype, rngs=rngs)
     norm = dict(param_dtype=config.param_dtype)
     channels = config.channels[-1]
-    self.projection = layers.linear(
-      self.frontend.config.features, config.projection, **options
-    )
+    self.build_bands(config, rngs)
     self.first_norm = layers.BatchNorm(1, **norm)
     self.encoder = Encoder(config, rngs, pool=1)
     self.last_norm = layers.BatchNorm(channels, **norm)
@@ -104,6 +108,19 @@ class SslAasist(Graphs):
     self.score_norm = layers.BatchNorm(middle, **norm)
     self.score2 = layers.linear(middle, channels, **options)
     return self.build_graphs(config, config.bands, rngs)
+
+  def build_bands(self, config: SslAasistConfig, rngs: nnx.Rngs) -> None:
+    """Draws the parameters of `bands`."""
+    self.projection = layers.linear(
+      self.frontend.config.features,
+      config.projection,
+      param_dtype=config.param_dtype,
+      rngs=rngs,
+    )
+
+  def bands(self, features: jax.Array) -> jax.Array:
+    """What is taken for an image, `[B, N, projection]`."""
+    return self.projection(features)
 
   def encode(
     self,
@@ -124,7 +141,7 @@ class SslAasist(Graphs):
   def image(self, features: jax.Array) -> jax.Array:
     """The output of the residual encoder, `[B, bands, N // 3, channels]`."""
     c = self.config
-    h_BxNxH = self.projection(features)
+    h_BxNxH = self.bands(features)
     h = pool.max_pool_image(h_BxNxH[..., : c.bands * POOL], POOL)
     h_BxHxWxC = self.first_norm.then_selu(h.mT[..., None])
     h_BxHxWxC = self.encoder(h_BxHxWxC.astype(c.dtype))

@@ -20,6 +20,7 @@ from jaxspoof.models.mhfa import MhfaConfig
 from jaxspoof.models.nes2net import Nes2NetConfig
 from jaxspoof.models.sls import SlsConfig
 from jaxspoof.models.spectra import SpectraConfig
+from jaxspoof.models.spectra_aasist import SpectraAasistConfig
 from jaxspoof.models.ssl_aasist import SslAasistConfig
 from jaxspoof.weights import aasist
 
@@ -143,6 +144,35 @@ def _spectra(tensors: Tensors, _: Settings) -> SpectraConfig:
     squeeze=size('ecapa_tdnn.layer1.se.se.1'),
     joined=size('ecapa_tdnn.layer5'),
     attention=size('ecapa_tdnn.attention.0'),
+  )
+
+
+def _spectra_aasist(tensors: Tensors, _: Settings) -> SpectraAasistConfig:
+  size = lambda name: len(tensors[f'{name}.bias'])
+  blocks = r'aasist\.enc\.enc\.\d+\.conv2\.bias'
+  count = sum(bool(re.fullmatch(blocks, name)) for name in tensors)
+  branch = 'aasist.branch1'
+  return SpectraAasistConfig(
+    hidden=size('bridge.mlp.0'),
+    projection=size('bridge.mlp.3'),
+    positions=tensors['aasist.pos_T'].shape[1],
+    channels=[size(f'aasist.enc.enc.{i}.conv2') for i in range(count)],
+    attention_channels=size('aasist.attention.0'),
+    gat_dims=(
+      tensors[f'{branch}.master'].shape[-1],
+      size(f'{branch}.HtrgGAT_layer_ST2.att_proj'),
+    ),
+  )
+
+
+def _of_branch(number: int) -> tuple[tuple[str, str], ...]:
+  """Names of a branch, the first being 1, which are stacked here."""
+  old, new = rf'^aasist\.branch{number}\.', f'branches.{number - 1}.'
+  return (
+    (old + 'master$', f'master.{number - 1}'),
+    (old + r'HtrgGAT_layer_ST(\d)\.', new + r'attention\1.'),
+    (old + r'pool_hS\.proj\.', new + 'pool_spectral.score.'),
+    (old + r'pool_hT\.proj\.', new + 'pool_temporal.score.'),
   )
 
 
@@ -311,6 +341,22 @@ RELEASES = {
     {'pre_emphasis': 0.97},
     licence='Apache-2.0',
   ),
+  'Spectra-AASIST': Release(
+    'spectra_aasist',
+    ('bridge.mlp.0.weight', 'aasist.pos_T', 'aasist.out_layer.weight'),
+    _spectra_aasist,
+    (
+      (r'^bridge\.mlp\.0\.', 'bridge1.'),
+      (r'^bridge\.mlp\.3\.', 'bridge2.'),
+      *(pair for number in range(1, 5) for pair in _of_branch(number)),
+      (r'^aasist\.pos_T$', 'time_position'),
+      (r'^aasist\.enc\.enc\.(\d+)\.', r'encoder.block\1.'),
+      (r'^aasist\.(enc\.)?', ''),
+      *_AASIST,
+    ),
+    {'pre_emphasis': 0.97},
+    licence='Apache-2.0',
+  ),
   'DF Arena': Release(
     'conformer',
     ('backbone.conformer.class_token', 'backbone.attn_scores.weight'),
@@ -389,7 +435,5 @@ UNKNOWN = {
     'WeDefense, with another back end than SSL_BACKEND_MHFA or another '
     "projection than 'softmax'"
   ),
-  'aasist.branch1.': (
-    'Spectra-AASIST or Spectra-AASIST3, whose graphs are not those of AASIST'
-  ),
+  'aasist.branch1.': 'Spectra-AASIST3, whose layers are splines',
 }
