@@ -190,6 +190,7 @@ def test_sizes():
     f'{file}.py{variant}'
     for file in (
       'ssl_aasist',
+      'ssl_conformer',
       'ssl_convtasnet',
       'ssl_mhfa',
       'ssl_sls',
