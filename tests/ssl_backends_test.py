@@ -331,16 +331,22 @@ def test_settings_beside_weights(reference, tmp_path):
   release(reference, 'deepfense_aasist', tmp_path)
   settings = tmp_path / 'config.yaml'
   settings.write_text(
+    'data: {label_map: {bonafide: 0, spoof: 1}}\n'
     'model:\n  backend:\n    args: {pool_ratios: [0.4, 0.5, 0.7, 0.5]}\n'
   )
-  _, module, _ = detector.open_checkpoint(tmp_path)
+  _, module, options = detector.open_checkpoint(tmp_path)
   assert module.config.pool_ratios == (0.4, 0.5, 0.7)
+  assert 'the first output is bona fide' in options['notes'][0]
   for text, message in (
     ('a: [', 'not YAML'),
     ('- a', 'a mapping, found a list'),
+    (
+      'data: {label_map: {bonafide: 2}}',
+      'output 2 is bona fide; expected',
+    ),
   ):
     settings.write_text(text)
-    with pytest.raises(CheckpointError, match=rf'config.yaml: .*{message}'):
+    with pytest.raises(CheckpointError, match=rf'config.yaml.*{message}'):
       detector.open_checkpoint(tmp_path)
 
 

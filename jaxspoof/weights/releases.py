@@ -41,9 +41,12 @@ class Release(NamedTuple):
     names: substitutions that turn an old name into the new one, in this order.
     frontend: fields of the front end.
     of_encoder: further fields of it, which depend on the encoder.
-    bona_fide: the output that means bona fide speech, '0' or '1'.
+    bona_fide: the output that means bona fide speech, '0' or '1', if the
+      settings do not say it.
     licence: of the weights, as far as it is stated.
     samples: how much of a clip is scored; None: all of it, up to a limit.
+    said: the output that settings say means bona fide speech, None if they do
+      not.
   """
 
   model: str
@@ -55,6 +58,7 @@ class Release(NamedTuple):
   bona_fide: str = '1'
   licence: str = 'none is stated'
   samples: int | None = SAMPLES
+  said: Callable[[Settings], str | None] = lambda _: None
 
 
 def _ssl_aasist(tensors: Tensors, settings: Settings) -> SslAasistConfig:
@@ -195,12 +199,23 @@ def _normalised_if_large(encoder: Architecture) -> Mapping[str, Any]:
   return {'normalise_wave': 'fairseq' if large else 'none'}
 
 
-def _backend(settings: Settings) -> Settings:
-  """What DeepFense's config.yaml says of the back end."""
+def _section(settings: Settings, *path: str) -> Settings:
+  """A section of settings within others; an empty one if there is none."""
   found: Any = settings
-  for name in ('model', 'backend', 'args'):
+  for name in path:
     found = found.get(name) if isinstance(found, Mapping) else None
   return found if isinstance(found, Mapping) else NOTHING
+
+
+def _backend(settings: Settings) -> Settings:
+  """What DeepFense's config.yaml says of the back end."""
+  return _section(settings, 'model', 'backend', 'args')
+
+
+def _label(settings: Settings) -> str | None:
+  """Which output DeepFense's config.yaml says is bona fide."""
+  found = _section(settings, 'data', 'label_map').get('bonafide')
+  return None if found is None else str(found)
 
 
 def _deepfense_aasist(tensors: Tensors, settings: Settings) -> SslAasistConfig:
@@ -273,7 +288,7 @@ _CONFORMER = (
 )
 _DEEPFENSE = ((r'^losses\.0\.fc\.', 'head.'), (r'^backend\.', ''))
 _FC = 'losses.0.fc.weight'
-_OF_DEEPFENSE = dict(licence='Apache-2.0', samples=64_000)
+_OF_DEEPFENSE = dict(licence='Apache-2.0', samples=64_000, said=_label)
 RELEASES = {
   'AntiDeepfake': Release(
     'mean',

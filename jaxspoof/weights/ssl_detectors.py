@@ -140,7 +140,12 @@ def read(
   _, of_model = models.MODELS[release.model]
   system = SystemConfig(of_model, config, frontend, Head('linear', 2))
   module = _filled(system.make(nnx.Rngs(0)), release, rest, str(path))
-  index = bonafide_label or release.bona_fide
+  index = bonafide_label or release.said(settings) or release.bona_fide
+  if index not in _OUTPUTS:
+    raise CheckpointError(
+      f'{path}: its {_SETTINGS} says that output {index} is bona fide; '
+      f'expected {" or ".join(_OUTPUTS)}'
+    )
   if index != _OUTPUTS[-1]:
     head = getattr(module, module.head_name)
     for variable in (head.kernel, head.bias):
