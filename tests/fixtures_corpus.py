@@ -1,7 +1,9 @@
 """The quickstart corpus for tests: built once, kept while it is the same."""
 
 import ast
+import contextlib
 import hashlib
+import io
 import pathlib
 
 import numpy
@@ -64,3 +66,13 @@ def quickstart_full() -> pathlib.Path:
 def quickstart_tiny() -> pathlib.Path:
   """A data_dir with `quickstart/tiny`; about 10 s the first time."""
   return _built('quickstart/tiny')
+
+
+@pytest.fixture(scope='session')
+def spliced_tiny(quickstart_tiny, tmp_path_factory) -> pathlib.Path:
+  """A data_dir with `spliced/quickstart.tiny`, made in a second."""
+  data_dir = tmp_path_factory.mktemp('spliced')
+  (data_dir / 'quickstart').symlink_to(quickstart_tiny / 'quickstart')
+  with contextlib.redirect_stdout(io.StringIO()):
+    build.build('spliced/quickstart.tiny', data_dir)
+  return data_dir

@@ -5,6 +5,7 @@ python -m tfds_builders.build quickstart/tiny --data_dir=/tmp/corpora
 python -m tfds_builders.build asvspoof2019_la --manual_dir=~/Downloads
 python -m tfds_builders.build wav_folder --manifest=mine.csv --name=mine
 python -m tfds_builders.build parquet_folder --manual_dir=FOLDER --name=mine
+python -m tfds_builders.build spliced/quickstart
 """
 
 import argparse
@@ -49,6 +50,7 @@ CORPORA = {
   'parquet_folder': 'tfds_builders.parquet_folder.builder',
   'partialspoof': 'tfds_builders.partialspoof.builder',
   'quickstart': 'tfds_builders.quickstart.builder',
+  'spliced': 'tfds_builders.spliced.builder',
   'spoofceleb': 'tfds_builders.spoofceleb.builder',
   'wav_folder': 'tfds_builders.wav_folder.builder',
   'wavefake': 'tfds_builders.wavefake.builder',

@@ -19,6 +19,7 @@ from jaxspoof.audio import containers, decoders
 from jaxspoof.audio.containers import AudioError
 
 SAMPLE_RATE = 16_000
+MOMENT = SAMPLE_RATE // 50  # samples: the 20 ms that localisation tells apart
 # Files that are looked for in folders: what can be read, and below it what
 # cannot, but is a recording of somebody that must not be left out in silence.
 EXTENSIONS = (

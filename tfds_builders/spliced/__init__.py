@@ -1,0 +1,1 @@
+"""Bona fide clips of a built corpus with spoofed stretches in them."""
