@@ -54,6 +54,8 @@ class Heard(NamedTuple):
     labels: int [N], spoof 0, bona fide 1.
     embeddings: float32 [N, E].
     measured: measures of some of the recordings, see `audio.measures`.
+    moments: of a detector that localises scores and labels of each 20 ms of the
+      recordings, [M] each; None of others.
   """
 
   of: str
@@ -61,6 +63,7 @@ class Heard(NamedTuple):
   labels: np.ndarray
   embeddings: np.ndarray
   measured: Sequence[Mapping[str, float]]
+  moments: tuple[np.ndarray, np.ndarray] | None = None
 
 
 # ------------------------------------------------------------------ making ---
@@ -153,20 +156,7 @@ def fitted(
     )
   else:
     scores = heard.scores.astype(np.float32)
-    affine = calibration_lib.fit(scores, heard.labels)
-    llr = affine(scores)
-    calibration = card_lib.Calibration(
-      affine.slope,
-      affine.intercept,
-      heard.of,
-      {'bonafide': count[1], 'spoof': count[0]},
-      calibration_lib.figures(scores, heard.labels),
-      calibration_lib.figures(llr, heard.labels),
-      tuple(
-        dataclasses.asdict(point)
-        for point in calibration_lib.operating_points(llr, heard.labels)
-      ),
-    )
+    calibration = calibrated(scores, heard.labels, heard.of)
     tensors['dev/score'] = scores
     tensors['dev/label'] = heard.labels.astype(np.uint8)
   domain = domain_lib.fit(heard.measured, heard.embeddings, heard.labels)
@@ -191,7 +181,37 @@ def fitted(
   card = dataclasses.replace(
     card, calibration=calibration, domain=known, notes=notes
   )
+  if heard.moments is not None:
+    moments = calibrated(*heard.moments, f'moments of {heard.of}')
+    card = dataclasses.replace(card, moments=moments)
   return card, tensors
+
+
+def calibrated(
+  scores: np.ndarray, labels: np.ndarray, of: str
+) -> card_lib.Calibration:
+  """What a card says of the calibration that is fitted to scores.
+
+  Args:
+    scores: float [N], higher = more bona fide.
+    labels: int [N], spoof 0, bona fide 1; both occur.
+    of: which recordings, in words.
+  """
+  affine = calibration_lib.fit(scores, labels)
+  llr = affine(scores)
+  count = np.bincount(labels.astype(np.int64), minlength=2).tolist()
+  return card_lib.Calibration(
+    affine.slope,
+    affine.intercept,
+    of,
+    {'bonafide': count[1], 'spoof': count[0]},
+    calibration_lib.figures(scores, labels),
+    calibration_lib.figures(llr, labels),
+    tuple(
+      dataclasses.asdict(point)
+      for point in calibration_lib.operating_points(llr, labels)
+    ),
+  )
 
 
 # ------------------------------------------------------------------- bases ---
@@ -459,6 +479,12 @@ def lines(card: Card) -> list[str]:
         f'{point["miss"]:.2%} of bona fide rejected, '
         f'{point["false_alarm"]:.2%} of spoofs accepted{proven}'
       )
+  if (m := card.moments) is not None:
+    found.append(
+      f'says of each 20 ms what it is: calibrated on {m.fitted_on} '
+      f'({m.trials["bonafide"]:,} bona fide, {m.trials["spoof"]:,} spoof), '
+      f'Cllr {m.before["cllr"]:.4f} before, {m.after["cllr"]:.4f} after'
+    )
   if (d := card.domain) is None:
     found.append('training domain: not known')
   else:

@@ -49,6 +49,8 @@ class Known(NamedTuple):
     domain: of the recordings that it knows; None: not known.
     dev_scores: float32 [N], that the calibration was fitted on.
     dev_labels: uint8 [N], spoof 0, bona fide 1.
+    moments: scores of each 20 ms to log-likelihood ratios; None where the
+      detector does not localise.
   """
 
   card: Card
@@ -56,6 +58,7 @@ class Known(NamedTuple):
   domain: domain_lib.Domain | None
   dev_scores: np.ndarray
   dev_labels: np.ndarray
+  moments: calibration_lib.Affine | None = None
 
 
 def open_checkpoint(
@@ -262,6 +265,10 @@ def _load_bundle(
       f'{path}: input.samples={card.input.samples}: the model needs '
       f'{module.min_samples}'
     )
+  if card.moments is not None and not module.localises:
+    raise BundleError(
+      f'{path}: section moments: its model {name!r} has no outputs over time'
+    )
   options |= {
     'samples': card.input.samples,
     'bucket': card.input.bucket,
@@ -310,7 +317,10 @@ def _known(path, card: Card, tensors: Mapping[str, np.ndarray]) -> Known:
     domain = domain_lib.Domain(
       ranges, space, found.distance or math.inf, found.clips
     )
-  return Known(card, affine, domain, scores, labels)
+  moments = None
+  if (found := card.moments) is not None:
+    moments = calibration_lib.Affine(found.slope, found.intercept)
+  return Known(card, affine, domain, scores, labels, moments)
 
 
 def _check_model(path, name: str | None, model: str | None) -> None:

@@ -163,6 +163,13 @@ class Detector:
     # One program, whoever asks for what.
     self._answer = _answer_of(graphdef)
 
+    def answer_moments(params, batch_stats, batch):
+      module = state_lib.merge(graphdef, params, batch_stats)
+      found = state_lib.eval_view(module).answer_moments(**steps.inputs(batch))
+      return found.embedding, found.moments, found.count
+
+    self._moments = jax.jit(answer_moments)
+
     def score(wave, rest, weights):
       _, outputs = self._answer(*weights, {'wave': wave, **rest})
       scores = loss.score(outputs)
@@ -223,6 +230,11 @@ class Detector:
   def calibrated(self) -> bool:
     """Whether there are log-likelihood ratios, and so verdicts."""
     return self.known is not None and self.known.calibration is not None
+
+  @property
+  def localises(self) -> bool:
+    """Whether there are log-likelihood ratios of each 20 ms."""
+    return self.known is not None and self.known.moments is not None
 
   def identity(self, **settings) -> str:
     """What results depend on, in 12 characters: weights, rule, and settings."""
@@ -371,7 +383,8 @@ class Detector:
       source: a path, an encoded file or samples, as for `score`.
       sample_rate: of samples, in Hz.
       hop: seconds from one window to the next; None takes half a window, which
-        is as long as what `score` scores.
+        is as long as what `score` scores. A detector that localises has windows
+        of 20 ms, and no other hop.
       channel: see `score`.
       name: what it is called; the path by default.
       watch: is given each block of the recording, float32 [n] at
@@ -404,7 +417,8 @@ class Detector:
         f' at least {1000 * shortest:.0f})'
       )
     try:
-      return timelines.collect(name, windows, self.rule, warnings)
+      divide = timelines.segments_of_moments if self.localises else None
+      return timelines.collect(name, windows, self.rule, warnings, divide)
     except ValueError as error:
       raise audio.AudioError(str(error)) from error
 
@@ -488,6 +502,21 @@ class Detector:
         'is not calibrated; see python -m jaxspoof.bundle calibrate'
       )
     samples = min(self.samples, _WINDOW)
+    if self.localises:
+      if hop not in (None, audio.MOMENT / self.sample_rate):
+        raise ValueError(
+          f'hop={hop}: this detector says of each 20 ms what it is; leave the '
+          'hop out'
+        )
+      return timelines.follow_moments(
+        blocks,
+        self._judge_moments,
+        self.rule,
+        samples=samples,
+        moment=audio.MOMENT,
+        rate=self.sample_rate,
+        batch=batch,
+      )
     step = samples // 2 if hop is None else round(hop * self.sample_rate)
     if not 1 <= step <= samples:
       raise ValueError(
@@ -518,6 +547,20 @@ class Detector:
       )
       for llr, wave, embedding in zip(llrs, waves, embeddings, strict=True)
     ]
+
+  def _judge_moments(self, waves: Sequence[np.ndarray]):
+    """LLRs of moments and doubts of waves; see `timelines.MomentJudge`."""
+    domain, judged = self.known.domain, []
+    for first in range(0, len(waves), self.batch):
+      part = waves[first : first + self.batch]
+      found = jax.device_get(self._moments(*self._weights, self._batch(part)))
+      for wave, embedding, outputs, count in zip(part, *found, strict=False):
+        scores = np.asarray(self.loss.score(outputs))[:count]
+        doubts = ()
+        if domain:
+          doubts = domain.doubts(measures.measure(wave), embedding)
+        judged.append((self.known.moments(scores), doubts))
+    return judged
 
   def score_files(
     self, paths: Iterable[str | os.PathLike]

@@ -124,6 +124,25 @@ class Answer(NamedTuple):
   auxiliary: jax.Array | None
 
 
+class MomentAnswer(NamedTuple):
+  """What a system that localises says of a batch.
+
+  Attributes:
+    embedding: the embeddings of clips, `[B, E]`, as `Answer` has them.
+    outputs: outputs of the head for clips, `[B, K]`.
+    moments: outputs of the head for each 20 ms (`audio.MOMENT` samples) from
+      the beginning, `[B, N, K]`.
+    count: int32 `[B]`, how many of them are of the clip and not of what it is
+      padded with; None: all. What is left of a clip after the last is shorter
+      than a moment.
+  """
+
+  embedding: jax.Array
+  outputs: jax.Array
+  moments: jax.Array
+  count: jax.Array | None
+
+
 class System(nnx.Module):
   """Waves in, outputs for the loss out.
 
@@ -142,6 +161,9 @@ class System(nnx.Module):
       names of weights in files, and older models have other names there.
     counts_features: whether the arithmetic of a front end without trained
       values is counted as part of the model.
+    localises: whether it also says of each 20 ms of a clip what it is. If so,
+      it defines `sequence` and `pool`, and its `encode` is the one after the
+      other.
     config: the config of the encoder, an `EncoderConfig`.
     frontend: a `Frontend`; a model of waves may have a layer of this name.
   """
@@ -150,6 +172,7 @@ class System(nnx.Module):
   variable_length: ClassVar[bool] = False
   head_name: ClassVar[str] = 'head'
   counts_features: ClassVar[bool] = True
+  localises: ClassVar[bool] = False
 
   def __init__(
     self,
@@ -271,6 +294,78 @@ class System(nnx.Module):
       if encoded.tap is not None:
         auxiliary_BxK = self.auxiliary(encoded.tap)
     return Answer(encoded.embedding, outputs_BxK, auxiliary_BxK)
+
+  def answer_moments(
+    self,
+    wave_BxT: jax.Array,
+    samples: jax.Array | None = None,
+    rngs: nnx.Rngs | None = None,
+  ) -> MomentAnswer:
+    """Says of clips and of each of their moments what they are.
+
+    Args:
+      wave_BxT: see `__call__`, as for the others.
+      samples: likewise.
+      rngs: likewise.
+
+    Raises:
+      NotImplementedError: a model that does not localise.
+    """
+    features, frames_B = self.features(wave_BxT, samples)
+    sequence_BxNxE, count_B = self.sequence(features, frames_B, rngs)
+    moments_BxNxK = self.head_of_each(sequence_BxNxE)
+    embedding_BxE = self.pool(sequence_BxNxE, moments_BxNxK, count_B)
+    outputs_BxK = getattr(self, self.head_name)(embedding_BxE)
+    return MomentAnswer(embedding_BxE, outputs_BxK, moments_BxNxK, count_B)
+
+  def head_of_each(self, sequence_BxNxE: jax.Array) -> jax.Array:
+    """Outputs of the head for each moment, `[B, N, K]`."""
+    batch, count, size = sequence_BxNxE.shape
+    with jax.named_scope('head'):
+      each = sequence_BxNxE.reshape(batch * count, size)
+      outputs = getattr(self, self.head_name)(each)
+    return outputs.reshape(batch, count, -1)
+
+  def sequence(
+    self,
+    features: jax.Array,
+    frames_B: jax.Array | None = None,
+    rngs: nnx.Rngs | None = None,
+  ) -> tuple[jax.Array, jax.Array | None]:
+    """What the head is given of each moment; a model that localises has it.
+
+    Args:
+      features: as for `encode`, and so are the others.
+      frames_B: valid frames.
+      rngs: random streams.
+
+    Returns:
+      `[B, N, E]`, of moments of `audio.MOMENT` samples from the beginning on;
+      and int32 `[B]`, how many are valid, or None: all.
+    """
+    raise NotImplementedError(
+      f'{type(self).__name__} does not localise: it has no outputs over time'
+    )
+
+  def pool(
+    self,
+    sequence_BxNxE: jax.Array,
+    outputs_BxNxK: jax.Array,
+    count_B: jax.Array | None = None,
+  ) -> jax.Array:
+    """The embedding of clips from `sequence` and what the head makes of it.
+
+    Args:
+      sequence_BxNxE: of each moment.
+      outputs_BxNxK: of the head, for each moment.
+      count_B: valid moments of each clip; None: all.
+
+    Returns:
+      `[B, E]`.
+    """
+    raise NotImplementedError(
+      f'{type(self).__name__} does not localise: it has no outputs over time'
+    )
 
   def features(
     self, wave_BxT: jax.Array, samples: jax.Array | None = None

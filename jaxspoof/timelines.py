@@ -8,6 +8,10 @@ have one speaker are no independent witnesses. Two rules stand above the mean:
 what is bona fide as a whole is uncertain where a segment is a spoof, and
 whatever it is, where most of its windows are outside the training domain.
 
+A detector that localises gives an LLR for each 20 ms by itself. Its windows are
+these moments; where one kind of speech ends and the other begins is the most
+probable sequence of both, in which each change has a price.
+
 Nothing here knows a model. Times are in seconds.
 """
 
@@ -15,6 +19,7 @@ import collections
 import csv
 import dataclasses
 import io
+import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -25,6 +30,9 @@ from jaxspoof.bundles import verdict as verdict_lib
 
 SILENT = 'no sound'  # in place of a verdict
 OUTSIDE = 0.5  # share of windows outside the domain that makes all uncertain
+# Price in nats of a change between bona fide and spoofed moments: the LLRs of
+# moments beside each other say nearly the same, and so their sum too much.
+CHANGE = 10.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,6 +184,146 @@ def follow(
   yield from judged()
 
 
+# What chunks are judged by whose moments are wanted: waves to LLRs [N] of their
+# moments, and the doubts of each chunk.
+MomentJudge = Callable[
+  [Sequence[np.ndarray]], Sequence[tuple[np.ndarray, tuple[str, ...]]]
+]
+
+
+def follow_moments(
+  blocks: Iterable[np.ndarray],
+  judge: MomentJudge,
+  rule: verdict_lib.Rule,
+  *,
+  samples: int,
+  moment: int,
+  rate: int,
+  batch: int = 1,
+) -> Iterator[Window]:
+  """Scores the moments of a recording.
+
+  Chunks overlap by half, and a moment is judged in the chunk in whose middle
+  half it lies, so that what surrounds it is known.
+
+  Args:
+    blocks: see `cut`.
+    judge: gives LLRs of waves.
+    rule: makes probabilities of LLRs.
+    samples: length of a chunk; at least four moments.
+    moment: samples of a moment.
+    rate: samples in a second.
+    batch: how many chunks are judged at once.
+
+  Yields:
+    A window for each moment, one after the other; the last also has what is
+    left of the recording.
+
+  Raises:
+    ValueError: chunks of fewer than four moments.
+  """
+  quarter = samples // (4 * moment)  # in moments
+  if not quarter:
+    raise ValueError(
+      f'chunks of {samples} samples: expected at least {4 * moment}'
+    )
+  waiting: list[tuple[int, np.ndarray]] = []
+  at, rest, total = 0, [], 0  # moments that are out; those in hand; samples
+
+  def judged() -> Iterator[Window]:
+    nonlocal at, rest, total
+    heard = [wave for _, wave in waiting if signal_checks.has_sound(wave).any()]
+    found = iter(judge(heard))
+    for start, wave in waiting:
+      first, total = start // moment, start + len(wave)
+      sounds = signal_checks.has_sound(wave)
+      llrs, doubts = np.zeros(max(1, len(wave) // moment)), ()
+      if sounds.any():
+        llrs, doubts = next(found)
+      made = [
+        Window(
+          (first + n) * moment / rate,
+          (first + n + 1) * moment / rate,
+          float(llr) if sound else None,
+          rule.p_spoof(float(llr)) if sound else None,
+          doubts if sound else (),
+        )
+        for n, (llr, sound) in enumerate(zip(llrs, sounds, strict=False))
+      ]
+      until = min(first + 3 * quarter, first + len(made))
+      yield from made[at - first : until - first]
+      at, rest = max(at, until), made[max(at, until) - first :]
+
+  for start, wave in cut(blocks, samples, 2 * quarter * moment):
+    # The last chunk begins anywhere: it goes on with the grid of the others.
+    skipped = -start % moment
+    waiting.append((start + skipped, wave[skipped:]))
+    if len(waiting) >= batch:
+      yield from judged()
+      waiting = []
+  yield from judged()
+  if rest:
+    *others, last = rest
+    yield from others
+    yield dataclasses.replace(last, end=total / rate)
+
+
+def segments_of_moments(
+  windows: Sequence[Window], rule: verdict_lib.Rule, change: float = CHANGE
+) -> tuple[Segment, ...]:
+  """Segments of moments that each have an LLR of their own.
+
+  The edges are those of the most probable sequence of bona fide and spoofed
+  moments (Viterbi 1967), at the prior of the rule. The verdict on a segment is
+  that on its mean LLR.
+
+  Args:
+    windows: moments, in their order.
+    rule: makes verdicts of LLRs.
+    change: price of each change from one to the other, in nats.
+  """
+  found: list[Segment] = []
+  for sounds, group in itertools.groupby(windows, lambda w: w.llr is not None):
+    part = list(group)
+    if not sounds:
+      found.append(Segment(part[0].start, part[-1].end, SILENT, None))
+      continue
+    llr = np.array([one.llr for one in part])
+    odds = llr + np.log((1 - rule.prior) / rule.prior)
+    edges = np.flatnonzero(np.diff(decoded(odds, change))) + 1
+    for first, last in itertools.pairwise([0, *edges, len(part)]):
+      mean = float(llr[first:last].mean())
+      said = rule.decide(mean)[0]
+      found.append(Segment(part[first].start, part[last - 1].end, said, mean))
+  return tuple(found)
+
+
+def decoded(odds: np.ndarray, change: float) -> np.ndarray:
+  """The most probable sequence of two classes.
+
+  >>> decoded(np.array([3.0, 2.0, -1.0, 2.0, -4.0, -5.0]), 2.0).astype(int)
+  array([1, 1, 1, 1, 0, 0])
+
+  Args:
+    odds: float [N], log-odds of bona fide of each moment.
+    change: price of a change, in nats.
+
+  Returns:
+    bool [N], True for bona fide.
+  """
+  stays = np.empty((len(odds), 2), bool)
+  best = np.zeros(2)
+  for n, value in enumerate(odds):
+    other = best[::-1] - change
+    stays[n] = best >= other
+    best = np.maximum(best, other) + (0.0, value)
+  state, found = int(best[1] >= best[0]), np.empty(len(odds), bool)
+  for n in range(len(odds) - 1, -1, -1):
+    found[n] = state
+    state = state if stays[n, state] else 1 - state
+  return found
+
+
 def segments_of(
   windows: Sequence[Window], rule: verdict_lib.Rule
 ) -> tuple[Segment, ...]:
@@ -216,6 +364,7 @@ def collect(
   windows: Sequence[Window],
   rule: verdict_lib.Rule,
   warnings: Sequence[str] = (),
+  divide: Callable[..., tuple[Segment, ...]] | None = None,
 ) -> Timeline:
   """The timeline of a recording.
 
@@ -224,6 +373,7 @@ def collect(
     windows: all of its windows, in their order.
     rule: makes verdicts of LLRs.
     warnings: what is odd about the recording.
+    divide: makes segments of windows; `segments_of` by default.
 
   Raises:
     ValueError: no window holds sound.
@@ -232,7 +382,7 @@ def collect(
   if not heard:
     raise ValueError(f'{path}: holds no sound; nothing to score')
   llr = float(np.mean([window.llr for window in heard]))
-  segments = segments_of(windows, rule)
+  segments = (divide or segments_of)(windows, rule)
   decided, why = rule.decide(llr)
   reasons = [] if why is None else [why]
   doubtful = [window for window in heard if window.doubts]

@@ -13,9 +13,9 @@ import pathlib
 import sys
 from collections.abc import Iterator
 
-from jaxspoof.metrics import summary, table
+from jaxspoof.metrics import localisation, summary, table
 from jaxspoof.runs import names, record
-from jaxspoof.score_files import asv_scores, protocols, score_lists
+from jaxspoof.score_files import asv_scores, moments, protocols, score_lists
 
 TOLERANCE = 1e-9  # between platforms; a float32 score moves more than that
 
@@ -52,7 +52,28 @@ def verify(workdir) -> list[str]:
     found += [
       f'{path}: {line}' for line in _differences(old, _of_then(old, new))
     ]
+  for split, old in metrics.get('localisation', {}).items():
+    path = names.moments(workdir, split)
+    try:
+      new = _localised_again(workdir, split, old)
+    except (ValueError, OSError) as error:
+      found.append(f'{path}: cannot be measured: {error}')
+      continue
+    found += [f'{path}: {line}' for line in _differences(old, new)]
   return found
+
+
+def _localised_again(workdir: pathlib.Path, split: str, old: dict) -> dict:
+  """The figures over time of a split, of all of its clips."""
+  located = localisation.located_in(
+    moments.read_scores(names.moments(workdir, split)),
+    moments.read_ranges(names.ranges(workdir, split)),
+  ).values()
+  threshold = old['at_dev_threshold']['threshold']
+  return {
+    **localisation.figures(list(located)),
+    'at_dev_threshold': localisation.at_threshold(list(located), threshold),
+  }
 
 
 def _summary_again(workdir: pathlib.Path, split: str, old: dict) -> dict:

@@ -19,6 +19,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 TRAINING = {
   'aasist.py': ['', ':l', ':quickstart', ':smoke'],
   'lcnn.py': ['', ':quickstart', ':smoke'],
+  'localise.py': ['', ':quickstart', ':smoke'],
   'rawnet2.py': ['', ':quickstart', ':smoke'],
   'ecapa_mfcc.py': [
     '',

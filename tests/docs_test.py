@@ -49,10 +49,12 @@ from jaxspoof.jobs.leave_one_out import LeaveOneOutConfig
 from jaxspoof.jobs.study import StudyConfig
 from jaxspoof.machine import files
 from jaxspoof.metrics import __main__ as metrics_cli
-from jaxspoof.metrics import summary
+from jaxspoof.metrics import localisation, summary
 from jaxspoof.report import __main__ as report_cli
 from jaxspoof.runs import record, workdir
+from jaxspoof.score_files import moments
 from jaxspoof.weights import __main__ as weights_cli
+from tests import small_detectors
 from tfds_builders import build
 from tfds_builders.make_spoofs import spoofs
 
@@ -156,6 +158,20 @@ def finished(run):
   bundle.of_run(run, heard, {'eval': found}, 'dev')
 
 
+def localised(run):
+  """What a run leaves that says where: its bundle, and scores over time."""
+  model = {
+    'name': 'localiser', 'bottleneck': 4, 'hidden': 4, 'skip': 4, 'blocks': 1,
+  }  # fmt: skip
+  small_detectors.write(run, False, model, padded=True, bucket=16_000)
+  heard = small_detectors.heard(Detector.load(run, batch=4))
+  bundle.of_run(run, heard._replace(moments=(heard.scores, heard.labels)))
+  over_time = {'a': moments.Moments(0.02, np.arange(10.0) % 3)}
+  moments.write_scores(run / 'moments' / 'eval.txt', over_time)
+  ranges = {'a': moments.whole([(0.05, 0.1)], 0.2)}
+  moments.write_ranges(run / 'moments' / 'eval.rttm', ranges)
+
+
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
   """A folder with small files of the names that the pages use."""
@@ -168,6 +184,7 @@ def folder(tmp_path_factory):
   shutil.copytree(run, made / 'runs' / 'ecapa_mfcc_quickstart')
   enhancer = ROOT / 'tests' / 'goldens' / 'conv_tasnet_asteroid.pt'
   (made / 'enhancer.pt').symlink_to(enhancer)
+  localised(made / 'runs' / 'localise_quickstart')
   for name in ('lcnn_smoke',):
     (made / 'runs' / name).symlink_to(run)
   for name, own in STAND_INS.items():
@@ -286,6 +303,8 @@ def run_command(words, monkeypatch):
       assert script('detect.py').main(arguments) in fine
     case ['python', '-m', 'jaxspoof.metrics', *arguments]:
       assert metrics_cli.main(arguments) == 0
+    case ['python', '-m', 'jaxspoof.metrics.localisation', *arguments]:
+      assert localisation.main(arguments) == 0
     case ['python', '-m', 'jaxspoof.report', *arguments]:
       report_cli.main(arguments)
     case ['python', '-m', 'jaxspoof.bundle', *arguments]:

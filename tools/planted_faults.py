@@ -201,6 +201,13 @@ FAULTS = (
     'enhance_test.py::test_pairs_are_cut_at_the_same_place',
   ),
   fault(
+    'labels over time are those of another crop',
+    'jaxspoof/data/pipeline.py',
+    '_put(known, each, self.shortest, crop())',
+    '_put(known, each, self.shortest)',
+    'localise_test.py::test_labels_are_those_of_the_crop',
+  ),
+  fault(
     'copies that fill the last batch count as trials',
     'jaxspoof/data/pipeline.py',
     "'mask': row < len(records)",
@@ -528,7 +535,21 @@ FAULTS = (
     'os._exit(0)',
     'config_test.py',
   ),
+  fault(
+    'moments of padding count in the loss',
+    'jaxspoof/training/localisation.py',
+    'weight_M = (label_M >= 0).astype(each_M.dtype)',
+    'weight_M = jnp.ones_like(each_M)',
+    'localise_test.py::test_the_loss_is_the_mean_over_known_moments',
+  ),
   # ---------------------------------------------------------------- metrics ---
+  fault(
+    'range EER counts moments and not time',
+    'jaxspoof/metrics/localisation.py',
+    '  return np.diff(ends) - spoof, spoof\n',
+    '  return (spoof == 0) * 1.0, (spoof > 0) * 1.0\n',
+    'localisation_test.py::test_range_eer_is_that_of_every_sample',
+  ),
   fault(
     'of equal scores spoof rejected first',
     'jaxspoof/metrics/trials.py',

@@ -147,6 +147,8 @@ class Card:
     encoder: what has to be read from elsewhere; mostly None.
     calibration: None where scores are not calibrated.
     domain: None where the recordings it knows are not known.
+    moments: of a detector that localises the calibration of the scores of each
+      20 ms; None of others.
     training: corpus, splits and how the weights were selected.
     figures: results with trials and intervals, one for each split.
     licence: of the weights, in words.
@@ -162,6 +164,7 @@ class Card:
   encoder: Encoder | None = None
   calibration: Calibration | None = None
   domain: Domain | None = None
+  moments: Calibration | None = None
   training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   figures: tuple[Any, ...] = ()
   licence: str = 'not stated'
@@ -176,11 +179,19 @@ class Card:
 
   def text(self) -> str:
     """The card as JSON."""
-    return json.dumps(dataclasses.asdict(self), indent=2, allow_nan=False)
+    values = dataclasses.asdict(self)
+    if self.moments is None:  # versions of before know no such section
+      del values['moments']
+    return json.dumps(values, indent=2, allow_nan=False)
 
 
 # Sections that may be missing: `config.section` knows those that may not.
-_OPTIONAL = {'encoder': Encoder, 'calibration': Calibration, 'domain': Domain}
+_OPTIONAL = {
+  'encoder': Encoder,
+  'calibration': Calibration,
+  'domain': Domain,
+  'moments': Calibration,
+}
 
 
 def parse(data: bytes, where: str) -> Card:
@@ -276,9 +287,11 @@ def _check(card: Card) -> None:
     raise ValueError('system.classes: expected names')
   for part in ('model', 'frontend'):
     _check_sizes(getattr(card.system, part), f'system.{part}')
-  if (found := card.calibration) is not None:
-    _need('calibration.slope', found.slope, 0, _LARGEST)
-    _need('calibration.intercept', found.intercept, -_LARGEST, _LARGEST)
+  for section in ('calibration', 'moments'):
+    if (found := getattr(card, section)) is None:
+      continue
+    _need(f'{section}.slope', found.slope, 0, _LARGEST)
+    _need(f'{section}.intercept', found.intercept, -_LARGEST, _LARGEST)
     for point in found.operating_points:
       for name in ('threshold', 'miss', 'false_alarm'):
         limit = _LARGEST if name == 'threshold' else 1

@@ -29,6 +29,7 @@ from absl import flags
 
 from jaxspoof import audio
 from jaxspoof.data import features as features_lib
+from jaxspoof.data import segments as segments_lib
 from jaxspoof.data.conditions import Condition
 from jaxspoof.data.source import (
   CorpusNotBuilt,
@@ -88,6 +89,7 @@ def train_batches(
   label: Callable[[Mapping[str, Any]], int] = label_of,
   features: features_lib.Views | None = None,
   paired: bool = False,
+  segments: bool = False,
 ) -> grain.IterDataset:
   """Endless training batches: each epoch in its own order, at random crops.
 
@@ -118,13 +120,17 @@ def train_batches(
     features: Features of the clips of `train_clips`, which take the place of
       waves; of more epochs than it has, the first ones come again.
     paired: Whether the clip without the transforms is wanted, too.
+    segments: Whether labels of each 20 ms are wanted, which the records must
+      have, see `data.segments`.
 
   Returns:
     `{'wave': float32 [b, samples], 'label': int32 [b]}`, b = batch / processes;
-    with `paired` also `'clean': float32 [b, samples]`, the same crops before
-    the transforms; with `shortest` also `'samples': int32 [b]`, how many are
-    valid. With `features` `'features': bfloat16 [b, frames, D]` and `'frames'`
-    in place of `'wave'` and `'samples'`.
+    with `segments` also `'moments': int32 [b, samples // audio.MOMENT]`, the
+    labels of the same crops, -1 for padding; with `paired` also
+    `'clean': float32 [b, samples]`, the same crops before the transforms; with
+    `shortest` also `'samples': int32 [b]`, how many are valid. With `features`
+    `'features': bfloat16 [b, frames, D]` and `'frames'` in place of `'wave'`
+    and `'samples'`.
 
   Raises:
     ValueError: An empty source, a batch the processes cannot share, or
@@ -140,7 +146,15 @@ def train_batches(
     load = _TrainFeatures(source, rows, shortest is not None, label, features)
   else:
     load = _TrainLoader(
-      source, samples, seed, rows, tuple(transforms), shortest, label, paired
+      source,
+      samples,
+      seed,
+      rows,
+      tuple(transforms),
+      shortest,
+      label,
+      paired,
+      segments,
     )
   return _Batches(picks.batch(batch).map(load), workers)
 
@@ -421,26 +435,33 @@ class _TrainLoader:
   shortest: int | None
   label: Callable[[Mapping[str, Any]], int]
   paired: bool = False
+  segments: bool = False
 
   def __call__(self, picks: Batch) -> Batch:
     records, epochs = picks['record'][self.rows], picks['epoch'][self.rows]
     wave = np.empty((len(records), self.samples), np.float32)
     clean = np.empty_like(wave) if self.paired else [None] * len(wave)
+    known = [None] * len(wave)
+    if self.segments:
+      known = np.empty(wave.shape, np.uint8)
     valid = np.empty(len(records), np.int32)
     label = np.empty(len(records), np.int32)
     for row, pick in enumerate(zip(records, epochs, strict=True)):
       valid[row], label[row] = self._fill(
-        wave[row], clean[row], *map(int, pick)
+        wave[row], clean[row], known[row], *map(int, pick)
       )
     batch = {'wave': wave, 'label': label}
     if self.paired:
       batch['clean'] = clean
+    if self.segments:
+      batch['moments'] = segments_lib.labels(known)
     return batch if self.shortest is None else {**batch, 'samples': valid}
 
   def _fill(
     self,
     out: np.ndarray,
     clean: np.ndarray | None,
+    known: np.ndarray | None,
     index: int,
     epoch: int,
   ) -> tuple[int, int]:
@@ -458,9 +479,14 @@ class _TrainLoader:
     crop = functools.partial(
       np.random.default_rng, [self.seed, epoch, index, 0]
     )
-    if clean is not None:
+    if clean is not None or known is not None:
       _check_pair(untouched, wave, _what(source, record))
+    if clean is not None:
       _put(clean, untouched, self.shortest, crop())
+    if known is not None:
+      what = _what(source, record)
+      each = segments_lib.of_samples(record, len(wave), what)
+      _put(known, each, self.shortest, crop())
     return _put(out, wave, self.shortest, crop()), self.label(record)
 
 
@@ -560,7 +586,8 @@ def _check_pair(clean: np.ndarray, changed: np.ndarray, what: str) -> None:
   if len(clean) != len(changed):
     raise ValueError(
       f'{what}: {len(clean):,} samples became {len(changed):,}; expected as '
-      'many, where a clip is to be compared with the clean one'
+      'many, where a clip is to be compared with the clean one, or has labels '
+      'over time'
     )
 
 

@@ -17,6 +17,7 @@ from jaxspoof.models.convtasnet import (
 )
 from jaxspoof.models.ecapa import Ecapa, EcapaConfig
 from jaxspoof.models.lcnn import Lcnn, LcnnConfig
+from jaxspoof.models.localiser import Localiser, LocaliserConfig
 from jaxspoof.models.mean import Mean, MeanConfig
 from jaxspoof.models.mhfa import Mhfa, MhfaConfig
 from jaxspoof.models.nes2net import Nes2Net, Nes2NetConfig
@@ -35,6 +36,7 @@ MODELS: dict[str, tuple[type, type[System]]] = {
   'ecapa': (EcapaConfig, Ecapa),
   'lcnn': (LcnnConfig, Lcnn),
   'light_darts': (LightDartsConfig, LightDarts),
+  'localiser': (LocaliserConfig, Localiser),
   'mean': (MeanConfig, Mean),
   'mhfa': (MhfaConfig, Mhfa),
   'nes2net': (Nes2NetConfig, Nes2Net),
@@ -113,6 +115,11 @@ VARIANTS = {
   ),
   'ecapa_lfcc': Variant('ecapa', EcapaConfig(), 'lfcc_pc_darts'),
   'lcnn': Variant('lcnn', LcnnConfig()),
+  # Not published: say of each 20 ms what it is; the second for spectra.
+  'localiser': Variant('localiser', LocaliserConfig()),
+  'localiser_lcnn': Variant(
+    'localiser', LocaliserConfig(channels=(16, 24, 32, 32))
+  ),
   # The back end of Hugging Face's classifiers, for self-supervised front ends.
   'mean': Variant('mean', MeanConfig()),
   'mhfa': Variant('mhfa', MhfaConfig()),

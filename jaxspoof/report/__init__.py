@@ -5,6 +5,7 @@
   markup.py      HTML that escapes whatever comes from a file
   results.py     parts of the page: the result
   tracing.py     parts of the page: which attack it was; maps.py: its pictures
+  localisation.py parts of the page: where clips are spoofed
   decisions.py   parts of the page: costs of decisions, calibration
   background.py  parts of the page: training, selection, cost, versions
   page.py        puts them together

@@ -14,6 +14,7 @@ CURVES = (
   ('train/loss', 'training loss', False, 1),
   ('dev/eer', 'dev EER, %', True, 100),
   ('dev/f1_error', 'dev 1 - macro-F1, %', True, 100),
+  ('dev/range_eer', 'dev range EER, %', True, 100),
   ('train/lr', 'learning rate', False, 1),
   ('clips_per_s', 'clips per second', False, 1),
   ('data_wait', 'time waiting for data, %', False, 100),

@@ -3,7 +3,13 @@
 import base64
 import hashlib
 
-from jaxspoof.report import background, decisions, results, tracing
+from jaxspoof.report import (
+  background,
+  decisions,
+  localisation,
+  results,
+  tracing,
+)
 from jaxspoof.report.markup import Html, element, join, percent
 from jaxspoof.report.style import CSS
 from jaxspoof.runs.run import Run, load
@@ -12,6 +18,8 @@ PARTS = (
   tracing.figures,
   tracing.confusions,
   tracing.maps,
+  localisation.figures,
+  localisation.clips,
   results.splits,
   results.errors,
   results.attacks,

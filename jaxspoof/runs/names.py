@@ -53,6 +53,21 @@ def protocol(workdir: pathlib.Path, name: str) -> pathlib.Path:
   return workdir / 'protocols' / f'{name}.txt'
 
 
+def moments(workdir: pathlib.Path, name: str) -> pathlib.Path:
+  """Scores of a split over time, of a run that localises."""
+  return workdir / 'moments' / f'{name}.txt'
+
+
+def ranges(workdir: pathlib.Path, name: str) -> pathlib.Path:
+  """Where the clips of the split are spoofed, and up to where is known."""
+  return workdir / 'moments' / f'{name}.rttm'
+
+
+def found_ranges(workdir: pathlib.Path, name: str) -> pathlib.Path:
+  """Where such a run says that they are."""
+  return workdir / 'moments' / f'{name}.found.rttm'
+
+
 def asv_scores(workdir: pathlib.Path, name: str) -> pathlib.Path:
   """Scores of a speaker-verification system, of a corpus that has them."""
   return workdir / 'asv_scores' / f'{name}.txt'
