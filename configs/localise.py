@@ -87,5 +87,6 @@ def smoke() -> ml_collections.ConfigDict:
   )
   config.data.name = 'spliced/quickstart.tiny'
   config.data.eval_samples = 64_000
+  config.data.bucket = 64_000  # one length, one program
   config.data.eval = ('eval',)
   return config

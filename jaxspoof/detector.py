@@ -513,7 +513,6 @@ class Detector:
         self._judge_moments,
         self.rule,
         samples=samples,
-        moment=audio.MOMENT,
         rate=self.sample_rate,
         batch=batch,
       )

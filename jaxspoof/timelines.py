@@ -25,14 +25,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
-from jaxspoof.audio import signal_checks
+from jaxspoof.audio import MOMENT, signal_checks
 from jaxspoof.bundles import verdict as verdict_lib
 
 SILENT = 'no sound'  # in place of a verdict
 OUTSIDE = 0.5  # share of windows outside the domain that makes all uncertain
 # Price in nats of a change between bona fide and spoofed moments: the LLRs of
 # moments beside each other say nearly the same, and so their sum too much.
-CHANGE = 10.0
+CHANGE = 3.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,7 +197,6 @@ def follow_moments(
   rule: verdict_lib.Rule,
   *,
   samples: int,
-  moment: int,
   rate: int,
   batch: int = 1,
 ) -> Iterator[Window]:
@@ -208,10 +207,9 @@ def follow_moments(
 
   Args:
     blocks: see `cut`.
-    judge: gives LLRs of waves.
+    judge: gives LLRs of waves, one for each `audio.MOMENT` samples.
     rule: makes probabilities of LLRs.
     samples: length of a chunk; at least four moments.
-    moment: samples of a moment.
     rate: samples in a second.
     batch: how many chunks are judged at once.
 
@@ -222,10 +220,10 @@ def follow_moments(
   Raises:
     ValueError: chunks of fewer than four moments.
   """
-  quarter = samples // (4 * moment)  # in moments
+  quarter = samples // (4 * MOMENT)  # in moments
   if not quarter:
     raise ValueError(
-      f'chunks of {samples} samples: expected at least {4 * moment}'
+      f'chunks of {samples} samples: expected at least {4 * MOMENT}'
     )
   waiting: list[tuple[int, np.ndarray]] = []
   at, rest, total = 0, [], 0  # moments that are out; those in hand; samples
@@ -235,15 +233,15 @@ def follow_moments(
     heard = [wave for _, wave in waiting if signal_checks.has_sound(wave).any()]
     found = iter(judge(heard))
     for start, wave in waiting:
-      first, total = start // moment, start + len(wave)
+      first, total = start // MOMENT, start + len(wave)
       sounds = signal_checks.has_sound(wave)
-      llrs, doubts = np.zeros(max(1, len(wave) // moment)), ()
+      llrs, doubts = np.zeros(max(1, len(wave) // MOMENT)), ()
       if sounds.any():
         llrs, doubts = next(found)
       made = [
         Window(
-          (first + n) * moment / rate,
-          (first + n + 1) * moment / rate,
+          (first + n) * MOMENT / rate,
+          (first + n + 1) * MOMENT / rate,
           float(llr) if sound else None,
           rule.p_spoof(float(llr)) if sound else None,
           doubts if sound else (),
@@ -254,9 +252,9 @@ def follow_moments(
       yield from made[at - first : until - first]
       at, rest = max(at, until), made[max(at, until) - first :]
 
-  for start, wave in cut(blocks, samples, 2 * quarter * moment):
+  for start, wave in cut(blocks, samples, 2 * quarter * MOMENT):
     # The last chunk begins anywhere: it goes on with the grid of the others.
-    skipped = -start % moment
+    skipped = -start % MOMENT
     waiting.append((start + skipped, wave[skipped:]))
     if len(waiting) >= batch:
       yield from judged()

@@ -47,6 +47,6 @@ def test_a_benchmark_prints_its_table(name, repository, tmp_path, environment):
 
 def test_every_benchmark_is_tried(repository):
   files = {path.stem for path in (repository / 'benchmarks').glob('*.py')}
-  # Tests of these names, and default_detector_test.
-  elsewhere = {'bulk', 'demo_pages', 'explain', 'mixed'}
+  # Tests of these names, default_detector_test and localise_test.
+  elsewhere = {'bulk', 'demo_pages', 'explain', 'localisation', 'mixed'}
   assert files - {'timing', *elsewhere} == {*SMALL}

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import importlib.util
 import json
 import re
 import shutil
@@ -13,7 +14,16 @@ import optax
 import pytest
 from flax import nnx
 
-from jaxspoof import audio, bundle, jobs, losses, models, overrides, verify
+from jaxspoof import (
+  audio,
+  bundle,
+  jobs,
+  losses,
+  models,
+  overrides,
+  timelines,
+  verify,
+)
 from jaxspoof.bundles import card as card_lib
 from jaxspoof.bundles import store
 from jaxspoof.data import pipeline, segments
@@ -366,7 +376,10 @@ def test_the_bundle_knows_its_moments(run, tmp_path):
   assert card_lib.parse(plain.text().encode(), 'x').moments is None
 
 
-def test_a_timeline_of_moments(run, tmp_path, spliced_tiny, capsys):
+def test_a_timeline_of_moments(
+  run, tmp_path, spliced_tiny, capsys, monkeypatch
+):
+  monkeypatch.setattr('jaxspoof.machine.programs.keep', lambda: None)
   workdir, _ = run
   source = pipeline.open_source('spliced/quickstart.tiny', 'eval', spliced_tiny)
   name = pipeline.text(source[0]['utterance'])
@@ -413,3 +426,30 @@ def test_a_long_recording_is_one_grid(run):
   silent = [n for n, window in enumerate(found) if window.llr is None]
   assert silent == list(range(250, 300))
   assert [w for w in detector.windows(blocks, batch=3)] == found
+
+
+def test_the_benchmark_measures_any_timeline(
+  run, repository, spliced_tiny, capsys, monkeypatch
+):
+  monkeypatch.setattr('jaxspoof.machine.programs.keep', lambda: None)
+  path = repository / 'benchmarks' / 'localisation.py'
+  spec = importlib.util.spec_from_file_location('localisation_benchmark', path)
+  script = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(script)
+  script.main([
+    str(run[0]), '--corpus=spliced/quickstart.tiny', '--clips=10',
+    f'--data_dir={spliced_tiny}',
+  ])  # fmt: skip
+  said = capsys.readouterr().out
+  assert '10 clips of spliced/quickstart.tiny eval' in said
+  assert 'range EER  ' in said and 'edges, all: ' in said
+  # Windows that overlap have their mean; edges are those of the segments.
+  window, segment = timelines.Window, timelines.Segment
+  found = timelines.Timeline(
+    'a', 0.12, (window(0, 0.08, 2.0, 0.1), window(0.04, 0.12, -4.0, 0.9)),
+    (segment(0, 0.04, 'bona fide', 2.0), segment(0.04, 0.12, 'spoof', -2.5)),
+    'uncertain', -1.0, 0.7, 0.5,
+  )  # fmt: skip
+  assert script.moments(found).tolist() == [2, 2, -1, -1, -4, -4]
+  one = metrics_lib.Located(np.zeros(6), 0.02, [(0.05, 0.12)], 0.12)
+  assert script.distances(found, one) == [pytest.approx(0.01)]

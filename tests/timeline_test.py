@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import json
 import tracemalloc
 
@@ -138,6 +139,67 @@ def test_moments_have_the_mean_of_their_windows():
     Segment(1.0, 3.0, 'uncertain', 0.0),  # mean of 1 and of -1
     Segment(3.0, 5.0, 'spoof', -3.0),
   )
+
+
+# ---------------------------------------------------------------- moments ---
+@pytest.mark.parametrize('total', [960, 12_799, 12_800, 32_000, 40_123])
+@pytest.mark.parametrize('batch', [1, 3])
+def test_each_moment_is_judged_once_with_what_surrounds_it(total, batch):
+  wave = 0.1 + np.arange(total) / 1e6  # a sample says where it is
+  chunks = []
+
+  def judge(waves):
+    found = []
+    for wave in waves:
+      at = np.rint((wave[::320] - 0.1) * 1e6)
+      chunks.append((at[0], len(wave)))
+      found.append((at[: max(1, len(wave) // 320)] / 320, ()))
+    return found
+
+  blocks = np.split(wave, [total // 3])
+  how = dict(judge=judge, rule=RULE, samples=12_800, rate=RATE)
+  found = list(timelines.follow_moments(blocks, batch=batch, **how))
+  assert [window.llr for window in found] == list(range(total // 320))
+  starts = np.arange(len(found)) / 50
+  np.testing.assert_allclose([window.start for window in found], starts)
+  assert found[-1].end == total / RATE
+  assert all(start % 320 == 0 for start, _ in chunks)
+  assert len(chunks) == len({*chunks}) <= 1 + total // 6_400
+  with pytest.raises(
+    ValueError, match='chunks of 1279 samples: expected at le'
+  ):
+    next(timelines.follow_moments(blocks, **(how | {'samples': 1_279})))
+
+
+def test_segments_of_moments_end_where_their_kind_does():
+  rng = np.random.default_rng(0)
+  llrs = np.repeat([2.0, -3.0, 2.0, None, 0.5], [40, 10, 30, 5, 20])
+  moments = [
+    Window(n / 50, (n + 1) / 50, None, None)
+    if llr is None
+    else Window(n / 50, (n + 1) / 50, llr + rng.normal(0, 0.8), 0.5)
+    for n, llr in enumerate(llrs)
+  ]
+  moments[20] = moments[20].__class__(20 / 50, 21 / 50, -1.5, 0.8)  # a flicker
+  found = timelines.segments_of_moments(moments, RULE)
+  assert [(s.start, s.end, s.verdict) for s in found] == [
+    (0.0, 0.8, 'bona fide'), (0.8, 1.0, 'spoof'), (1.0, 1.6, 'bona fide'),
+    (1.6, 1.7, 'no sound'), (1.7, 2.1, 'uncertain'),
+  ]  # fmt: skip
+  assert found[1].llr == pytest.approx(-3, abs=0.8) and found[3].llr is None
+  # Where spoofs are expected, what is undecided is one.
+  expects = verdict.Rule(prior=0.99)
+  assert timelines.segments_of_moments(moments, expects)[-1].verdict == 'spoof'
+
+
+@pytest.mark.parametrize('seed', range(4))
+def test_the_most_probable_sequence_is_that_of_all(seed):
+  odds = np.random.default_rng(seed).normal(0, 2, 9)
+  best = max(
+    itertools.product((0, 1), repeat=9),
+    key=lambda kinds: np.dot(kinds, odds) - 1.5 * np.abs(np.diff(kinds)).sum(),
+  )
+  assert timelines.decoded(odds, 1.5).astype(int).tolist() == list(best)
 
 
 def test_formats():
