@@ -117,15 +117,22 @@ def parser() -> argparse.ArgumentParser:
   made = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
-  add = made.add_argument
-  add('checkpoint', help='a run or a bundle, calibrated')
-  add('--corpus', default='spliced/quickstart', help='with labels over time')
-  add('--split', default='eval', help='of it')
-  add('--data_dir', help='where built corpora lie')
-  add('--seconds', type=float, help='length of a window')
-  add('--hop', type=float, help='seconds from one window to the next')
-  add('--clips', type=int, help='so many of them, spread over the split')
-  add('--seen', action='store_true', help='also attacks that train has')
+  made.add_argument('checkpoint', help='a run or a bundle, calibrated')
+  made.add_argument(
+    '--corpus', default='spliced/quickstart', help='with labels over time'
+  )
+  made.add_argument('--split', default='eval', help='of it')
+  made.add_argument('--data_dir', help='where built corpora lie')
+  made.add_argument('--seconds', type=float, help='length of a window')
+  made.add_argument(
+    '--hop', type=float, help='seconds from one window to the next'
+  )
+  made.add_argument(
+    '--clips', type=int, help='so many of them, spread over the split'
+  )
+  made.add_argument(
+    '--seen', action='store_true', help='also attacks that train has'
+  )
   return made
 
 

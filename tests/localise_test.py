@@ -34,6 +34,8 @@ from jaxspoof.models import localiser
 from jaxspoof.runs import names
 from jaxspoof.score_files import moments
 from jaxspoof.training import localisation, sharding, state, steps
+from tests import miniatures
+from tfds_builders import build
 
 pytestmark = pytest.mark.usefixtures('programs')
 SMALL = {
@@ -182,6 +184,20 @@ def test_labels_are_those_of_the_crop(samples, shortest, monkeypatch):
         else:
           assert label == min(int(text[i // 320]) for i in part)
   batches.close()
+
+
+def test_labels_of_partialspoof_are_read(tmp_path, monkeypatch, capsys):
+  miniatures.let_counts_differ(monkeypatch, 'partialspoof')
+  made = miniatures.partialspoof()
+  miniatures.write_tree(tmp_path / 'manual', made.files)
+  build.build('partialspoof', tmp_path, tmp_path / 'manual')
+  source = pipeline.open_source('partialspoof', 'dev', tmp_path)
+  options = dict(batch=3, samples=1_280, seed=0, shortest=1, segments=True)
+  batches = iter(pipeline.train_batches(source, **options))
+  found = next(batches)['moments'].tolist()
+  batches.close()
+  # Clips of two and a half moments, of which '11', '1001' and '110' are known.
+  assert sorted(found) == [[1, 0, -1, -1], [1, 1, -1, -1], [1, 1, -1, -1]]
 
 
 def test_labels_where_nothing_is_known():
