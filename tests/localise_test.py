@@ -459,6 +459,12 @@ def test_the_benchmark_measures_any_timeline(
   said = capsys.readouterr().out
   assert '10 clips of spliced/quickstart.tiny eval' in said
   assert 'range EER  ' in said and 'edges, all: ' in said
+  script.main([
+    str(run[0]), '--corpus=spliced/quickstart.tiny', '--split=train',
+    '--joints', f'--data_dir={spliced_tiny}',
+  ])  # fmt: skip
+  said = capsys.readouterr().out
+  assert 'bona fide clips of spliced/quickstart.tiny train with bona' in said
   # Windows that overlap have their mean; edges are those of the segments.
   window, segment = timelines.Window, timelines.Segment
   found = timelines.Timeline(
