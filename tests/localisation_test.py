@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxspoof.metrics import det, localisation
+from jaxspoof.metrics import clustered, clusters, det, localisation
 from jaxspoof.metrics.localisation import Located
 from jaxspoof.score_files import moments
 from jaxspoof.score_files.columns import ScoreFileError
@@ -152,6 +152,28 @@ def test_moments_after_the_end_do_not_count():
   most = int(np.ceil(one.duration / one.seconds - 1e-9))
   cut = one._replace(scores=one.scores[:most])
   assert localisation.figures([longer]) == localisation.figures([cut])
+
+
+def test_intervals_are_those_of_recordings_that_count_several_times():
+  rng = np.random.default_rng(1)
+  located = [drawn(n) for n in range(24)]
+  labels = np.array([not one.spoofed for one in located], int)
+  speaker = np.array([f'S{n % 4}' for n in range(24)])
+  attack = np.where(labels, '-', rng.choice(['A', 'B', 'C'], 24))
+  cells = clusters.make_cells(labels, speaker, attack)
+  values = []
+  for weights in clusters.weights(cells, 7, range(30)):
+    often = weights[cells.of_trial].astype(int)
+    again = [o for o, n in zip(located, often, strict=True) for _ in range(n)]
+    values.append(localisation.range_eer(again).eer)
+  expected = clustered.interval(
+    values, clusters=clustered.clusters_of(labels, speaker, attack)
+  )
+  found = localisation.range_eer_interval(
+    located, labels, speaker, attack, resamples=30, seed=7
+  )
+  assert found == pytest.approx(expected, abs=1e-9)
+  assert expected.low < localisation.range_eer(located).eer < expected.high
 
 
 def test_one_class_alone_has_no_error():

@@ -231,7 +231,12 @@ def localise(values: dict[str, Any], workdir: pathlib.Path) -> dict:
       name=part.name,
     )
     over_time[part.name] = localisation_lib.figures(
-      located, trials, trained_on, threshold
+      located,
+      trials,
+      trained_on,
+      threshold,
+      resamples=config.resamples,
+      seed=config.seed,
     )
     if first:
       localisation_lib.keep(

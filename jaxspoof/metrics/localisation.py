@@ -21,11 +21,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxspoof.metrics import det
+from jaxspoof.metrics import clustered, clusters, det
 from jaxspoof.metrics.trials import Undefined
 from jaxspoof.score_files import moments
 
 RESOLUTIONS = (20, 40, 80, 160, 320, 640)  # milliseconds of a segment
+POINTS = 4096  # thresholds of resamples
 _TICKS = 10_000_000  # in a second: samples of 16 kHz are whole numbers of them
 
 
@@ -101,6 +102,67 @@ def range_eer(located: Sequence[Located]) -> det.Eer:
   at = int(np.argmin(np.abs(miss - alarm)))
   threshold = values[at - 1] if at else values[0] - det.FIRST_STEP
   return det.Eer(float(miss[at] + alarm[at]) / 2, float(threshold))
+
+
+def range_eer_interval(
+  located: Sequence[Located],
+  labels,
+  speaker,
+  attack,
+  *,
+  resamples: int = 1000,
+  seed: int = 0,
+  confidence: float = 0.95,
+) -> clustered.Interval:
+  """Interval of the range EER over speakers and attacks; see `clustered`.
+
+  A recording counts with all of its time: a bona fide one as often as its
+  speaker was drawn, one with spoofs as often as its speaker times as often as
+  its attack. Thresholds are as many of the scores as `POINTS`, evenly spread.
+
+  Args:
+    located: recordings.
+    labels: int [len(located)], 0 where any part is spoofed, else 1.
+    speaker: of each.
+    attack: of each; not read of bona fide ones.
+    resamples: how many are drawn.
+    seed: of the draws.
+    confidence: how often the interval is to hold the truth.
+
+  Raises:
+    Undefined (a ValueError): bona fide or spoofed time is in no resample.
+  """
+  cells = clusters.make_cells(labels, speaker, attack)
+  scores = np.concatenate([np.asarray(one.scores) for one in located])
+  points = np.unique(scores)
+  if len(points) > POINTS:
+    points = points[np.linspace(0, len(points) - 1, POINTS).astype(int)]
+  # Time of each cell between one threshold and the next, of both classes.
+  bins = np.searchsorted(points, scores)
+  cell = np.repeat(cells.of_trial, [len(one.scores) for one in located])
+  times = [
+    np.bincount(
+      cell * len(points) + bins,
+      np.concatenate(each),
+      len(cells.bonafide) * len(points),
+    ).reshape(len(cells.bonafide), -1)
+    for each in zip(*map(durations, located), strict=True)
+  ]
+  weight_BxC = clusters.weights(cells, seed, range(resamples))
+  bonafide, spoof = (np.cumsum(weight_BxC @ each, axis=1) for each in times)
+  kept = (bonafide[:, -1] > 0) & (spoof[:, -1] > 0)
+  if not kept.any():
+    raise Undefined('range EER: needs bona fide and spoofed time')
+  miss = bonafide[kept] / bonafide[kept, -1:]
+  alarm = 1 - spoof[kept] / spoof[kept, -1:]
+  at = np.argmin(np.abs(miss - alarm), axis=1)[:, None]
+  values = [np.take_along_axis(x, at, 1)[:, 0] for x in (miss, alarm)]
+  count = clustered.clusters_of(labels, speaker, attack)
+  return clustered.interval(
+    np.mean(values, axis=0),
+    confidence,
+    clusters=count if count > 1 else None,
+  )
 
 
 def segments(one: Located, seconds: float) -> tuple[np.ndarray, np.ndarray]:
@@ -244,8 +306,11 @@ def lines(found: dict) -> list[str]:
     return 'undefined' if value is None else f'{value:.2%}'
 
   seconds = found['seconds']
+  between = ''
+  if interval := found.get('range_eer_interval'):
+    between = ' [{:.2%}, {:.2%}]'.format(*interval)
   return [
-    f'range EER          {percent(found["range_eer"])}',
+    f'range EER          {percent(found["range_eer"])}{between}',
     *(
       f'segment EER {length:>3} ms {percent(value)}'
       for length, value in found['segment_eer'].items()

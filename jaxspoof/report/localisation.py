@@ -8,6 +8,7 @@ from jaxspoof.report.markup import (
   Html,
   element,
   figure,
+  interval,
   percent,
   section,
   table,
@@ -55,11 +56,15 @@ def figures(run: Run) -> Html | None:
       'The range EER weighs time: as much of the bona fide speech is rejected '
       'as of the spoofed speech is accepted. For the segment EERs recordings '
       'are cut into segments of one length, which are spoofed if any part is. '
-      'Each group of attacks is measured with all bona fide clips.',
+      'Each group of attacks is measured with all bona fide clips. The '
+      '95 % intervals are those of the range EER, over speakers and attacks.',
     ),
     table(
       'Equal error rates over time',
-      ['clips', 'range EER', *lengths, 'bona fide, s', 'spoofed, s'],
+      [
+        'clips', 'range EER', 'interval', *lengths, 'bona fide, s',
+        'spoofed, s',
+      ],
       rows,
       class_='numbers',
     ),
@@ -142,10 +147,11 @@ def _clip(
 
 
 def _row(words: str, part: dict) -> list[str]:
-  seconds = part['seconds']
+  seconds, between = part['seconds'], part['range_eer_interval']
   return [
     words,
     _percent(part['range_eer']),
+    'undefined' if between is None else interval(between),
     *(_percent(value) for value in part['segment_eer'].values()),
     f'{seconds["bonafide"]:,.0f}',
     f'{seconds["spoof"]:,.0f}',

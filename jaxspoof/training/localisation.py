@@ -197,6 +197,9 @@ def figures(
   trials: pipeline.Trials,
   trained_on: set[str],
   threshold: float,
+  *,
+  resamples: int,
+  seed: int,
 ) -> dict:
   """The figures of a split.
 
@@ -205,9 +208,12 @@ def figures(
     trials: what is known of them.
     trained_on: attacks of the train split.
     threshold: that of dev.
+    resamples: of the bootstrap.
+    seed: of its draws.
 
   Returns:
-    What `metrics.localisation.figures` says of all clips; the same of those of
+    What `metrics.localisation.figures` says of all clips, and
+    `range_eer_interval`, None where there is no EER; the same of those of
     attacks that training saw (`seen`) and did not see (`unseen`), and
     `per_attack` the range EER, each with all bona fide clips; and
     `at_dev_threshold`, see `metrics.localisation.at_threshold`.
@@ -215,19 +221,30 @@ def figures(
   bona_fide = trials.label == 1
   seen = np.isin(trials.attack, sorted(trained_on))
 
-  def part(chosen: np.ndarray) -> list[Located]:
+  def some(chosen: np.ndarray) -> list[Located]:
     return [one for one, kept in zip(located, chosen, strict=True) if kept]
 
-  found = localisation.figures(located)
+  def part(chosen: np.ndarray) -> dict:
+    made = localisation.figures(some(chosen))
+    interval = None
+    if made['range_eer'] is not None:
+      interval = localisation.range_eer_interval(
+        some(chosen),
+        *(x[chosen] for x in (trials.label, trials.speaker, trials.attack)),
+        resamples=resamples,
+        seed=seed,
+      )
+    return made | {'range_eer_interval': interval and list(interval)}
+
+  found = part(np.ones(len(located), bool))
   for name, chosen in (('seen', seen), ('unseen', ~seen)):
     if (chosen & ~bona_fide).any():
-      found[name] = localisation.figures(part(chosen | bona_fide))
-  attacks = sorted(set(trials.attack[~bona_fide]))
+      found[name] = part(chosen | bona_fide)
   found['per_attack'] = {
-    str(attack): localisation.figures(
-      part((trials.attack == attack) | bona_fide)
-    )['range_eer']
-    for attack in attacks
+    str(attack): localisation.range_eer(
+      some((trials.attack == attack) | bona_fide)
+    ).eer
+    for attack in sorted(set(trials.attack[~bona_fide]))
   }
   found['at_dev_threshold'] = localisation.at_threshold(located, threshold)
   return found
