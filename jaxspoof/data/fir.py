@@ -6,7 +6,7 @@ out, and all filters of a clip are designed at once.
 """
 
 import numpy as np
-from scipy import fft
+import scipy  # its parts are imported where they are first used
 
 _GRID = (
   512  # frequencies below Nyquist among which a filter's peak is looked up
@@ -40,13 +40,13 @@ def notch_cascades(
   longest = int(reach.sum(axis=1).max())
   fold = -(-(longest + 1) // _GRID)
   points = fold * _GRID + 1  # 0 Hz to Nyquist; long filters do not wrap around
-  response = fft.dct(_band_stops(low, high, reach), type=1, n=points)
+  response = scipy.fft.dct(_band_stops(low, high, reach), type=1, n=points)
   cascade = response.prod(axis=1)
   peak = np.abs(cascade[:, :-1:fold]).max(axis=1)
   scale = 10.0 ** (gain / 20) / np.maximum(peak, np.finfo(np.float64).tiny)
   if unit_dc:
     scale = np.where((response[..., 0] < 0).sum(axis=1) % 2, -scale, scale)
-  half = fft.idct(cascade * scale[:, None], type=1)[:, : longest + 1]
+  half = scipy.fft.idct(cascade * scale[:, None], type=1)[:, : longest + 1]
   return np.concatenate([half[:, :0:-1], half], axis=1).astype(np.float32)
 
 
@@ -78,14 +78,14 @@ def filtered_sum(
   """
   count, n = signals.shape
   overlap = filters.shape[1] - 1
-  size = max(_BLOCK, fft.next_fast_len(4 * overlap, real=True))
+  size = max(_BLOCK, scipy.fft.next_fast_len(4 * overlap, real=True))
   step = size - overlap
   blocks = -(-n // step)
   padded = np.zeros((count, blocks * step + overlap), np.float32)
   start = overlap // 2 - early
   padded[:, start : start + n] = signals
   views = np.lib.stride_tricks.sliding_window_view(padded, size, axis=1)
-  spectrum = fft.rfft(views[:, ::step])
-  spectrum *= fft.rfft(filters, size)[:, None]
-  out = fft.irfft(spectrum.sum(axis=0), size)
+  spectrum = scipy.fft.rfft(views[:, ::step])
+  spectrum *= scipy.fft.rfft(filters, size)[:, None]
+  out = scipy.fft.irfft(spectrum.sum(axis=0), size)
   return out[:, overlap:].reshape(-1)[:n]

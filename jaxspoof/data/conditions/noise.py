@@ -1,7 +1,7 @@
 """Noise at a signal-to-noise ratio: recorded, or white, pink and brown."""
 
 import numpy as np
-from scipy import fft
+import scipy  # its parts are imported where they are first used
 
 from jaxspoof.data.conditions import active, sounds, values
 
@@ -59,8 +59,8 @@ def noise(
 
 def _coloured(n: int, slope: float, rng: np.random.Generator) -> np.ndarray:
   """Noise whose amplitude goes with frequency^-slope, flat below 20 Hz."""
-  size = fft.next_fast_len(max(n, 2), real=True)
-  spectrum = fft.rfft(rng.standard_normal(size))
-  hertz = fft.rfftfreq(size, 1 / 16_000)
+  size = scipy.fft.next_fast_len(max(n, 2), real=True)
+  spectrum = scipy.fft.rfft(rng.standard_normal(size))
+  hertz = scipy.fft.rfftfreq(size, 1 / 16_000)
   spectrum *= np.maximum(hertz, 20.0) ** -slope
-  return fft.irfft(spectrum, size)[:n]
+  return scipy.fft.irfft(spectrum, size)[:n]
