@@ -10,6 +10,7 @@ import math
 import os
 import pathlib
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent import futures
 from typing import Any, NamedTuple
@@ -21,7 +22,7 @@ from jaxspoof import audio, losses, models
 from jaxspoof.audio import measures
 from jaxspoof.bundles import card as card_lib
 from jaxspoof.bundles import domain as domain_lib
-from jaxspoof.bundles import store
+from jaxspoof.bundles import hub, store
 from jaxspoof.bundles.card import BundleError, Card
 from jaxspoof.checkpoints import open_checkpoint, path_of
 from jaxspoof.detector import Detector, Failure, read
@@ -223,7 +224,7 @@ def base_of(
   Raises:
     ValueError: see `checkpoints.open_checkpoint`.
   """
-  path = pathlib.Path(checkpoint)
+  path = path_of(checkpoint)
   for place in (path, path / names.DETECTOR):
     if store.is_bundle(place):
       return store.read(place)
@@ -420,6 +421,17 @@ def parser() -> argparse.ArgumentParser:
     help='sentences that whoever uses the detector shall read in its card',
   )
   command = add(
+    'push',
+    push,
+    'Puts a detector into a repository of Hugging Face, where you are logged '
+    'in.',
+    any_kind,
+  )
+  command.add_argument('to', help='hf://OWNER/NAME')
+  command.add_argument(
+    '--public', action='store_true', help='a new repository is seen by all'
+  )
+  command = add(
     'calibrate',
     calibrate,
     'Fits a detector to your own labelled recordings.',
@@ -567,6 +579,17 @@ def pack(options) -> int:
     card = dataclasses.replace(card, figures=(*card.figures, *rows))
   store.write(options.out, card, tensors)
   print(f'{options.out}: {pathlib.Path(options.out).stat().st_size:,} bytes')
+  return 0
+
+
+def push(options) -> int:
+  """Puts any checkpoint into a repository, as a bundle."""
+  card, tensors = base_of(options.bundle)
+  with tempfile.TemporaryDirectory() as name:
+    folder = pathlib.Path(name)
+    card = store.write(folder, card, tensors)
+    at = hub.push(options.to, folder, lines(card), private=not options.public)
+  print(at)
   return 0
 
 

@@ -17,7 +17,7 @@ from jaxspoof import audio, frontends, losses, models
 from jaxspoof import config as config_lib
 from jaxspoof.audio import measures
 from jaxspoof.bundles import domain as domain_lib
-from jaxspoof.bundles import store
+from jaxspoof.bundles import hub, store
 from jaxspoof.bundles.card import BundleError, Card
 from jaxspoof.metrics import calibration as calibration_lib
 from jaxspoof.runs import names, record, weights_file
@@ -70,10 +70,11 @@ def open_checkpoint(
   """Reads the best weights of a run, or released ones.
 
   Args:
-    checkpoint: a bundle, or the name of one that comes with the package; a
-      workdir of a run, a `.pth` of the original AASIST, released weights of a
-      detector on a self-supervised encoder, or a directory of a sequence
-      classifier of Hugging Face.
+    checkpoint: a bundle, the name of one that comes with the package, or
+      `hf://OWNER/NAME` of one in a repository of Hugging Face; a workdir of a
+      run, a `.pth` of the original AASIST, released weights of a detector on a
+      self-supervised encoder, or a directory of a sequence classifier of
+      Hugging Face.
     model: name of the model that the checkpoint must be of; None accepts any.
     seconds: how much of each wave is to be scored; None takes as much as the
       evaluation of the run did.
@@ -134,7 +135,15 @@ def _check_no_label(path: pathlib.Path, bonafide_label: str | None) -> None:
 
 
 def path_of(checkpoint: str | os.PathLike) -> pathlib.Path:
-  """Where a checkpoint is, also one that comes with the package."""
+  """Where a checkpoint is, also one that comes with the package.
+
+  What is called `hf://OWNER/NAME` is fetched from there.
+
+  Raises:
+    BundleError (a ValueError): `hub.fetch` cannot.
+  """
+  if str(checkpoint).startswith(hub.PREFIX):
+    return hub.fetch(str(checkpoint))
   path = pathlib.Path(checkpoint)
   if not path.exists() and path.name in _shipped_names():
     return shipped(path.name)

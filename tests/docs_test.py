@@ -294,8 +294,9 @@ def run_command(words, monkeypatch):
         words = shlex.join(arguments).replace('--model aasist ', '')
         words = words.replace('AASIST.pth', 'runs/aasist_quickstart')
         arguments = shlex.split(words)
-      # As large: tests/classifiers_test.py. Has no end: tests/serve_test.py.
-      if {'CLASSIFIER', '--serve'} & {*arguments}:
+      # As large: tests/classifiers_test.py. Has no end: tests/serve_test.py. Is
+      # on a server: tests/hub_test.py.
+      if {'CLASSIFIER', '--serve', 'hf://OWNER/NAME'} & {*arguments}:
         script('detect.py').parser().parse_args(arguments)
         return
       # Stand-ins have nothing to be ranked by: 3 says so.
@@ -307,6 +308,8 @@ def run_command(words, monkeypatch):
       assert localisation.main(arguments) == 0
     case ['python', '-m', 'jaxspoof.report', *arguments]:
       report_cli.main(arguments)
+    case ['python', '-m', 'jaxspoof.bundle', 'push', *_]:
+      bundle.parser().parse_args(words[3:])  # tests/hub_test.py
     case ['python', '-m', 'jaxspoof.bundle', *arguments]:
       if 'AASIST.pth' not in arguments:  # tests/bundle_test.py
         assert bundle.main(arguments) == 0
