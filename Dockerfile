@@ -10,11 +10,13 @@ ARG CUDA=""
 WORKDIR /app
 RUN python -m venv /opt/jaxspoof
 ENV PATH=/opt/jaxspoof/bin:$PATH
-COPY requirements.txt pyproject.toml README.md LICENSE ./
+COPY requirements.txt requirements-detect.txt pyproject.toml README.md LICENSE ./
 COPY .ci/constraints.txt .ci/
 COPY jaxspoof jaxspoof
 COPY tfds_builders tfds_builders
-RUN pip install --no-cache-dir ".[web,media]" -c .ci/constraints.txt
+RUN pip install --no-cache-dir -r requirements-detect.txt -c .ci/constraints.txt
+RUN pip install --no-cache-dir fastapi prometheus_client python-multipart uvicorn av -c .ci/constraints.txt
+RUN pip install --no-cache-dir --no-deps .
 RUN test -z "$CUDA" || pip install --no-cache-dir "jax[$CUDA]" -c .ci/constraints.txt
 RUN useradd --uid 10001 --create-home jaxspoof
 USER jaxspoof

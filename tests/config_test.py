@@ -1,6 +1,7 @@
 """Configs: every file loads, every typo is answered, sections are typed."""
 
 import fcntl
+import importlib
 import json
 import os
 import pathlib
@@ -13,6 +14,7 @@ import pytest
 from jaxspoof import config as config_lib
 from jaxspoof import config_changes, losses, models, overrides
 from jaxspoof.blocks.heads import Head
+from jaxspoof.machine import interrupts
 from jaxspoof.runs import names, workdir
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -242,6 +244,21 @@ def test_ctrl_c_ends_a_program_with_one_line(during):
   process.send_signal(signal.SIGINT)
   assert process.communicate(timeout=60) == ('', 'interrupted\n')
   assert process.returncode == 130
+
+
+def test_a_package_that_is_missing_ends_a_program_with_one_line(
+  capsys,
+):
+  def main(package):
+    importlib.import_module(package)
+
+  with pytest.raises(SystemExit) as ended:
+    interrupts.call(lambda: main('surely_missing.inner'))
+  assert ended.value.code == 2
+  words = 'error: this needs the package surely_missing, which is not installed'
+  assert capsys.readouterr().err.startswith(words)
+  with pytest.raises(ModuleNotFoundError):  # a fault of our own
+    interrupts.call(lambda: main('jaxspoof.surely_missing'))
 
 
 def test_a_workdir_belongs_to_one_config(tmp_path):

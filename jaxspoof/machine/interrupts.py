@@ -1,4 +1,4 @@
-"""Ctrl-C ends a program with one line instead of a traceback."""
+"""Ctrl-C, or a package that is missing, ends a program with one line."""
 
 import gc
 import multiprocessing
@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 STATUS = 130  # of a program that was interrupted, as shells have it
+_OURS = ('jaxspoof', 'tfds_builders', 'configs')
 
 
 def call(
@@ -25,10 +26,24 @@ def call(
     What the function returns. After Ctrl-C the process ends at once, with
     `STATUS`: taking Python down under threads that compile or save ends in
     crashes and in pages of tracebacks.
+
+  Raises:
+    SystemExit: the program needs a package that is not installed, as where
+      there is only what detection needs. The status is 2.
   """
   sys.unraisablehook = _deliver_again
   try:
     return function()
+  except ModuleNotFoundError as error:
+    package = (error.name or '').partition('.')[0]
+    if not package or package in _OURS:
+      raise
+    print(
+      f'error: this needs the package {package}, which is not installed: '
+      'pip install -r requirements.txt',
+      file=sys.stderr,
+    )
+    raise SystemExit(2) from error
   except KeyboardInterrupt:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # the next one is final
   # Here the traceback is gone, and with it what the program held on to.
