@@ -2,7 +2,7 @@
 
 import pathlib
 
-from jaxspoof.report import background
+from jaxspoof.report import outcome
 from jaxspoof.report.markup import (
   Html,
   element,
@@ -11,10 +11,6 @@ from jaxspoof.report.markup import (
   section,
   table,
 )
-from jaxspoof.report.page import document
-from jaxspoof.runs import names
-from jaxspoof.runs.names import RunError
-from jaxspoof.runs.run import Run, metric_lines
 
 CURVES = (
   # key, title, whether it is measured once an epoch, factor
@@ -32,60 +28,24 @@ ROWS = {
 
 
 def page(workdir: pathlib.Path) -> str:
-  """The page of a run, from its files; it may not have ended.
+  """The page of a run, from its files; see `outcome.page`."""
+  return outcome.page(
+    workdir,
+    _found,
+    'An enhancer against a detector, no result yet',
+    CURVES,
+    'The lowest of the first, taken on dev, selects.',
+  )
 
-  Raises:
-    RunError: a file of the run is broken.
-  """
-  workdir = pathlib.Path(workdir)
-  metrics, config, cost = (
-    names.json_or_none(workdir / name)
-    for name in (names.METRICS, names.CONFIG, names.COST)
+
+def _found(metrics: dict) -> tuple[str, Html]:
+  rows = {row['row']: row for row in metrics['si_snr'][metrics['headline']]}
+  title = (
+    f'{metrics["checkpoint"]["model"]} behind an enhancer tuned against it: '
+    f'EER {percent(rows["before"]["eer"])} before, '
+    f'{percent(rows["attacked"]["eer"])} after'
   )
-  notes: list[str] = []
-  lines = metric_lines(workdir / names.PROGRESS, notes)
-  run = Run(
-    workdir, config or {}, lines, None, cost, {}, {}, None, None, notes
-  )  # fmt: skip
-  title = 'An enhancer against a detector, no result yet'
-  results = []
-  if metrics is not None:
-    try:
-      rows = {row['row']: row for row in metrics['si_snr'][metrics['headline']]}
-      title = (
-        f'{metrics["checkpoint"]["model"]} behind an enhancer tuned against '
-        f'it: EER {percent(rows["before"]["eer"])} before, '
-        f'{percent(rows["attacked"]["eer"])} after'
-      )
-      results = [_results(metrics)]
-    except (KeyError, TypeError, ValueError) as error:
-      raise RunError(
-        f'{workdir / names.METRICS}: a field is missing or of another type '
-        f'({type(error).__name__}: {error})'
-      ) from error
-  body = element(
-    'body',
-    element(
-      'header',
-      element('h1', title),
-      *(element('p', text, class_='note') for text in notes),
-    ),
-    element(
-      'main',
-      *results,
-      background.training(
-        run, CURVES, 'The lowest of the first, taken on dev, selects.'
-      ),
-      background.cost(run),
-      background.again(run),
-    ),
-    element(
-      'footer',
-      'Made from the files of the run’s folder; python -m jaxspoof.report '
-      'makes it again.',
-    ),
-  )
-  return document(title, body)
+  return title, _results(metrics)
 
 
 def _results(metrics: dict) -> Html:
