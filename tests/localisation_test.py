@@ -132,6 +132,12 @@ def test_labels_one_moment_late_are_found():
   found = localisation.at_threshold(perfect, 0.5)
   assert found['edges']['within_moment'] == 1 and found['miss'] == 0
   assert found['edges']['p90_ms'] == pytest.approx(0, abs=1e-6)
+  assert found['edges']['found'] == found['edges']['count'] > 0
+  # Who guesses has an edge near every true one, and many more.
+  rng = np.random.default_rng(1)
+  guessed = [o._replace(scores=rng.random(len(o.scores))) for o in perfect]
+  edges = localisation.at_threshold(guessed, 0.5)['edges']
+  assert edges['median_ms'] <= 20 and edges['found'] > 5 * edges['count']
   late = [
     one._replace(scores=np.append(one.scores[0], one.scores[:-1]))
     for one in perfect

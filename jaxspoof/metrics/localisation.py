@@ -206,10 +206,12 @@ def at_threshold(located: Sequence[Located], threshold: float) -> dict:
     `miss` and `false_alarm`, shares of time; and of the `edges` between bona
     fide and spoofed speech how far the nearest edge of the decisions is:
     `median_ms`, `p90_ms`, None where there are none, and the share
-    `within_moment` that is no more than one moment away.
+    `within_moment` that is no more than one moment away. These are worth
+    something only where the decisions do not have many more edges (`found`)
+    than there are (`count`): decisions at random have one near each.
   """
   bonafide = spoof = missed = alarms = 0.0
-  away, inside = [], []
+  away, inside, edges = [], [], 0
   for one in located:
     accepted = np.asarray(one.scores) > threshold
     both = durations(one)
@@ -217,6 +219,7 @@ def at_threshold(located: Sequence[Located], threshold: float) -> dict:
     missed += both[0][~accepted].sum()
     alarms += both[1][accepted].sum()
     found = (np.flatnonzero(np.diff(accepted)) + 1) * one.seconds
+    edges += len(found)
     for edge in np.ravel(np.asarray(one.spoofed, np.float64)):
       if 0 < edge < one.duration - 1e-6:
         # Where none is found it is as far away as it could be.
@@ -229,6 +232,7 @@ def at_threshold(located: Sequence[Located], threshold: float) -> dict:
     'false_alarm': float(alarms / spoof) if spoof else None,
     'edges': {
       'count': len(away),
+      'found': edges,
       'median_ms': 1000 * float(np.median(away)) if away else None,
       'p90_ms': 1000 * float(np.quantile(away, 0.9)) if away else None,
       'within_moment': float(np.mean(inside)) if away else None,
