@@ -19,7 +19,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxspoof import audio, explanations, losses, timelines
+from jaxspoof import audio, explanations, frontends, losses, timelines
 from jaxspoof.audio import measures, signal_checks, streams
 from jaxspoof.bundles import verdict as verdict_lib
 from jaxspoof.checkpoints import Known, open_checkpoint, shipped
@@ -219,8 +219,11 @@ class Detector:
     name, module, options = open_checkpoint(
       checkpoint, model, seconds, bonafide_label
     )
+    on_cpu = jax.default_backend() == 'cpu'
+    if on_cpu:
+      frontends.unstack(module)
     if batch is None:
-      batch = 1 if jax.default_backend() == 'cpu' else 16
+      batch = 1 if on_cpu else 16
     rule = _rule(options.get('known'), checkpoint, prior, target_far)
     return cls(
       name, *state_lib.split(module), batch=batch, rule=rule, **options

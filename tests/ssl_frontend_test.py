@@ -120,6 +120,18 @@ def test_a_padded_clip_has_the_features_that_it_has_alone():
   assert not both[1, frames[1] :].any()
 
 
+def test_layers_taken_apart_give_the_same():
+  wave = jnp.asarray(np.random.default_rng(1).normal(size=(1, 900)), 'float32')
+  frontend = made('ssl', weights='random:tiny', output='all', split=1)
+  stacked, _ = features(frontend, wave)
+  frontends.unstack(frontend)
+  shapes = [leaf.shape for leaf in jax.tree.leaves(nnx.state(frontend))]
+  one = frontend.encoder.config
+  assert shapes.count((one.width, one.inner)) == one.layers  # no stack is left
+  apart, _ = features(frontend, wave)
+  np.testing.assert_allclose(apart, stacked, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize(
   'fields, problem',
   [

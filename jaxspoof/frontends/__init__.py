@@ -12,6 +12,7 @@ from flax import nnx
 from jaxspoof.frontends.raw import SincBank, SincConfig, WaveConfig
 from jaxspoof.frontends.spectral import PRESETS, Spectral, SpectralConfig
 from jaxspoof.frontends.ssl.frontend import Ssl, SslConfig
+from jaxspoof.frontends.ssl.parts import unstack
 from jaxspoof.frontends.ssl.states import StatesConfig
 from jaxspoof.frontends.whisper.frontend import Whisper, WhisperConfig
 
@@ -32,6 +33,7 @@ __all__ = [
   'make',
   'resolve',
   'said',
+  'unstack',
 ]
 
 Config = WaveConfig | SincConfig | SpectralConfig | SslConfig | WhisperConfig

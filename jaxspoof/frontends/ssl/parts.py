@@ -225,14 +225,49 @@ def run(module, names, step, x, lora=None):
     for target, pair in (lora or {}).items():
       parts = {k: v[first:last] for k, v in pair.items()}
       weights[target] = {**weights[target], **parts}
-    # One program for all layers of a stack: compiling takes as long for 48 as
-    # for 2.
-    x, kept = jax.lax.scan(step, x, weights)
+    if isinstance(weights['query']['bias'], tuple):
+      x, kept = _one_by_one(step, x, weights, last - first)
+    else:
+      # One program for all layers of a stack: compiling takes as long for 48
+      # as for 2.
+      x, kept = jax.lax.scan(step, x, weights)
     found.append(kept)
     first = last
   if found[0] is None:
     return x, None
   return x, found[0] if len(found) == 1 else jnp.concatenate(found)
+
+
+def _one_by_one(step, x, weights, count: int):
+  """What `jax.lax.scan` gives, for layers that `unstack` took apart."""
+  kept = []
+  for i in range(count):
+    of_layer = jax.tree.map(
+      lambda v, i=i: v[i], weights, is_leaf=lambda v: not isinstance(v, dict)
+    )
+    x, state = step(x, of_layer)
+    kept.append(state)
+  return x, None if kept[0] is None else jnp.stack(kept)
+
+
+def unstack(module: nnx.Module) -> None:
+  """Makes each layer's weights arrays of their own: for inference on a CPU.
+
+  There a layer's part of a stack is copied each time it is used, which of XLS-R
+  300M and one clip takes a quarter of the time. The program grows with the
+  number of layers, and so does the time to compile it. Nothing that is saved
+  or trained is to be taken apart: its weights are known by the stacks.
+
+  Args:
+    module: any; the stacks of its encoders are changed in place.
+  """
+  for _, part in nnx.iter_graph(module):
+    if isinstance(part, Layers):
+      for _, weight in nnx.iter_graph(part):
+        if isinstance(weight, nnx.Param):
+          # By way of NumPy: JAX would compile how to slice each shape.
+          slots = np.asarray(weight[...])
+          weight.set_value(tuple(jnp.asarray(slot) for slot in slots))
 
 
 def divided(given: dict, split: int | None, layers: int) -> None:
