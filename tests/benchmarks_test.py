@@ -11,7 +11,7 @@ SMALL = {
   'builders': '--clips=40 --batches=2',
   'detection': '--checkpoints --models mean --clips=2 --rounds=1 --warm=1',
   'ecapa': '--channels=16 --frames=30 --forward 1 --train 2 --rounds=1',
-  'encoders': '--weights=random:miniature --samples=4000 --forward 1'
+  'encoders': '--weights=random:miniature --samples=4000 --forward 1 --step 1'
   ' --rounds=1',
   'eer': '--trials=1000 --resamples=10',
   'gpu': 'OUT --small --minutes=4 --parts card kernels ours',
