@@ -194,7 +194,7 @@ def standard_promotion():
     yield
 
 
-def job(weights, variant=':smoke', **groups):
+def job(weights, variant=':smoke', devices=1, **groups):
   """System, graphdef, step and state of step 0 of a tiny run."""
   values = overrides.load(f'configs/ssl_ecapa.py{variant}').to_dict()
   values['frontend'].update(weights=weights)
@@ -202,7 +202,7 @@ def job(weights, variant=':smoke', **groups):
   config = config_lib.run_config(values)
   loss = losses.make(config.loss)
   system = models.system(config.model, config.frontend, head=loss.head)
-  placed = sharding.make(1)
+  placed = sharding.make(devices)
   tx = optim.make(config.optim, 20)
   graphdef, first = train.make_state(config, system, tx, placed)
   step = steps.make_train_step(graphdef, tx, loss, 0, placed)
@@ -302,6 +302,16 @@ def test_a_tuned_encoder_moves(standard_promotion):
       after['encoder'][name],
     )
     assert 0 < max(jax.tree.leaves(steps_)) < 0.02 * far, name
+  # Four devices see the same gradients, of which Adam keeps a share.
+  _, step, first, batch, _ = job('random:tiny', devices=4, groups=groups)
+  divided, told = step(first, batch)
+  np.testing.assert_allclose(told['loss'], metrics['loss'], rtol=1e-5)
+  for one, four in zip(
+    jax.tree.leaves(moved.opt), jax.tree.leaves(divided.opt), strict=True
+  ):
+    most = float(np.abs(one).max())
+    if most > 1e-10:  # that of keys' biases is 0 but for rounding
+      np.testing.assert_allclose(one, four, rtol=1e-3, atol=1e-4 * most)
 
 
 # -- what is in a file -------------------------------------------------------
