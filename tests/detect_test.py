@@ -19,6 +19,7 @@ import soundfile
 from flax import nnx
 
 from jaxspoof import audio, bundle, losses, models
+from jaxspoof.detect import outputs
 from jaxspoof.detector import Detection, Detector, Failure
 from jaxspoof.runs import weights_file
 from jaxspoof.training import state
@@ -330,14 +331,14 @@ def test_table_is_aligned_and_says_what_the_score_means(
   ],
 )
 def test_table_says_which_outputs_of_which_classes(
-  command, capsys, name, classes, words
+  capsys, name, classes, words
 ):
   loss = losses.make(losses.LossConfig(name=name))
   loaded = types.SimpleNamespace(
     loss=loss, classes=tuple(classes.split()), calibrated=False
   )
   found = Detection('a.wav', (0.25, -0.5), 0.125, 1.0, 7.0, 'ecapa')
-  assert command.show_table([found], ['a.wav'], loaded) == 0
+  assert outputs.show_table([found], ['a.wav'], loaded) == 0
   head, row, last = capsys.readouterr().out.splitlines()
   assert head.split()[-1] == ('logits' if name == 'focal' else 'cosines')
   assert row.split() == 'a.wav 0.125 1.00 s 7.00 s 0.250 -0.500'.split()

@@ -48,3 +48,12 @@ def test_nothing_happens_where_it_does_not_help(monkeypatch):
   monkeypatch.setattr(huge_pages, 'helps', lambda: False)
   monkeypatch.setattr(os, 'execve', lambda *_: pytest.fail('started again'))
   huge_pages.ensure()
+
+
+@pytest.mark.parametrize(
+  'program', ['detect', 'run', 'jaxspoof.cli', 'jaxspoof.bulk.__main__']
+)
+def test_what_is_slow_to_import_waits_for_the_second_start(program):
+  code = f'import sys, {program}; print({{"jax", "scipy"}} & {{*sys.modules}})'
+  output = subprocess.check_output([sys.executable, '-c', code], text=True)
+  assert output == 'set()\n'
