@@ -347,10 +347,10 @@ def nll(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
 def log_odds(logits: jax.Array) -> jax.Array:
   """Log-odds of the last class against all others, [B], in nats."""
-  *others, last = jnp.moveaxis(logits, -1, 0)
-  if len(others) == 1:
-    return last - others[0]
-  return last - jax.nn.logsumexp(jnp.stack(others), axis=0)
+  last = logits[..., -1]
+  if logits.shape[-1] == 2:  # without JAX of what is on the host already
+    return last - logits[..., 0]
+  return last - jax.nn.logsumexp(logits[..., :-1], axis=-1)
 
 
 def weighted_mean(

@@ -133,6 +133,10 @@ def test_scores_rise_with_bona_fide_and_know_no_margin(name, fields):
     np.testing.assert_array_equal(score, other.score(outputs))
   if name in ('weighted_cross_entropy', 'focal'):
     np.testing.assert_allclose(score, outputs[:, 1] - outputs[:, 0], rtol=1e-6)
+  # What is on the host stays there: no program is compiled for it.
+  host = loss.score(np.asarray(outputs))
+  assert isinstance(host, np.ndarray)
+  np.testing.assert_array_equal(host, score)
 
 
 def test_the_score_of_many_classes_is_the_log_odds_of_the_last():
