@@ -47,6 +47,8 @@ def test_a_benchmark_prints_its_table(name, repository, tmp_path, environment):
 
 def test_every_benchmark_is_tried(repository):
   files = {path.stem for path in (repository / 'benchmarks').glob('*.py')}
-  # Tests of these names, default_detector_test and localise_test.
-  elsewhere = {'bulk', 'demo_pages', 'explain', 'localisation', 'mixed'}
+  # Tests of these names, default_detector_test, localise_test and serve_test.
+  elsewhere = {
+    'bulk', 'demo_pages', 'explain', 'localisation', 'mixed', 'traffic',
+  }  # fmt: skip
   assert files - {'timing', *elsewhere} == {*SMALL}

@@ -1,8 +1,10 @@
 """The service over real sockets: scores, limits, refusals, nothing left."""
 
+import collections
 import concurrent.futures
 import contextlib
 import http.client
+import importlib.util
 import io
 import json
 import os
@@ -156,6 +158,30 @@ def test_a_timeline_and_a_picture(port, detector, folder):
   ends = [(one['start'], one['end']) for one in found['timeline']['segments']]
   assert ends == [(one.start, one.end) for one in expected.segments]
   assert found['picture'].startswith('<?xml') and '<svg' in found['picture']
+
+
+def test_one_thread_draws(detector, folder, monkeypatch):
+  """Fonts, and the files that they are in, are kept for each that does."""
+  data, threads = (folder / 'a.wav').read_bytes(), set()
+
+  def svg(overview, timeline):
+    threads.add(threading.get_ident())
+    time.sleep(0.2)
+    return '<svg/>'
+
+  monkeypatch.setattr(app.Overview, 'svg', svg)
+  patient = uploads.Limits(at_once=4, waiting=40, wait=60)
+  with serving(detector, patient) as port:
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+      asked = [
+        pool.submit(score, port, data, '/v1/score?picture=true')
+        for _ in range(4)
+      ]
+    found = [one.result() for one in asked]
+  assert {(status, body['picture']) for status, body in found} == {
+    (200, '<svg/>')
+  }
+  assert len(threads) == 1
 
 
 def test_a_channel_can_be_chosen(port, detector, folder):
@@ -555,6 +581,27 @@ def test_nothing_is_left(way, run, folder, tmp_path, environment, repository):
   while any(os.path.exists(f'/proc/{child}') for child in children):
     assert time.monotonic() < deadline
     time.sleep(0.05)
+
+
+def test_a_day_of_traffic(run, repository, environment, monkeypatch, capsys):
+  for name, value in environment.items():
+    monkeypatch.setenv(name, value)
+  path = repository / 'benchmarks' / 'traffic.py'
+  spec = importlib.util.spec_from_file_location('traffic', path)
+  traffic = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(traffic)
+  few = ['--minutes=0.03', '--clients=2', '--burst=2', '--allowed=1000']
+  assert traffic.main(['--checkpoint', str(run), *few]) == 0
+  said = capsys.readouterr().out
+  assert 'wrong answers: 0; grown: nothing' in said
+  assert re.search(r'files left: 0 \nlines on stderr: 0', said)
+  assert re.search(r'service, MiB( +[+\d.]+){6}', said)
+  # A wrong answer, and what grows, are seen.
+  answers = collections.Counter({('body', 500, False): 2})
+  assert traffic.show_answers(answers) == 2
+  samples = np.repeat(np.linspace(0, 1, 20)[:, None], 6, axis=1)
+  grown = traffic.show_growth(samples, [100] * 5, [100, 109, 111, 99, 200], 10)
+  assert grown == ['files', 'processes']
 
 
 def children_of(process):

@@ -8,8 +8,8 @@ import hmac
 import json
 import os
 import pathlib
-import threading
 from collections.abc import Callable
+from concurrent import futures
 from typing import Annotated
 
 import fastapi
@@ -141,14 +141,15 @@ def make(
   turns = Turns(limits)
   measures = Measures(turns)
   decoder = decoding.Decoder(limits.seconds, detector.samples)
-  # One thread for each core; matplotlib is not made for several.
   working = asyncio.Semaphore(os.cpu_count() or 1)
-  drawing = threading.Lock()
+  # Matplotlib is not made for several threads, and keeps fonts for each.
+  drawing = futures.ThreadPoolExecutor(1)
   identity = detector.identity(channel=None)
 
   @contextlib.asynccontextmanager
   async def lifespan(app):
     yield
+    drawing.shutdown()
     decoder.close()
 
   app = fastapi.FastAPI(
@@ -233,8 +234,7 @@ def make(
       whole = dataclasses.replace(whole, warnings=found.heard)
       values['timeline'] = dataclasses.asdict(whole)
       if picture:
-        with drawing:
-          values['picture'] = overview.svg(whole)
+        values['picture'] = drawing.submit(overview.svg, whole).result()
     return values
 
   @app.get('/health')
