@@ -99,16 +99,19 @@ def drawn(workdir: pathlib.Path, model: str, seconds: float) -> pathlib.Path:
 
 
 def cold_start(checkpoint: str, clip: str, rounds: int) -> float:
-  """Seconds of the whole command; the first one fills the cache."""
+  """Seconds of the whole command; the first one fills the caches."""
   words = [sys.executable, str(ROOT / 'detect.py')]
   words += ['--checkpoint', checkpoint, '--input', clip]
+  environment = os.environ | {'PYTHONPATH': str(ROOT)}
+  # Where it is set, Python would compile the whole package at each start.
+  environment.pop('PYTHONDONTWRITEBYTECODE', None)
   times = []
   for _ in range(rounds + 1):
     start = time.perf_counter()
     subprocess.run(
       words,
       check=True,
-      env=os.environ | {'PYTHONPATH': str(ROOT)},
+      env=environment,
       stdout=subprocess.DEVNULL,
     )
     times.append(time.perf_counter() - start)
