@@ -5,10 +5,12 @@ import importlib.util
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 import soundfile
 
+from benchmarks import learning_curve
 from jaxspoof import bundle, checkpoints
 from jaxspoof.bundles import store
 from jaxspoof.detector import Detector
@@ -110,3 +112,42 @@ def test_its_figures_follow_from_what_the_command_prints(
   (tmp_path / 'mine.csv').write_text('path,verdict,llr,score\n')
   with pytest.raises(SystemExit, match='615 clips are missing'):
     program.main()
+
+
+@pytest.fixture
+def standard_promotion():
+  """As programs run that the tests do not start."""
+  with jax.numpy_dtype_promotion('standard'), jax.numpy_rank_promotion('allow'):
+    yield
+
+
+def test_the_learning_curve_counts_what_it_trains_on(
+  quickstart_tiny, monkeypatch, capsys, standard_promotion
+):
+  rows = {
+    'label': np.array([1, 1, 1, 0, 0, 0]),
+    'system': np.array(['-', '-', '-', 'A', 'A', 'B']),
+    'page': np.array(['x', 'x', 'y', 'x', 'y', 'y']),
+  }
+  rng = np.random.default_rng(0)
+  chosen = learning_curve.draw(rows, 'systems', 1, rng)
+  assert chosen[:3].all() and chosen[3:].tolist() in (
+    [True, True, False], [False, False, True],
+  )  # fmt: skip
+  chosen = learning_curve.draw(rows, 'pages', 1, rng)
+  assert len(set(rows['page'][chosen])) == 1
+  assert learning_curve.draw(rows, 'share', None, rng).all()
+  # It learns what can be learned, and has to find one page at chance.
+  rows['seen'] = 2.0 * rows['label'][:, None] - 1
+  score = learning_curve.fit(rows, np.ones(6, bool), 50, 0)
+  assert learning_curve.errors(score(rows['seen']), rows) == (0, 0)
+  wrong = np.where(rows['page'] == 'y', -1, 1) * rows['seen'][:, 0]
+  assert learning_curve.errors(wrong, rows)[1] == pytest.approx(50)
+  monkeypatch.setattr(learning_curve, 'PARTS', {'systems': (1, None)})
+  learning_curve.main(
+    '--train=quickstart/tiny --dev=quickstart/tiny --seen=measures --draws=2'
+    f' --steps=3 --parts systems --data_dir={quickstart_tiny}'.split()
+  )
+  said = capsys.readouterr().out
+  assert said.startswith('trained on quickstart/tiny, split train: ')
+  assert '| 1 |' in said and 'the mean over pages: EER falls as' in said
