@@ -11,7 +11,7 @@ import os
 import pathlib
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent import futures
 from typing import Any, NamedTuple
 
@@ -38,6 +38,7 @@ FILES = tuple(
   f'{names.DETECTOR}/{name}' for name in (card_lib.NAME, card_lib.WEIGHTS)
 )
 MEASURED = 400  # clips of a split whose audio is measured
+MOMENTS = 100_000  # of a split that a bundle keeps and is calibrated on
 TOLERANCE = 1e-6  # of figures that are computed again
 _FIGURES = (
   'corpus', 'split', 'trials', 'eer', 'eer_interval', 'min_dcf',
@@ -183,9 +184,20 @@ def fitted(
     card, calibration=calibration, domain=known, notes=notes
   )
   if heard.moments is not None:
-    moments = calibrated(*heard.moments, f'moments of {heard.of}')
+    scores, labels = map(_some, heard.moments)
+    tensors['dev/moment_score'] = scores.astype(np.float32)
+    tensors['dev/moment_label'] = labels.astype(np.uint8)
+    moments = calibrated(
+      tensors['dev/moment_score'], labels, f'moments of {heard.of}'
+    )
     card = dataclasses.replace(card, moments=moments)
   return card, tensors
+
+
+def _some(moments: np.ndarray) -> np.ndarray:
+  """As many as are kept, spread evenly: two numbers need no millions."""
+  count = min(len(moments), MOMENTS)
+  return moments[np.linspace(0, len(moments) - 1, count).astype(int)]
 
 
 def calibrated(
@@ -522,31 +534,50 @@ def check(options) -> int:
   """Says whether a bundle is whole and agrees with itself."""
   place = _place_of(options.bundle)
   card, tensors = store.read(place)
-  detector = Detector.load(place)
+  Detector.load(place)  # refuses what cannot be used
   problems = []
   for name, array in tensors.items():
     if not np.isfinite(np.asarray(array, np.float64)).all():
       problems.append(f'{name} holds values that are not finite')
-  if detector.calibrated:
-    known = detector.known
-    llr = known.calibration(known.dev_scores)
-    c = card.calibration
-    for field, values in (('before', known.dev_scores), ('after', llr)):
-      again = calibration_lib.figures(values, known.dev_labels)
-      for name, value in again.items():
-        said = getattr(c, field).get(name)
-        if said is None or abs(said - value) > TOLERANCE:
-          problems.append(
-            f'calibration.{field}.{name} is {said}, the scores give {value}'
-          )
-    points = calibration_lib.operating_points(llr, known.dev_labels)
-    again = [dataclasses.asdict(point) for point in points]
-    if not _close(list(c.operating_points), again):
-      problems.append('calibration.operating_points do not follow from scores')
+  for section, kind in (('calibration', ''), ('moments', 'moment_')):
+    said = getattr(card, section)
+    scores = tensors.get(f'dev/{kind}score')
+    if said is None:
+      continue
+    if scores is None:  # only `moments`: the detector would not have loaded
+      print(
+        f'{place}: {section} cannot be checked: it was written by a version'
+        ' that did not keep the scores'
+      )
+      continue
+    labels = tensors.get(f'dev/{kind}label', np.zeros(0))
+    if labels.shape != scores.shape or not np.isin(labels, (0, 1)).all():
+      problems.append(f'dev/{kind}label does not fit dev/{kind}score')
+      continue
+    problems += [
+      f'{section}.{problem}' for problem in _wrong(said, scores, labels)
+    ]
   print(f'{place}: {"FAILED" if problems else "whole, and agrees with itself"}')
   for problem in problems:
     print(f'  {problem}')
   return 1 if problems else 0
+
+
+def _wrong(
+  said: card_lib.Calibration, scores: np.ndarray, labels: np.ndarray
+) -> Iterator[str]:
+  """What of a calibration does not follow from the scores that it is of."""
+  llr = calibration_lib.Affine(said.slope, said.intercept)(scores)
+  for field, values in (('before', scores), ('after', llr)):
+    again = calibration_lib.figures(values, labels)
+    for name, value in again.items():
+      found = getattr(said, field).get(name)
+      if found is None or abs(found - value) > TOLERANCE:
+        yield f'{field}.{name} is {found}, the scores give {value}'
+  points = calibration_lib.operating_points(llr, labels)
+  again = [dataclasses.asdict(point) for point in points]
+  if not _close(list(said.operating_points), again):
+    yield 'operating_points do not follow from scores'
 
 
 def pack(options) -> int:

@@ -377,7 +377,7 @@ def test_it_learns():
 
 
 # ---------------------------------------------------------------- detector ---
-def test_the_bundle_knows_its_moments(run, tmp_path):
+def test_the_bundle_knows_its_moments(run, tmp_path, capsys, monkeypatch):
   workdir, _ = run
   card = store.read_card(workdir / 'detector')
   assert card.moments.trials['spoof'] > 100 and card.moments.slope >= 0
@@ -386,6 +386,28 @@ def test_the_bundle_knows_its_moments(run, tmp_path):
   assert bundle.main(['pack', str(workdir), str(packed)]) == 0
   detector = Detector.load(packed)
   assert detector.localises and Detector.load(workdir).localises
+  # It is computed again from what is kept; a card that flatters is found.
+  place = workdir / 'detector'
+  _, tensors = store.read(place)
+  kept = len(tensors['dev/moment_score'])
+  assert kept == sum(card.moments.trials.values()) > 100
+  assert bundle.main(['check', str(packed)]) == 0
+  after = {**card.moments.after, 'cllr': 0.5 * card.moments.after['cllr']}
+  better = dataclasses.replace(card.moments, after=after)
+  store.write(
+    tmp_path / 'b', dataclasses.replace(card, moments=better), tensors
+  )
+  capsys.readouterr()
+  assert bundle.main(['check', str(tmp_path / 'b')]) == 1
+  assert 'moments.after.cllr is' in capsys.readouterr().out
+  for name in ('dev/moment_score', 'dev/moment_label'):
+    del tensors[name]
+  store.write(tmp_path / 'c', card, tensors)
+  assert bundle.main(['check', str(tmp_path / 'c')]) == 0
+  assert 'moments cannot be checked' in capsys.readouterr().out
+  monkeypatch.setattr(bundle, 'MOMENTS', 50)
+  few = bundle._some(np.arange(1_001))
+  assert len(few) == 50 and few[0] == 0 and few[-1] == 1_000
   # A bundle of before, and of others, has no such section.
   plain = dataclasses.replace(card, moments=None)
   assert 'moments' not in json.loads(plain.text())
