@@ -535,6 +535,23 @@ class Detector:
       batch=batch,
     )
 
+  def parts(self, blocks: Iterable[np.ndarray]) -> Iterator[timelines.Window]:
+    """Judges a stream in lines for a person, as soon as each is there.
+
+    Windows, as from `windows`; of a detector that localises the segments of
+    the moments that come at once, since there are 50 of those in a second.
+
+    Args:
+      blocks: see `windows`.
+
+    Raises:
+      ValueError: the detector is not calibrated.
+    """
+    windows = self.windows(blocks)
+    if not self.localises:
+      return windows
+    return timelines.parts(windows, self.rule, min(self.samples, _WINDOW))
+
   def _judge_waves(self, waves: Sequence[np.ndarray]):
     """LLRs and doubts of waves; see `timelines.Judge`."""
     if not waves:

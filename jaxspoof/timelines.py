@@ -248,7 +248,8 @@ def follow_moments(
         )
         for n, (llr, sound) in enumerate(zip(llrs, sounds, strict=False))
       ]
-      until = min(first + 3 * quarter, first + len(made))
+      # Of what is shorter than that the last waits: it may be the end of all.
+      until = min(first + 3 * quarter, first + len(made) - 1)
       yield from made[at - first : until - first]
       at, rest = max(at, until), made[max(at, until) - first :]
 
@@ -264,6 +265,45 @@ def follow_moments(
     *others, last = rest
     yield from others
     yield dataclasses.replace(last, end=total / rate)
+
+
+def together(samples: int) -> tuple[int, int]:
+  """How many moments `follow_moments` gives at once: first, and then.
+
+  Args:
+    samples: length of a chunk.
+  """
+  quarter = samples // (4 * MOMENT)
+  return 3 * quarter, 2 * quarter
+
+
+def parts(
+  moments: Iterable[Window], rule: verdict_lib.Rule, samples: int
+) -> Iterator[Window]:
+  """Segments of a stream of moments, as soon as their moments are there.
+
+  A segment ends where its kind does, and where the moments do that come at
+  once: who listens to a stream wants no line for each 20 ms, and not to wait.
+
+  Args:
+    moments: as from `follow_moments`.
+    rule: makes verdicts of LLRs.
+    samples: length of a chunk.
+
+  Yields:
+    A window for each segment, with the mean LLR of its moments.
+  """
+  left = iter(moments)
+  first, following = together(samples)
+  for count in itertools.chain([first], itertools.repeat(following)):
+    some = list(itertools.islice(left, count))
+    if not some:
+      return
+    for one in segments_of_moments(some, rule):
+      inside = [m for m in some if one.start <= m.start < one.end]
+      doubts = dict.fromkeys(doubt for m in inside for doubt in m.doubts)
+      p_spoof = None if one.llr is None else rule.p_spoof(one.llr)
+      yield Window(one.start, one.end, one.llr, p_spoof, tuple(doubts))
 
 
 def segments_of_moments(

@@ -13,6 +13,7 @@ import soundfile
 from benchmarks import learning_curve
 from jaxspoof import bundle, checkpoints
 from jaxspoof.bundles import store
+from jaxspoof.detect import command
 from jaxspoof.detector import Detector
 from jaxspoof.metrics.eer import eer
 from tfds_builders.demo_pages import facts
@@ -41,7 +42,9 @@ def test_its_card_agrees_with_the_scores_that_it_keeps(capsys):
   assert 'whole, and agrees with itself' in capsys.readouterr().out
 
 
-def test_a_clip_is_scored_without_extras(environment, repository, tmp_path):
+def test_a_clip_is_scored_without_extras(
+  environment, repository, tmp_path, monkeypatch, capsys
+):
   clip = tmp_path / 'clip.wav'
   entry = pack.manifest()[0]
   soundfile.write(clip, pack.wave(entry), 16_000)
@@ -60,7 +63,14 @@ def test_a_clip_is_scored_without_extras(environment, repository, tmp_path):
   assert done.returncode == 0, done.stderr
   found = Detector.load().score(clip)
   assert f' {found.verdict} ' in done.stdout
-  assert 'default detector' in done.stdout + done.stderr
+  assert 'default detector: It errs on one' in done.stderr
+  assert 'P(spoof): at a prior' in done.stdout
+  monkeypatch.setattr('jaxspoof.machine.programs.keep', lambda: None)
+  assert command.main(['--quiet', '--input', str(clip)]) == 0
+  quiet = capsys.readouterr()
+  assert (
+    not quiet.err and quiet.out.splitlines() == (done.stdout.splitlines()[:2])
+  )
 
 
 def test_its_figures_follow_from_what_the_command_prints(

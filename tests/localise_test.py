@@ -460,6 +460,14 @@ def test_a_long_recording_is_one_grid(run):
   assert len(found) in (550, 551)
   starts = [window.start for window in found]
   np.testing.assert_allclose(starts, 0.02 * np.arange(len(found)))
+  # For a person there are fewer lines, of the same moments.
+  lines = list(detector.parts(blocks))
+  assert len(lines) < len(found) / 5
+  assert [lines[0].start, lines[-1].end] == [0.0, found[-1].end]
+  for line in lines:
+    inside = [x.llr for x in found if line.start <= x.start < line.end]
+    assert line.llr is None or line.llr == pytest.approx(np.mean(inside))
+    assert line.llr is not None or set(inside) == {None}
   assert found[-1].end == len(wave) / 16_000
   silent = [n for n, window in enumerate(found) if window.llr is None]
   assert silent == list(range(250, 300))

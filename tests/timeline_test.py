@@ -192,6 +192,49 @@ def test_segments_of_moments_end_where_their_kind_does():
   assert timelines.segments_of_moments(moments, expects)[-1].verdict == 'spoof'
 
 
+@pytest.mark.parametrize('total', [500, 6_400, 6_720, 40_000])
+def test_parts_of_a_stream_come_with_their_moments(total):
+  """A line for each kind of speech, none later than its last moment."""
+  came = []
+
+  def judge(waves):
+    found = []
+    for wave in waves:
+      firsts = wave[: max(len(wave) // 320, 1) * 320 : 320]
+      found.append((4.0 * np.sign(firsts), ('odd',)))
+    return found
+
+  def follow():
+    wave = np.resize(np.repeat([0.1, -0.1], 80), total).astype(np.float32)
+    wave[16_000:24_000] *= -1  # a spoof
+
+    def blocks():
+      for start in range(0, total, 320):
+        came.append(start)
+        yield wave[start : start + 320]
+
+    came.clear()
+    return timelines.follow_moments(
+      blocks(), judge, RULE, samples=6_400, rate=RATE
+    )
+
+  # How much of the stream had come when a moment was there.
+  when = {moment.end: len(came) for moment in follow()}
+  found = []
+  for part in timelines.parts(follow(), RULE, 6_400):
+    assert len(came) == when[part.end]
+    found.append(part)
+  assert found[0].start == 0 and found[-1].end == max(when) == total / RATE
+  assert all(a.end == b.start for a, b in itertools.pairwise(found))
+  assert len(found) <= 3 + total / 3_200
+  assert all(part.doubts == ('odd',) for part in found)
+  assert all(part.p_spoof == RULE.p_spoof(part.llr) for part in found)
+  if total == 40_000:
+    spoofed = [part for part in found if part.llr < 0]
+    assert (spoofed[0].start, spoofed[-1].end) == (1.0, 1.5)
+    assert {part.llr for part in found} == {4.0, -4.0}
+
+
 @pytest.mark.parametrize('seed', range(4))
 def test_the_most_probable_sequence_is_that_of_all(seed):
   odds = np.random.default_rng(seed).normal(0, 2, 9)

@@ -111,7 +111,7 @@ def main(argv: list[str] | None = None) -> int:
     print(f'detect.py: error: {error}', file=sys.stderr)
     return 2
   for checkpoint, one in zip(checkpoints, detectors, strict=True):
-    for note in one.notes:
+    for note in () if options.quiet else one.notes:
       print(f'{checkpoint or "default detector"}: {note}', file=sys.stderr)
   if len(detectors) > 1:
     from jaxspoof.detect import compare
@@ -156,7 +156,7 @@ def main(argv: list[str] | None = None) -> int:
   elif options.csv:
     failed = outputs.show_csv(results, detector, identity)
   else:
-    failed = outputs.show_table(results, paths, detector)
+    failed = outputs.show_table(results, paths, detector, not options.quiet)
   return 1 if failed else 0
 
 
@@ -355,6 +355,12 @@ def parser() -> argparse.ArgumentParser:
     metavar='N',
     help='with --serve: hold no more recordings in memory at the same time'
     ' (default: 16); others wait, and are refused where too many do',
+  )
+  made.add_argument(
+    '--quiet',
+    action='store_true',
+    help='leave out the notes on the detector, and what the columns of a table'
+    ' mean; errors are still told',
   )
   form = made.add_mutually_exclusive_group()
   form.add_argument(

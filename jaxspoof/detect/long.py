@@ -136,7 +136,8 @@ def follow(detector: Detector, form: tuple[str, int, int], options) -> int:
   """Scores raw samples from standard input, a line for each window.
 
   A window is scored as soon as its last sample is there: the line comes at most
-  one hop, and the time of one score, after what it says.
+  one hop, and the time of one score, after what it says. A detector that
+  localises has lines of segments, see `timelines.parts`.
 
   Args:
     detector: calibrated.
@@ -157,7 +158,11 @@ def follow(detector: Detector, form: tuple[str, int, int], options) -> int:
   said = []
   mono = streams.mixed(found, 'stream', options.channel, said.append)
   blocks = streams.resampled(mono)
-  for window in detector.windows(blocks, hop=options.hop):
+  if options.hop is None:
+    windows = detector.parts(blocks)
+  else:
+    windows = detector.windows(blocks, hop=options.hop)
+  for window in windows:
     while said:
       print(f'stream: {said.pop()}', file=sys.stderr, flush=True)
     verdict, why = 'no sound', None

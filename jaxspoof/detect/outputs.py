@@ -60,8 +60,17 @@ def show_csv(results: Results, detector: Detector, identity: str) -> int:
   return failed
 
 
-def show_table(results: Results, paths: list[str], detector: Detector) -> int:
-  """Prints an aligned table, as results come; returns how many failed."""
+def show_table(
+  results: Results, paths: list[str], detector: Detector, explain: bool = True
+) -> int:
+  """Prints an aligned table, as results come; returns how many failed.
+
+  Args:
+    results: of the detector.
+    paths: that there will be.
+    detector: whose they are.
+    explain: whether the columns are explained below it.
+  """
   width = max([len('file'), *map(len, paths)])
   failed = 0
   kind = 'logits' if detector.loss.head == 'linear' else 'cosines'
@@ -88,7 +97,8 @@ def show_table(results: Results, paths: list[str], detector: Detector) -> int:
       f'  {result.duration:>7.2f} s{outputs}',
       flush=True,
     )
-  print(meaning(kind, detector))
+  if explain:
+    print(meaning(kind, detector))
   return failed
 
 
