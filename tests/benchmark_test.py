@@ -7,7 +7,6 @@ import json
 import re
 import shutil
 import statistics
-import subprocess
 import sys
 
 import numpy as np
@@ -32,6 +31,7 @@ from jaxspoof.sweep import scored
 from jaxspoof.sweep import systems as systems_lib
 from jaxspoof.training import scoring, setup
 from jaxspoof.training import state as state_lib
+from tests import warm
 from tests.miniatures import MINIATURES, let_counts_differ, write_tree
 from tfds_builders import build
 
@@ -359,7 +359,7 @@ def test_killed_at_random_moments_and_by_two_at_once(
     'seed': 13, 'kills': 2, 'processes': 2,
   }  # fmt: skip
   (tmp_path / 'task.json').write_text(json.dumps(task))
-  done = subprocess.run(
+  done = warm.run(
     [sys.executable, '-m', 'tests.sweep_kills', str(tmp_path / 'task.json')],
     env=environment,
     capture_output=True,

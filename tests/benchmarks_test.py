@@ -1,9 +1,10 @@
 """Benchmarks start from a clone, on small inputs, and print their tables."""
 
-import subprocess
 import sys
 
 import pytest
+
+from tests import warm
 
 SMALL = {
   'aasist': '--model=aasist_l --samples=4000 --forward 1 --train --rounds=1',
@@ -32,10 +33,10 @@ def test_a_benchmark_prints_its_table(name, repository, tmp_path, environment):
     # Python 3.12, and the compiler for GPUs beside JAX.
     pytest.importorskip('jax_plugins.xla_cuda13')
   words = [str(tmp_path) if w == 'OUT' else w for w in SMALL[name].split()]
-  done = subprocess.run(
+  done = warm.run(
     [sys.executable, f'benchmarks/{name}.py', *words],
     cwd=repository,
-    env=environment | {'PYTHONPATH': ''},
+    env=environment | {'PYTHONPATH': '', 'WARM_CHILDREN': '1'},
     capture_output=True,
     text=True,
     timeout=300,

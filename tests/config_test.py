@@ -16,6 +16,7 @@ from jaxspoof import config_changes, losses, models, overrides
 from jaxspoof.blocks.heads import Head
 from jaxspoof.machine import interrupts
 from jaxspoof.runs import names, workdir
+from tests import warm
 
 ROOT = pathlib.Path(__file__).parents[1]
 TRAINING = {
@@ -165,8 +166,8 @@ def test_missing_field_is_named():
     config_lib.run_config(values)
 
 
-def test_command_line_refuses_the_typo_of_the_readme():
-  done = subprocess.run(
+def test_command_line_refuses_the_typo_of_the_readme(environment):
+  done = warm.run(
     [
       sys.executable,
       'run.py',
@@ -174,6 +175,7 @@ def test_command_line_refuses_the_typo_of_the_readme():
       '--config.optim.lerning_rate=1e-3',
     ],
     cwd=ROOT,
+    env=environment,
     capture_output=True,
     text=True,
   )

@@ -4,10 +4,12 @@ import gc
 import os
 import pathlib
 import signal
+import sys
 
 from tests import kept_programs
 
 # Before JAX starts, and for the processes that tests start.
+os.environ.pop('PYTHONDONTWRITEBYTECODE', None)
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ['XLA_FLAGS'] = ' '.join(
   [*kept_programs.XLA_FLAGS, os.environ.get('XLA_FLAGS', '')]
@@ -27,6 +29,9 @@ CASES = REPOSITORY.parent / 'shared' / 'cases'
 jax.config.update('jax_num_cpu_devices', 4)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 jax.config.update('jax_numpy_dtype_promotion', 'strict')
+
+# Else each process would compile the package anew.
+sys.dont_write_bytecode = False
 
 # Traces are many objects, few of them in circles: to look for these as often as
 # Python does takes a tenth of the time of tracing.
@@ -107,6 +112,7 @@ def environment(compiled):
     'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
     'JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES': 'none',
     'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
+    'GLIBC_TUNABLES': 'glibc.malloc.hugetlb=0',  # else run.py starts twice
   }
 
 

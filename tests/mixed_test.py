@@ -7,7 +7,7 @@ import pytest
 
 from jaxspoof import audio
 from jaxspoof.detect import command
-from tests import small_detectors
+from tests import small_detectors, warm
 from tests.small_detectors import PADDED
 
 pytestmark = pytest.mark.usefixtures('programs')
@@ -40,8 +40,10 @@ def test_each_file_once_also_after_a_kill(
     (forbidden,) = (path for path in expected if 'forbidden' in path)
     expected[forbidden] = mixed.SCORED
 
-  killed = mixed.Run(tmp_path, 'killed.csv', run, environment)
-  killed.follow(kill_at=count // 3)
+  with monkeypatch.context() as patched:
+    patched.setattr(mixed.subprocess, 'Popen', warm.Popen)
+    killed = mixed.Run(tmp_path, 'killed.csv', run, environment)
+    killed.follow(kill_at=count // 3)
   assert killed.status == -9
   begun = killed.table.read_bytes()
   words = ['--checkpoint', run, '--input', str(tmp_path / 'in'), '--out']

@@ -7,12 +7,14 @@ import signal
 import subprocess
 import time
 
+from tests import warm
+
 ROOT = pathlib.Path(__file__).parents[1]
 
 
-def start(arguments, environment):
+def start(arguments, environment, popen=warm.Popen):
   """Starts a command in the root of the repository, in a group of its own."""
-  return subprocess.Popen(
+  return popen(
     arguments,
     cwd=ROOT,
     env=environment,

@@ -26,7 +26,7 @@ import soundfile
 from jaxspoof.detect import command
 from jaxspoof.detect.serve import app, decoding, server, uploads
 from jaxspoof.detector import Detector
-from tests import small_detectors
+from tests import small_detectors, warm
 from tests.small_detectors import RATE, wave
 
 pytestmark = pytest.mark.usefixtures('programs')
@@ -548,7 +548,7 @@ def test_nothing_is_left(way, run, folder, tmp_path, environment, repository):
   """However it ends, in the middle of an upload."""
   for name in ('temporary', 'here'):
     (tmp_path / name).mkdir()
-  process = subprocess.Popen(
+  process = warm.Popen(
     [
       sys.executable, repository / 'detect.py', '--checkpoint', run, '--serve',
       '127.0.0.1:0', '--batch', '1',

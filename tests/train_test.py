@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 
 import jax
@@ -89,7 +90,8 @@ def rename_first(text):
 def run(tmp_path_factory, quickstart_tiny, environment):
   """An undisturbed run: its workdir and what it printed."""
   workdir = tmp_path_factory.mktemp('runs') / 'undisturbed'
-  output = finish(start(command(workdir, quickstart_tiny), environment))
+  words = command(workdir, quickstart_tiny)
+  output = finish(start(words, environment, subprocess.Popen))
   return workdir, output
 
 
