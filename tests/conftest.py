@@ -1,10 +1,12 @@
 """Strict switches for the whole suite, and the golden data."""
 
 import gc
+import multiprocessing
 import os
 import pathlib
 import signal
 import sys
+import types
 
 from tests import kept_programs
 
@@ -18,6 +20,7 @@ os.environ['XLA_FLAGS'] = ' '.join(
 import jax
 import pytest
 from absl import flags
+from grain._src.python.dataset.transformations import process_prefetch
 from jax.experimental.compilation_cache import compilation_cache
 
 pytest_plugins = ['tests.fixtures_corpus']
@@ -114,6 +117,23 @@ def environment(compiled):
     'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
     'GLIBC_TUNABLES': 'glibc.malloc.hugetlb=0',  # else run.py starts twice
   }
+
+
+@pytest.fixture(scope='session', autouse=True)
+def quick_workers():
+  """grain's workers are forked from a process that imported the pipeline.
+
+  Those of processes that tests start are spawned, as those of users.
+  """
+  multiprocessing.set_forkserver_preload(['jaxspoof.data.pipeline'])
+  forking = types.SimpleNamespace(
+    get_context=lambda method: multiprocessing.get_context(
+      method.replace('spawn', 'forkserver')
+    )
+  )
+  with pytest.MonkeyPatch.context() as patched:
+    patched.setattr(process_prefetch, 'mp', forking)
+    yield
 
 
 @pytest.fixture
