@@ -12,11 +12,13 @@ from jaxspoof.data import pipeline
 from jaxspoof.detector import Detector
 from jaxspoof.jobs import train
 from jaxspoof.score_files import scores
+from tests.small_detectors import PADDED
 
 
 @pytest.fixture(scope='module')
 def run(tmp_path_factory, quickstart_tiny, programs):
   config = ecapa_mfcc.get_config('smoke')
+  config.model.update(PADDED)  # compiles quickly
   config.epochs = 1
   config.average = 'none'
   config.data.data_dir = str(quickstart_tiny)
@@ -94,7 +96,7 @@ def test_clips_of_one_length_are_for_models_that_need_them(run, tmp_path):
     ('loss', 'margin', 2.0, r'loss.margin=2.0: needs radians from 0 to pi / 2'),
     ('model', 'features', {'ceps': 90}, 'ceps=90: needs 1 to filters=80'),
     ('model', 'dropout', 1.0, r'dropout=1.0: needs a rate in \[0, 1\)'),
-    ('data', 'samples', 500, r'data.samples=500: .* at least 640'),
+    ('data', 'samples', 300, r'data.samples=300: .* at least 320'),
   ],
 )
 def test_bad_values_are_refused_before_anything_is_written(

@@ -20,6 +20,7 @@ from jaxspoof.losses import LossConfig
 from jaxspoof.runs import weights_file
 from jaxspoof.score_files import scores as scores_lib
 from jaxspoof.training import state as state_lib
+from tests.small_detectors import PADDED
 
 pytestmark = pytest.mark.usefixtures('programs')
 CONDITIONS = ('gain:-20+noise:10', 'clean')
@@ -36,6 +37,7 @@ def run(tmp_path_factory):
   config = overrides.load('configs/ecapa_mfcc.py:smoke').to_dict()
   assert config['data']['padded']
   config['data'].update(eval_samples=34_000, bucket=64_000)
+  config['model'].update(PADDED, name='ecapa_s')  # compiles quickly
   (workdir / 'config.json').write_text(json.dumps(config))
   loss = losses.make(config_lib.section(LossConfig, config['loss'], 'loss'), 2)
   system = models.system(

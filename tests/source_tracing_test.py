@@ -18,6 +18,7 @@ from jaxspoof.metrics import open_set as metrics
 from jaxspoof.runs import run as run_lib
 from jaxspoof.runs.names import RunError
 from jaxspoof.tracing import SourceTracingConfig
+from tests.small_detectors import PADDED
 from tfds_builders import build
 
 KNOWN = ('A01', 'A02', '-')
@@ -239,6 +240,7 @@ def test_page_of_a_broken_file(tmp_path):
 def tiny(corpora, **changes):
   """Source tracing by a tiny model, on a tiny corpus."""
   config = overrides.load('configs/ecapa_source_tracing.py:smoke')
+  config.model.update(PADDED)  # compiles quickly
   config.epochs, config.average, config.resamples = 1, 'none', 8
   config.data.data_dir = str(corpora)
   config.mesh.devices = 1  # compiles faster
