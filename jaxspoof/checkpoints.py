@@ -151,6 +151,8 @@ def path_of(checkpoint: str | os.PathLike) -> pathlib.Path:
 
 
 def _samples(seconds: float, least: int, model: str) -> int:
+  if not math.isfinite(seconds):
+    raise ValueError(f'seconds={seconds}: expected a finite number')
   samples = round(seconds * audio.SAMPLE_RATE)
   if samples < least:
     raise ValueError(

@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import hashlib
 import itertools
+import math
 import operator
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -519,7 +520,9 @@ class Detector:
         rate=self.sample_rate,
         batch=batch,
       )
-    step = samples // 2 if hop is None else round(hop * self.sample_rate)
+    step = samples // 2
+    if hop is not None:
+      step = round(hop * self.sample_rate) if math.isfinite(hop) else 0
     if not 1 <= step <= samples:
       raise ValueError(
         f'hop={hop}: expected more than 0 and at most '

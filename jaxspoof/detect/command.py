@@ -3,6 +3,7 @@
 import argparse
 import gc
 import itertools
+import math
 import os
 import sys
 
@@ -140,7 +141,7 @@ def main(argv: list[str] | None = None) -> int:
   if over_time:
     return 1 if long.show(detector, paths, problems, options) else 0
   if table:
-    paths = [path for path in dict.fromkeys(paths) if path not in table.done]
+    paths = [path for path in paths if path not in table.done]
     problems = [one for one in problems if one.path not in table.done]
   scored = detector.score_many(
     (inputs.from_stdin() if p == inputs.STDIN else p for p in paths),
@@ -192,6 +193,14 @@ def expand(inputs: list[str]) -> tuple[list[str], list]:
   return inputs_lib.expand(inputs)
 
 
+def number(text: str) -> float:
+  """A finite number of the command line; ValueError for what is none."""
+  value = float(text)
+  if not math.isfinite(value):
+    raise ValueError(text)
+  return value
+
+
 def parser() -> argparse.ArgumentParser:
   """The command line."""
   made = argparse.ArgumentParser(
@@ -234,7 +243,7 @@ def parser() -> argparse.ArgumentParser:
   )
   made.add_argument(
     '--seconds',
-    type=float,
+    type=number,
     help='how many seconds of each file are scored, from its start; by default'
     ' as many as in the evaluation of the run (4.04 for released weights).'
     ' Shorter files are repeated',
@@ -263,12 +272,12 @@ def parser() -> argparse.ArgumentParser:
   )
   made.add_argument(
     '--prior',
-    type=float,
+    type=number,
     help='probability of a spoof before anything was heard (default: 0.5)',
   )
   made.add_argument(
     '--target_far',
-    type=float,
+    type=number,
     metavar='RATE',
     help='accept as bona fide only from the threshold on at which at most this'
     ' share of the spoofs passed that the detector was calibrated on, such as'
@@ -288,7 +297,7 @@ def parser() -> argparse.ArgumentParser:
   )
   made.add_argument(
     '--hop',
-    type=float,
+    type=number,
     metavar='SECONDS',
     help='from one window to the next (default: half a window); with --timeline'
     ' and --stream',
@@ -339,13 +348,13 @@ def parser() -> argparse.ArgumentParser:
   )
   made.add_argument(
     '--limit_megabytes',
-    type=float,
+    type=number,
     metavar='N',
     help='with --serve: refuse larger recordings (default: 50)',
   )
   made.add_argument(
     '--limit_seconds',
-    type=float,
+    type=number,
     metavar='N',
     help='with --serve: refuse longer recordings (default: 600)',
   )

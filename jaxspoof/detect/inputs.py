@@ -14,7 +14,7 @@ _LIST = '@'
 
 
 def expand(inputs: Iterable[str]) -> tuple[list[str], list[Failure]]:
-  """Recordings to score, and a `Failure` for what names none.
+  """Recordings to score, and a `Failure` for what names none; each once.
 
   Args:
     inputs: files, which are taken as they are named; directories, below which
@@ -29,6 +29,9 @@ def expand(inputs: Iterable[str]) -> tuple[list[str], list[Failure]]:
   """
   paths, problems = [], []
   for name in inputs:
+    if not name:
+      problems.append(Failure('', "'': an empty name, expected a file"))
+      continue
     if name.startswith(_LIST) and not os.path.exists(name):
       found, wrong = expand(_listed(name[1:]))
     elif name == STDIN or not os.path.isdir(name):
@@ -37,7 +40,7 @@ def expand(inputs: Iterable[str]) -> tuple[list[str], list[Failure]]:
       found, wrong = _below(name)
     paths += found
     problems += wrong
-  return paths, problems
+  return list(dict.fromkeys(paths)), list(dict.fromkeys(problems))
 
 
 def from_stdin() -> bytes:
