@@ -19,6 +19,7 @@ import soundfile
 from flax import nnx
 
 from jaxspoof import audio, bundle, losses, models
+from jaxspoof.detect import command as detect_command
 from jaxspoof.detect import outputs
 from jaxspoof.detector import Detection, Detector, Failure
 from jaxspoof.runs import weights_file
@@ -744,6 +745,28 @@ def test_numbers_are_finite(command, capsys, name, value):
   with pytest.raises(SystemExit, match='2'):
     command.main(['--input', 'a.wav', f'--{name}={value}'])
   assert f'--{name}: invalid number value' in capsys.readouterr().err
+
+
+def test_too_little_memory_is_no_traceback(command, monkeypatch, capsys):
+  said = [
+    'RESOURCE_EXHAUSTED: allocating 253458565728 bytes',
+    'a fault of ours',
+  ]
+
+  def main(argv):
+    raise RuntimeError(said.pop(0))
+
+  monkeypatch.setattr(detect_command, 'main', main)
+  monkeypatch.setattr(detect_command.huge_pages, 'ensure', lambda: None)
+  monkeypatch.setattr(
+    sys.stdout, 'reconfigure', lambda **_: None, raising=False
+  )
+  with pytest.raises(SystemExit, match='2'):
+    detect_command.start([])
+  text = capsys.readouterr().err
+  assert 'not enough memory' in text and '--batch' in text
+  with pytest.raises(RuntimeError, match='a fault of ours'):
+    detect_command.start([])
 
 
 def test_numbers_are_finite_from_python(run, calibrated):

@@ -401,6 +401,15 @@ def start(argv: list[str] | None = None) -> None:
   sys.stdout.reconfigure(errors='backslashreplace')  # any file name prints
   try:
     sys.exit(interrupts.call(lambda: main(argv)))
+  except RuntimeError as error:
+    if 'RESOURCE_EXHAUSTED' not in str(error):  # JAX's name for it
+      raise
+    print(
+      f'detect.py: error: not enough memory ({error}); fewer recordings at once'
+      ' (--batch), or less of each (--seconds), need less',
+      file=sys.stderr,
+    )
+    sys.exit(2)
   except BrokenPipeError:  # `| head` has seen enough
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(1)
