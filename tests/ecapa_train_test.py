@@ -12,6 +12,7 @@ from jaxspoof.data import pipeline
 from jaxspoof.detector import Detector
 from jaxspoof.jobs import train
 from jaxspoof.score_files import scores
+from tests import pages
 from tests.small_detectors import PADDED
 
 
@@ -28,7 +29,8 @@ def run(tmp_path_factory, quickstart_tiny, programs):
   config.resamples = 8
   config.mesh.devices = 2
   workdir = tmp_path_factory.mktemp('runs') / 'ecapa'
-  with jax.numpy_dtype_promotion('standard'):  # optax multiplies by integers
+  # optax multiplies by integers
+  with jax.numpy_dtype_promotion('standard'), pages.none():
     train.train(config.to_dict(), workdir)
   return workdir, config
 

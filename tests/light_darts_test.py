@@ -15,6 +15,7 @@ from jaxspoof.darts.controller import SearchController
 from jaxspoof.darts.spaces.genotype import Genotype
 from jaxspoof.frontends import SincConfig
 from jaxspoof.training import steps
+from tests import pages
 from tfds_builders import build
 
 pytestmark = pytest.mark.usefixtures('programs')
@@ -56,7 +57,7 @@ def test_a_found_genotype_is_trained_and_detects(
   config.model.auxiliary = 0.4
   config.mesh.devices = 1
   workdir = tmp_path / 'run'
-  with jax.numpy_dtype_promotion('standard'):
+  with jax.numpy_dtype_promotion('standard'), pages.none():
     jobs.run(config, workdir)
   (tmp_path / 'genotype.json').unlink()  # the run needs it no more
   trained = json.loads((workdir / 'config.json').read_text())['model']

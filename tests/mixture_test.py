@@ -13,6 +13,7 @@ from jaxspoof import config as config_lib
 from jaxspoof.data import pipeline
 from jaxspoof.runs import splits
 from jaxspoof.training import checkpoint, setup
+from tests import pages
 from tests.pipeline_test import assert_same, clip_of, corpus, take
 from tests.train_test import write_recordings
 from tfds_builders import build
@@ -249,7 +250,7 @@ def test_a_mixture_that_was_stopped_ends_bitwise_the_same(
     if step == 6:
       raise KeyboardInterrupt
 
-  with jax.numpy_dtype_promotion('standard'):
+  with jax.numpy_dtype_promotion('standard'), pages.none():
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
       patched.setattr(checkpoint.Checkpoints, 'save', stop)
       jobs.run(config(corpora), workdir)
@@ -278,7 +279,7 @@ def test_each_corpus_is_left_out_once(corpora, tmp_path, capsys):
   values.changes['model'] = alike['model']
   values.changes['average'] = 'none'
   values.changes['epochs'] = 1
-  with jax.numpy_dtype_promotion('standard'):
+  with jax.numpy_dtype_promotion('standard'), pages.none():
     result = jobs.run(values, tmp_path)
     capsys.readouterr()
     assert jobs.run(values, tmp_path) == result

@@ -13,7 +13,6 @@ from flax import nnx
 from jaxspoof.tensors import torch_pickle
 from jaxspoof.training import state
 from jaxspoof.weights import aasist
-from tests.kept_programs import AS_USERS
 
 # Steps of training. The code of both is the same: the larger one takes no more
 # than show its gradients and an update, the smaller all that are known.
@@ -74,8 +73,12 @@ def _outputs(split, wave):
   }
 
 
-_evaluate = jax.jit(_outputs)
-_evaluate_as_users = jax.jit(_outputs, compiler_options=AS_USERS)
+def _logits(split, wave):
+  return state.eval_view(nnx.merge(*split))(wave)
+
+
+_evaluate = jax.jit(_outputs, compiler_options=IN_BETWEEN)
+_score = jax.jit(_logits)
 
 
 def _relative_error(got, wanted):
@@ -85,7 +88,7 @@ def _relative_error(got, wanted):
 
 def test_evaluation_outputs(case):
   wave, _, golden, model = case
-  got = _evaluate_as_users(nnx.split(model), wave)
+  got = _evaluate(nnx.split(model), wave)
   np.testing.assert_allclose(got['logits'], golden['logits'], rtol=0, atol=1e-4)
   for name in ('last_hidden', 'encoder', 'gat_S', 'gat_T'):
     assert got[name].shape == golden[name].shape
@@ -97,7 +100,7 @@ def test_logits_of_other_lengths(case, samples):
   """Of two of the five clips: the network does not see what is beside one."""
   wave, _, golden, model = case
   tiled = np.tile(wave[:2], (1, 2))[:, :samples]
-  got = _evaluate(nnx.split(model), tiled)['logits']
+  got = _score(nnx.split(model), tiled)
   wanted = golden[f'logits_len{samples}'][:2]
   np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-4)
 
@@ -211,6 +214,6 @@ def test_statistics_after_five_steps(reference, old_names):
 def test_logits_after_five_steps(reference):
   case = _case(reference, 'AASIST-L')
   model = _trained(reference, 'AASIST-L')[2]
-  logits = _evaluate_as_users(nnx.split(model), case.wave)['logits']
+  logits = _evaluate(nnx.split(model), case.wave)['logits']
   wanted = case.golden['after5.logits_eval']
   np.testing.assert_allclose(logits, wanted, rtol=0.005, atol=0.005)

@@ -23,7 +23,7 @@ from jaxspoof.darts.spaces.genotype import KINDS, Genotype
 from jaxspoof.data import pipeline
 from jaxspoof.jobs import search
 from jaxspoof.training import sharding
-from tests import kept_programs
+from tests import kept_programs, pages
 from tests.processes import finish, kill_after_step, lines_of, start
 
 SETTINGS = dict(
@@ -68,10 +68,10 @@ def corpus(quickstart_tiny):
 def finished(tmp_path_factory, quickstart_tiny, compiled_once):
   """A search that ran through."""
   workdir = tmp_path_factory.mktemp('search')
-  result = controller(workdir).train_search(
-    'quickstart/tiny', data_dir=quickstart_tiny
-  )
-  return result
+  with pages.none():
+    return controller(workdir).train_search(
+      'quickstart/tiny', data_dir=quickstart_tiny
+    )
 
 
 def test_a_search_leaves_what_its_interface_says(finished, tmp_path):
@@ -169,12 +169,14 @@ def test_a_large_cost_weight_ends_in_a_smaller_network(
   Operations are sampled, ever more sharply, and four devices share the work.
   """
   sampled = dict(gumbel=True, temperature=2.0, temperature_min=0.5)
-  cheap = controller(
+  search = controller(
     tmp_path,
     cost_weight=50.0,
     arch={**SETTINGS['arch'], **sampled, 'entropy_weight': 0.1},
     mesh=dict(devices=4),
-  ).train_search(corpus['train'])
+  )
+  with pages.none():
+    cheap = search.train_search(corpus['train'])
   sizes = [x.metrics['derived'] for x in (cheap, finished)]
   assert sizes[0]['macs']['total'] < sizes[1]['macs']['total']
   assert (

@@ -18,6 +18,7 @@ from jaxspoof.metrics import open_set as metrics
 from jaxspoof.runs import run as run_lib
 from jaxspoof.runs.names import RunError
 from jaxspoof.tracing import SourceTracingConfig
+from tests import pages
 from tests.small_detectors import PADDED
 from tfds_builders import build
 
@@ -294,7 +295,8 @@ def finished(programs, quickstart_tiny, tmp_path_factory):
   """The workdir of a run that has ended, and what its job returned."""
   del programs
   workdir = tmp_path_factory.mktemp('run')
-  with jax.numpy_dtype_promotion('standard'):  # optax mixes its dtypes
+  # optax mixes its dtypes
+  with jax.numpy_dtype_promotion('standard'), pages.none('source_tracing'):
     return workdir, jobs.run(tiny(quickstart_tiny), workdir)
 
 

@@ -24,7 +24,7 @@ from jaxspoof.jobs import train
 from jaxspoof.metrics import __main__ as metrics_cli
 from jaxspoof.report import __main__ as report_cli
 from jaxspoof.training import setup
-from tests import kept_programs
+from tests import kept_programs, pages
 from tests.processes import (
   finish,
   kill_after_step,
@@ -66,7 +66,8 @@ def run_here(workdir, corpora, changes):
   values.update_from_flattened_dict(
     FAST | {'data.data_dir': str(corpora), **changes}
   )
-  with jax.numpy_dtype_promotion('standard'):  # optax mixes its dtypes
+  # optax mixes its dtypes
+  with jax.numpy_dtype_promotion('standard'), pages.none():
     return jobs.run(values, workdir)
 
 
