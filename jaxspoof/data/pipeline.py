@@ -19,6 +19,7 @@ import dataclasses
 import functools
 import gc
 import os
+import signal
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -707,4 +708,14 @@ def _ahead(batches: grain.MapDataset, workers: int) -> grain.IterDataset:
   options = grain.MultiprocessingOptions(
     num_workers=workers, per_worker_buffer_size=2
   )
-  return ds.mp_prefetch(options)
+  return ds.mp_prefetch(options, worker_init_fn=_leave_interrupts)
+
+
+def _leave_interrupts(worker: int, workers: int) -> None:
+  """Makes a worker leave Ctrl-C to the program, which ends it.
+
+  A terminal sends it to both. A worker that it ends prints where it was, and
+  nobody gives the memory of its next batches back.
+  """
+  del worker, workers
+  signal.signal(signal.SIGINT, signal.SIG_IGN)
