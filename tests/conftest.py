@@ -83,8 +83,8 @@ def programs(compiled):
   """A cache of compiled programs: not the user's, and each compiled once.
 
   They compile without most optimisations, in half the time: for tests of what
-  is computed, not of how fast (`kept_programs.AS_USERS` is for those that run
-  long). What was compiled is kept for other files and runs.
+  is computed, not of how fast (those that run long choose another level as
+  `compiler_options`). What was compiled is kept for other files and runs.
   """
   options = {
     'jax_compilation_cache_dir': str(compiled),

@@ -25,14 +25,8 @@ VERSIONS = [importlib.metadata.version(name) for name in ('jax', 'jaxlib')]
 # XLA for CPUs writes loops with older code in a third of the time of its new
 # one, and in one thread in less still. The programs are a little slower.
 XLA_FLAGS = ['--xla_cpu_parallel_codegen_split_count=1']
-# As `compiler_options`: what users get, where the suite compiles in haste.
-AS_USERS = {
-  'xla_backend_optimization_level': 3,
-  'xla_llvm_disable_expensive_passes': False,
-}
 if VERSIONS[1].startswith('0.10.'):  # 0.11 has the new code alone
   XLA_FLAGS.append('--xla_cpu_use_fusion_emitters=false')
-  AS_USERS['xla_cpu_use_fusion_emitters'] = True
 
 
 def kept() -> pathlib.Path:

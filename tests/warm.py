@@ -34,7 +34,7 @@ import warnings
 IMPORTED = """
   jax.numpy jax.experimental.compilation_cache.compilation_cache jax.export
   flax.nnx flax.linen optax orbax.checkpoint grain grain.experimental
-  ml_collections.config_flags scipy.signal scipy.special scipy.sparse soundfile
+  ml_collections.config_flags scipy.special scipy.sparse soundfile
   matplotlib.figure matplotlib.backends.backend_svg tensorboardX
 """
 # A server for each environment, in which these, set later, may differ.
