@@ -50,6 +50,7 @@ def test_every_benchmark_is_tried(repository):
   files = {path.stem for path in (repository / 'benchmarks').glob('*.py')}
   # Tests of these names, default_detector_test, localise_test and serve_test.
   elsewhere = {
-    'bulk', 'demo_pages', 'explain', 'localisation', 'mixed', 'traffic',
+    'bulk', 'demo_pages', 'explain', 'learning_curve', 'localisation', 'mixed',
+    'traffic',
   }  # fmt: skip
   assert files - {'timing', *elsewhere} == {*SMALL}

@@ -204,7 +204,8 @@ def config(corpora, **changes):
 @pytest.fixture(scope='module')
 def run(corpora, tmp_path_factory, programs):
   workdir = tmp_path_factory.mktemp('runs') / 'mixture'
-  with jax.numpy_dtype_promotion('standard'):  # optax mixes its dtypes
+  # optax mixes its dtypes
+  with jax.numpy_dtype_promotion('standard'), pages.none():
     return workdir, jobs.run(config(corpora), workdir)
 
 
