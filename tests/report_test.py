@@ -10,6 +10,7 @@ import types
 import numpy as np
 import pytest
 from matplotlib import image
+from matplotlib.figure import Figure
 
 from jaxspoof import report
 from jaxspoof.metrics import __main__ as metrics_command
@@ -34,6 +35,16 @@ ASV = asv_scores.AsvScores(
 )
 EVIL = '<script>alert("1&2")</script>$x_1$'
 SELECTED = "lowest EER on split 'dev': 12.3400%, the latest of equals: step 80"
+
+
+@pytest.fixture
+def unpainted(monkeypatch):
+  """Pictures are drawn, but not written: for tests of words and numbers."""
+  monkeypatch.setattr(
+    Figure,
+    'savefig',
+    lambda self, file, **options: file.write('<svg viewBox="0 0 1 1"></svg>'),
+  )
 
 
 class Page(html.parser.HTMLParser):
@@ -315,6 +326,7 @@ def test_a_run_that_has_just_begun(tmp_path):
     assert words in page.text, words
 
 
+@pytest.mark.usefixtures('unpainted')
 def test_a_run_under_way(workdir):
   for name in ('metrics.json', 'cost.json'):
     (workdir / name).unlink()
@@ -329,6 +341,7 @@ def test_a_run_under_way(workdir):
   assert f'eval {value} % not computed' in page.text
 
 
+@pytest.mark.usefixtures('unpainted')
 def test_of_a_step_done_twice_the_later_line_counts(workdir):
   path = workdir / 'metrics.jsonl'
   path.write_text(
@@ -341,6 +354,7 @@ def test_of_a_step_done_twice_the_later_line_counts(workdir):
   ) in ' '.join(page.labels)
 
 
+@pytest.mark.usefixtures('unpainted')
 def test_a_result_that_is_not_of_its_scores_is_told(workdir):
   change(workdir / 'metrics.json', lambda m: m.update(eer=0.0123))
   page = Page(report.write(workdir))
@@ -351,6 +365,7 @@ def test_a_result_that_is_not_of_its_scores_is_told(workdir):
   )
 
 
+@pytest.mark.usefixtures('unpainted')
 def test_missing_score_files_are_told_and_extra_ones_shown(workdir):
   (workdir / 'scores' / 'dev.txt').unlink()
   scores_lib.write(workdir / 'scores' / 'phone.txt.gz', *trials(60, 5, ['C01']))
@@ -359,6 +374,7 @@ def test_missing_score_files_are_told_and_extra_ones_shown(workdir):
   assert re.search(r'phone \d+.\d\d % not computed', page.text)
 
 
+@pytest.mark.usefixtures('unpainted')
 @pytest.mark.parametrize(
   ('name', 'content', 'message'),
   [
@@ -439,6 +455,7 @@ def test_thinned_det_curve_stays_on_the_curve():
     assert (x, y) in points
 
 
+@pytest.mark.usefixtures('unpainted')
 def test_costs_of_decisions_are_those_of_the_files(finished, workdir):
   page, found, _ = finished
   for split, summaries in found.items():
@@ -462,6 +479,7 @@ def test_costs_of_decisions_are_those_of_the_files(finished, workdir):
   assert 'No t-DCF: the corpus came' in Page(report.write(workdir)).text
 
 
+@pytest.mark.usefixtures('unpainted')
 def test_a_run_of_before_a_metric_was_in_the_table(workdir):
   def forget(metrics):
     for name in ('t_eer', 'a_dcf', 'cllr', 'cllr_interval'):
@@ -473,6 +491,7 @@ def test_a_run_of_before_a_metric_was_in_the_table(workdir):
   assert shown == METRICS.keys() - {'eer', 't_eer', 'a_dcf', 'cllr'}
 
 
+@pytest.mark.usefixtures('unpainted')
 def test_a_metric_is_one_line_of_the_table(tmp_path, monkeypatch, capsys):
   """Added here: it is in metrics.json, on the pages, console, command line."""
   line = Metric(
@@ -504,6 +523,7 @@ def test_a_metric_is_one_line_of_the_table(tmp_path, monkeypatch, capsys):
   assert re.search(rf'^AUC +{value:.6f}$', capsys.readouterr().out, re.M)
 
 
+@pytest.mark.usefixtures('unpainted')
 def test_a_metric_without_a_value_is_told(workdir):
   change(
     workdir / 'metrics.json',
