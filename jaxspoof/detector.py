@@ -26,6 +26,7 @@ from jaxspoof.bundles import verdict as verdict_lib
 from jaxspoof.checkpoints import Known, open_checkpoint, shipped
 from jaxspoof.metrics import calibration as calibration_lib
 from jaxspoof.runs import workdir as workdir_lib
+from jaxspoof.system import Attention
 from jaxspoof.training import state as state_lib
 from jaxspoof.training import steps
 
@@ -79,6 +80,10 @@ class Explanation:
     attribution: of tiles of time and frequency, in nats of the log-likelihood
       ratio, or in units of the score if the detector is not calibrated.
     regions: what carried most, strongest first.
+    deletion: whether that is true of this recording: what silencing does.
+    kept: which nodes of time and frequency AASIST's graphs keep of it, without
+      the axis of clips; None of other systems. Where the wave is repeated, of
+      the first time.
   """
 
   detection: Detection
@@ -86,6 +91,8 @@ class Explanation:
   wave: np.ndarray
   attribution: explanations.Attribution
   regions: tuple[explanations.Region, ...]
+  deletion: explanations.Deletion
+  kept: Attention | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,6 +177,12 @@ class Detector:
       return found.embedding, found.moments, found.count
 
     self._moments = jax.jit(answer_moments)
+
+    def attention(params, batch_stats, batch):
+      module = state_lib.merge(graphdef, params, batch_stats)
+      return state_lib.eval_view(module).attention(**steps.inputs(batch))
+
+    self._attention = jax.jit(attention)
 
     def score(wave, rest, weights):
       _, outputs = self._answer(*weights, {'wave': wave, **rest})
@@ -456,19 +469,39 @@ class Detector:
       raise audio.AudioError(clip)
     found = self.score(clip)
     found = dataclasses.replace(found, path=name)
-    given = explanations.attribute(clip.wave, self._gradients)
+    slope, intercept = 1.0, 0.0
     if self.calibrated:
-      given = given.scaled(*dataclasses.astuple(self.known.calibration))
+      slope, intercept = dataclasses.astuple(self.known.calibration)
+
+    def scores(waves):
+      return slope * self.score(waves) + intercept
+
+    def gradients(waves):
+      return (slope * gradient for _, gradient in self._gradients(waves))
+
+    given = explanations.attribute(clip.wave, gradients, scores)
+    regions = explanations.regions(given.tiles_TxF, clip.start)
     return Explanation(
       found,
       clip.start,
       clip.wave,
       given,
-      explanations.regions(given.tiles_TxF, clip.start),
+      explanations.measured(clip.wave, given, regions, scores, clip.start),
+      explanations.deletion(clip.wave, given, scores),
+      self._kept(clip.wave),
     )
 
+  def _kept(self, wave: np.ndarray) -> Attention | None:
+    """What the graphs of AASIST keep of a wave."""
+    found = self._attention(*self._weights, self._batch([wave]))
+    if found is None:
+      return None
+    times, bands, samples, edges = jax.device_get(found)
+    first = -(-len(wave) // int(samples))
+    return Attention(times[0, :first], bands[0], samples, edges)
+
   def _gradients(self, waves: Sequence[np.ndarray]) -> Iterator:
-    """Scores of waves and their gradients; see `explanations.Gradients`."""
+    """Scores of waves, and their gradients by the samples."""
     for first in range(0, len(waves), self.batch):
       part = waves[first : first + self.batch]
       rest = self._batch(part)

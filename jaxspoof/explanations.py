@@ -1,18 +1,27 @@
 """Which times and bands carried the score of a recording.
 
-Integrated gradients (Sundararajan, Taly and Yan 2017, arXiv 1703.01365) from a
-baseline, faint white noise, to the wave. They are taken of samples, so that any
-system has them, whatever its front end. Of samples nobody sees anything: the
-mean gradient and the wave are therefore both written as sums of short sines,
-by a short-time Fourier transform (STFT) and its dual window, and each of these
-gets its product. Their sum is that over samples, which is the difference of the
-score and that of the baseline.
+Tiles of time and frequency are divided at random into groups, and each group is
+silenced in turn. Integrated gradients (Sundararajan, Taly and Yan 2017, arXiv
+1703.01365) on the way from the recording to the one without the group divide
+the fall of the score among its tiles. So a tile has what the score owes it
+beside all the others that are heard. (On the way from noise to the recording a
+front end that divides by the level, or a network that knows nothing between
+noise and speech, tells what sets speech apart from noise.)
+
+Gradients are of samples, so that any system has them, whatever its front end.
+Of samples nobody sees anything: the mean gradient and the way are therefore
+both written as sums of short sines, by a short-time Fourier transform (STFT)
+and its dual window, and each of these gets its product. Their sum is that over
+samples, which is the fall of the score.
+
+An attribution may be true of a network or not. `deletion` silences what it
+marks, and as much that it does not mark.
 
 Nothing here knows a model. Letters in names: T times, F bands, N samples.
 """
 
-import bisect
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -21,13 +30,10 @@ from jaxspoof.audio import SAMPLE_RATE
 
 TIME, BAND = 0.064, 250.0  # seconds and Hz of a tile
 _SIZE, _HOP = 512, 128  # samples of a window of the STFT, and to the next
-_BASELINE = 40.0  # dB that the noise is below the wave
-# Where on the way from the baseline the first gradients are taken: more near
-# it, where logarithms of energies are steep.
-_FIRST = np.linspace(0, 1, 9) ** 3
-TOLERANCE = 0.02  # of all ups and downs of the score on the way
-MOST = 64  # gradients, and a few more
-_NARROW = 1e-3  # of the way; where a score jumps no smaller step helps
+_QUIET = 10 ** (-30 / 20)  # what is silenced has this share of its amplitude
+GROUPS = 10
+NODES = 3  # gradients on the way to each group's silence
+_SHARE = 20  # one tile of so many is silenced to see whether that matters
 REGIONS = 6
 _DENSE = 2.0  # a region has so many times the mean of all tiles at least
 
@@ -45,6 +51,8 @@ class Region:
       for bona fide speech.
     share: absolute value of `amount` in the sum of absolute values of all
       tiles, from 0 to 1.
+    measured: by how much the score falls when just this is silenced; None if
+      that was not tried.
   """
 
   start: float
@@ -53,6 +61,30 @@ class Region:
   high: float
   amount: float
   share: float
+  measured: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Deletion:
+  """What becomes of a score when a twentieth of the tiles is silenced.
+
+  Each number is by how much it moves against the decision, which is bona fide
+  where the score is above 0, and spoof else.
+
+  Attributes:
+    marked: where those are silenced that speak most for the decision.
+    as_loud: where as many others are, of the same energies.
+    random: where as many others are, at random.
+  """
+
+  marked: float
+  as_loud: float
+  random: float
+
+  @property
+  def holds(self) -> bool:
+    """Whether what is marked carries the decision more than what is not."""
+    return self.marked > max(0.0, self.as_loud, self.random)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,73 +95,120 @@ class Attribution:
     tiles_TxF: float64 [T, F], above 0 for bona fide speech. The first tile
       begins with the wave and at 0 Hz; each is `TIME` by `BAND`.
     score: of the wave.
-    baseline: score of the baseline.
-    error: `score - baseline` without the sum of all tiles. A model that picks
-      some of its frames or nodes has jumps, which no gradient knows.
+    error: how much of the falls of the score, one for each group, the tiles do
+      not sum to. A model that picks some of its frames or nodes has jumps,
+      which no gradient knows.
     steps: how many gradients were taken.
   """
 
   tiles_TxF: np.ndarray
   score: float
-  baseline: float
   error: float
   steps: int
 
-  def scaled(self, slope: float, intercept: float) -> 'Attribution':
-    """The same of `slope x score + intercept`."""
-    return Attribution(
-      slope * self.tiles_TxF,
-      slope * self.score + intercept,
-      slope * self.baseline + intercept,
-      slope * self.error,
-      self.steps,
-    )
+
+# Of waves: the gradient of each score by the samples; and the scores, [B].
+Gradients = Callable[[Sequence[np.ndarray]], Iterator[np.ndarray]]
+Scores = Callable[[Sequence[np.ndarray]], np.ndarray]
 
 
-# Of waves: the score of each, and its gradient by the samples.
-Gradients = Callable[[Sequence[np.ndarray]], Iterator[tuple[float, np.ndarray]]]
-
-
-def attribute(wave_N: np.ndarray, gradients: Gradients) -> Attribution:
+def attribute(
+  wave_N: np.ndarray, gradients: Gradients, scores: Scores
+) -> Attribution:
   """Divides a score among tiles of time and frequency.
-
-  The integral is one of trapezoids. Those are halved that miss most of the
-  change of the score between their ends.
 
   Args:
     wave_N: float32, at `SAMPLE_RATE`, as the model is given it.
     gradients: of the model.
+    scores: of the model.
   """
   rng = np.random.default_rng(0)  # one recording has one explanation
-  level = wave_N.std() * 10 ** (-_BASELINE / 20)
-  faint_N = (level * rng.normal(size=len(wave_N))).astype(np.float32)
-  way_N = wave_N - faint_N
-  at, score, slope, gradient = [], [], [], []
+  shape = tiles_of(len(wave_N))
+  group_TxF = rng.permutation(np.arange(np.prod(shape)) % GROUPS).reshape(shape)
+  ways = [silenced(wave_N, group_TxF == n) - wave_N for n in range(GROUPS)]
+  # Gauss and Legendre's nodes, from -1 to 1; on the way there are more near the
+  # silence, where logarithms of energies are steep.
+  nodes, weights = np.polynomial.legendre.leggauss(NODES)
+  left = (1 - nodes) / 2
+  at, weights = (1 - left**3).astype(np.float32), 1.5 * left**2 * weights
+  found = iter(gradients([wave_N + x * way_N for way_N in ways for x in at]))
+  tiles_TxF = np.zeros(shape)
+  for way_N in ways:
+    some = itertools.islice(found, NODES)
+    mean_N = sum(w * g for w, g in zip(weights, some, strict=True))
+    tiles_TxF -= in_tiles(products(way_N, mean_N), len(wave_N))
+  score, *without = scores([wave_N, *(wave_N + way_N for way_N in ways)])
+  fall = float(np.sum(score - np.array(without)))
+  error = fall - float(tiles_TxF.sum())
+  return Attribution(tiles_TxF, float(score), error, GROUPS * NODES)
 
-  def take(places: Sequence[float]) -> None:
-    waves = [faint_N + np.float32(place) * way_N for place in places]
-    for place, (value, found_N) in zip(places, gradients(waves), strict=True):
-      where = bisect.bisect(at, place)
-      at.insert(where, place)
-      score.insert(where, value)
-      slope.insert(where, float(np.dot(found_N, way_N)))
-      gradient.insert(where, found_N)
 
-  take(_FIRST)
-  while True:
-    width = np.diff(at)
-    missed = np.diff(score) - width * (np.add(slope[1:], slope[:-1]) / 2)
-    allowed = TOLERANCE * np.abs(np.diff(score)).sum()
-    able = np.flatnonzero(width > _NARROW)
-    worst = able[np.argsort(-np.abs(missed[able]))][: len(_FIRST) - 1]
-    if abs(missed.sum()) <= allowed or not len(worst) or len(at) >= MOST:
-      break
-    take([(at[i] + at[i + 1]) / 2 for i in worst])
-  weights = np.append(width, 0) / 2 + np.append(0, width) / 2
-  mean_N = sum(w * g for w, g in zip(weights, gradient, strict=True))
-  tiles_TxF = in_tiles(products(way_N, mean_N), len(wave_N))
-  error = score[-1] - score[0] - float(tiles_TxF.sum())
-  return Attribution(tiles_TxF, score[-1], score[0], error, len(at))
+def deletion(
+  wave_N: np.ndarray, given: Attribution, scores: Scores
+) -> Deletion:
+  """Silences what is marked, and as much of what is not.
+
+  Args:
+    wave_N: that the attribution is of.
+    given: from `attribute`.
+    scores: of the model.
+  """
+  sign = 1.0 if given.score > 0 else -1.0
+  order = np.argsort(-sign * given.tiles_TxF, axis=None)
+  count = max(order.size // _SHARE, 1)
+  marked, others = order[:count], order[count:]
+  power = np.square(np.abs(transform().stft(wave_N)))
+  level = np.log(in_tiles(power.T, len(wave_N)).ravel() + 1e-12)
+  rng = np.random.default_rng(0)
+  chosen = (
+    marked,
+    _alike(level, marked, others),
+    rng.choice(others, min(count, len(others)), replace=False),
+  )
+  masks = np.zeros((len(chosen), order.size), bool)
+  for mask, some in zip(masks, chosen, strict=True):
+    mask[some] = True
+  masks = masks.reshape(len(chosen), *given.tiles_TxF.shape)
+  left = scores([silenced(wave_N, mask_TxF) for mask_TxF in masks])
+  return Deletion(*(float(x) for x in sign * (given.score - left)))
+
+
+def _alike(level, marked, others) -> np.ndarray:
+  """For each of some tiles another one, of the nearest level."""
+  left, found = list(others), []
+  for tile in marked[: len(left)]:
+    nearest = int(np.argmin(np.abs(level[left] - level[tile])))
+    found.append(left.pop(nearest))
+  return np.array(found, int)
+
+
+def measured(
+  wave_N: np.ndarray,
+  given: Attribution,
+  some: Sequence[Region],
+  scores: Scores,
+  start: float = 0.0,
+) -> tuple[Region, ...]:
+  """Regions with what silencing each does to the score.
+
+  Args:
+    wave_N: that they are of.
+    given: from `attribute`.
+    some: from `regions`.
+    scores: of the model.
+    start: of the wave in the recording, in seconds.
+  """
+  waves = []
+  for one in some:
+    mask_TxF = np.zeros(given.tiles_TxF.shape, bool)
+    times = (round((x - start) / TIME) for x in (one.start, one.end))
+    bands = (round(x / BAND) for x in (one.low, one.high))
+    mask_TxF[slice(*times), slice(*bands)] = True
+    waves.append(silenced(wave_N, mask_TxF))
+  return tuple(
+    dataclasses.replace(one, measured=given.score - float(left))
+    for one, left in zip(some, scores(waves) if waves else (), strict=True)
+  )
 
 
 def transform(dual: bool = False):
@@ -173,9 +252,15 @@ def in_tiles(values: np.ndarray, samples: int) -> np.ndarray:
     float64 [T, F].
   """
   time, band = tile_of(samples)
-  sums_TxF = np.zeros((time.max() + 1, band.max() + 1))
+  sums_TxF = np.zeros(tiles_of(samples))
   np.add.at(sums_TxF, (time[:, None], band[None]), values)
   return sums_TxF
+
+
+def tiles_of(samples: int) -> tuple[int, int]:
+  """How many tiles of time and of frequency a wave has."""
+  time, band = tile_of(samples)
+  return int(time.max()) + 1, int(band.max()) + 1
 
 
 def tile_of(samples: int) -> tuple[np.ndarray, np.ndarray]:
@@ -251,5 +336,5 @@ def silenced(wave_N: np.ndarray, chosen_TxF: np.ndarray) -> np.ndarray:
   """
   amplitudes = transform().stft(wave_N)
   time, band = tile_of(len(wave_N))
-  amplitudes[chosen_TxF[time[None], band[:, None]]] *= 10 ** (-30 / 20)
+  amplitudes[chosen_TxF[time[None], band[:, None]]] *= _QUIET
   return transform().istft(amplitudes, k1=len(wave_N)).astype(np.float32)

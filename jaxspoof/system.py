@@ -143,6 +143,23 @@ class MomentAnswer(NamedTuple):
   count: jax.Array | None
 
 
+class Attention(NamedTuple):
+  """Which nodes of time and of frequency a system's graphs keep.
+
+  Attributes:
+    times: score of each node of time, above 0 to 1, `[B, W]`; 0 of those that
+      pooling leaves out.
+    bands: likewise of each node of frequency, `[B, H]`.
+    samples: int32, how many of a wave a node of time stands for.
+    edges: `[H + 1]`, in Hz: node i of frequency lies between edges i and i + 1.
+  """
+
+  times: jax.Array
+  bands: jax.Array
+  samples: jax.Array
+  edges: jax.Array
+
+
 class System(nnx.Module):
   """Waves in, outputs for the loss out.
 
@@ -294,6 +311,17 @@ class System(nnx.Module):
       if encoded.tap is not None:
         auxiliary_BxK = self.auxiliary(encoded.tap)
     return Answer(encoded.embedding, outputs_BxK, auxiliary_BxK)
+
+  def attention(
+    self, wave_BxT: jax.Array, samples: jax.Array | None = None
+  ) -> Attention | None:
+    """What its graphs keep of clips; None of systems without such graphs.
+
+    Args:
+      wave_BxT: see `__call__`.
+      samples: likewise.
+    """
+    return None
 
   def answer_moments(
     self,

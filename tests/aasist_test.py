@@ -379,6 +379,8 @@ def test_graph_pool_keeps_the_best_in_order():
   wanted = (h * score)[:, [1, 3]]
   np.testing.assert_allclose(pool(jnp.asarray(h)), wanted, rtol=1e-6)
   assert [graph.kept_nodes(29, 0.7), graph.kept_nodes(1, 0.4)] == [20, 1]
+  kept = np.where([False, True, False, True, False], score[..., 0], 0)
+  np.testing.assert_allclose(pool.kept(jnp.asarray(h)), kept, rtol=1e-6)
 
 
 def test_attention_weights_by_a_loop():

@@ -1,6 +1,8 @@
 """Explanations: sums that are complete, regions, silencing, the picture."""
 
+import dataclasses
 import importlib.util
+import io
 import itertools
 import json
 import re
@@ -10,10 +12,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from jaxspoof import explanations
+from jaxspoof import explanations, models
 from jaxspoof.audio import AudioError
 from jaxspoof.detect import command, explained
 from jaxspoof.detector import Detector
+from jaxspoof.models import graph
 from tests import small_detectors
 from tests.small_detectors import PADDED, RATE, SAMPLES, wave
 
@@ -74,38 +77,66 @@ def test_a_linear_score_is_where_its_weights_are():
 
   def gradients(waves):
     took.extend(waves)
-    return ((float(w @ weights), weights) for w in waves)
+    return (weights for _ in waves)
+
+  def scores(waves):
+    return np.stack(waves) @ weights
 
   heard = wave(0) + tone(0, 0.5, 2_100)
-  given = explanations.attribute(heard, gradients)
+  given = explanations.attribute(heard, gradients, scores)
   assert given.score == pytest.approx(float(heard @ weights))
-  total = given.score - given.baseline
-  assert given.tiles_TxF.sum() == pytest.approx(total, rel=1e-5)
-  assert abs(given.error) < 1e-5 and given.steps == len(took) == 9
+  # Each tile is silenced once, to a thirtieth.
+  total = given.score * (1 - 10 ** (-30 / 20))
+  assert given.tiles_TxF.sum() == pytest.approx(total, rel=1e-4)
+  assert abs(given.error) < 1e-4 and given.steps == len(took) == 30
   assert given.tiles_TxF[3, 8] > 0.7 * total  # 192 to 256 ms, 2 to 2.25 kHz
-  first = explanations.regions(given.tiles_TxF, 10.0)[0]
+  some = explanations.regions(given.tiles_TxF, 10.0)
+  first, *_ = explanations.measured(heard, given, some, scores, 10.0)
   assert first.start <= 10.192 and 10.256 <= first.end <= 10.4
   assert first.low <= 2_000 and 2_250 <= first.high <= 2_500
   assert first.amount > 0 and 0.5 < first.share <= 1
+  assert first.measured == pytest.approx(first.amount, rel=0.1)
+  moved = explanations.deletion(heard, given, scores)
+  assert moved.holds and moved.marked > 0.9 * total > 10 * moved.as_loud
 
 
-def test_steps_are_taken_where_a_score_is_steep():
-  """A logarithm, which is steep near the baseline, and a jump."""
+def test_sums_are_complete_where_a_score_is_steep_and_tell_what_jumps():
+  """A logarithm, which is steep near silence, and a jump."""
 
   def gradients(waves):
-    for w in waves:
-      energy = float(w @ w)
-      yield np.log(energy + 1e-4), 2 * w / (energy + 1e-4)
+    return (2 * w / (float(w @ w) + 1e-4) for w in waves)
 
-  given = explanations.attribute(wave(2), gradients)
-  assert 9 < given.steps <= explanations.MOST + 8
-  assert abs(given.error) < 0.02 * (given.score - given.baseline)
+  def scores(waves):
+    return np.array([np.log(float(w @ w) + 1e-4) for w in waves])
+
+  given = explanations.attribute(wave(2), gradients, scores)
+  assert given.tiles_TxF.sum() > 0.1
+  assert abs(given.error) < 0.02 * given.tiles_TxF.sum()
 
   def jumps(waves):
-    return ((float(np.abs(w).max() > 0.05), np.zeros_like(w)) for w in waves)
+    return np.array([float(w is waves[0]) for w in waves])
 
-  given = explanations.attribute(wave(2), jumps)
-  assert given.error == 1.0 and not given.tiles_TxF.any()  # and it ends
+  def flat(waves):
+    return (np.zeros_like(w) for w in waves)
+
+  given = explanations.attribute(wave(2), flat, jumps)
+  assert given.error == explanations.GROUPS and not given.tiles_TxF.any()
+  # What is marked by a map of nothing is as good as any other.
+  lost = explanations.deletion(wave(2), given, lambda waves: np.zeros(3))
+  assert lost.marked == lost.as_loud == lost.random == 1.0 and not lost.holds
+
+
+@pytest.mark.parametrize(
+  ('moved', 'holds'),
+  [
+    ((2.0, 1.0, -3.0), True),
+    ((2.0, 2.1, 0.0), False),
+    ((2.0, 0.0, 2.1), False),
+    ((-0.1, -2.0, -2.0), False),
+  ],
+)
+def test_what_is_marked_has_to_carry_the_decision(moved, holds):
+  assert explanations.Deletion(*moved).holds == holds
 
 
 def test_the_rectangle_of_the_largest_sum():
@@ -168,11 +199,19 @@ def test_an_explanation_is_of_what_is_scored(detector, found):
   assert found.detection.llr == pytest.approx(alone.llr, abs=1e-5)
   given = found.attribution
   assert given.score == pytest.approx(alone.llr, abs=1e-4)
-  missed = given.score - given.baseline - given.tiles_TxF.sum()
-  assert given.error == pytest.approx(missed, abs=1e-6)
-  assert abs(missed) < 0.05 * np.abs(given.tiles_TxF).sum()
+  assert abs(given.error) < 0.1 * np.abs(given.tiles_TxF).sum()
   again = detector.explain(wave(1), RATE)
   np.testing.assert_array_equal(again.attribution.tiles_TxF, given.tiles_TxF)
+  # What is said of a region is so.
+  region = found.regions[0]
+  mask = np.zeros(given.tiles_TxF.shape, bool)
+  times = (round(x / explanations.TIME) for x in (region.start, region.end))
+  bands = (round(x / explanations.BAND) for x in (region.low, region.high))
+  mask[slice(*times), slice(*bands)] = True
+  quiet = explanations.silenced(found.wave, mask)
+  llr = detector.known.calibration(float(detector.score([quiet])[0]))
+  assert region.measured == pytest.approx(alone.llr - llr, abs=1e-4)
+  assert found.deletion.holds
 
 
 def test_times_are_those_of_the_recording(detector, found):
@@ -188,8 +227,58 @@ def test_uncalibrated_detectors_explain_their_score(any_length):
     given.detection.score, abs=1e-5
   )
   text = '\n'.join(explained.lines(given))
-  assert 'speaks for    score' in text
+  assert 'speaks for    score' in text and 'check: when the' in text
+  false = explanations.Deletion(0.1, 0.2, 0.0)
+  false = dataclasses.replace(given, deletion=false)
+  text = '\n'.join(explained.lines(false))
+  assert 'THIS EXPLANATION DOES NOT HOLD: when the twentieth' in text
+  assert b'this explanation does not hold' in explained.picture(false, 'x.svg')
   assert b'not calibrated' in explained.picture(given, 'x.svg')
+
+
+def test_what_the_graphs_of_aasist_keep(found, tmp_path_factory):
+  run = small_detectors.write(tmp_path_factory.mktemp('runs') / 'aasist')
+  detector = Detector.load(run, batch=1)
+  kept = detector._kept(wave(1))
+  config = models.system(small_detectors.SMALL).model
+  # One node of time for 3^7 samples, and one of frequency for three filters.
+  assert kept.samples == 2_187 and kept.times.shape == (
+    config.frames(SAMPLES)[-1],
+  )
+  assert kept.bands.shape == (23,) and kept.edges.shape == (24,)
+  assert kept.edges[0] == 0 and 7_500 < kept.edges[-1] < 8_000
+  for scores, ratio in (
+    (kept.bands, config.pool_ratios[0]),
+    (kept.times, config.pool_ratios[1]),
+  ):
+    assert (scores > 0).sum() == graph.kept_nodes(len(scores), ratio)
+    assert scores.max() < 1
+  # Of a wave that is repeated the first time is told.
+  assert detector._kept(wave(1)[:4_000]).times.shape == (2,)
+  assert found.kept is None and explained.values_of(found)['kept'] is None
+  # As text, as values, and in the picture.
+  with_it = dataclasses.replace(
+    found,
+    start=1.0,
+    kept=kept._replace(times=np.array([0.0, 0.9, 0.4], np.float32)),
+  )
+  (line,) = (x for x in explained.lines(with_it) if x.startswith('graphs:'))
+  assert 'kept are 2 of 3 nodes of time (best: 1.14 to 1.27 s' in line
+  assert 'of 23 of frequency' in line
+  values = explained.values_of(with_it)['kept']
+  assert values['times'][1] == {'start': 1.273, 'end': 1.41, 'score': 0.4}
+  assert json.loads(json.dumps(values)) == values
+  drawn = matplotlib.image.imread(
+    io.BytesIO(explained.picture(with_it, 'a.png'))
+  )
+  plain = matplotlib.image.imread(io.BytesIO(explained.picture(found, 'a.png')))
+  assert green(drawn) > 500 > 10 > green(plain)
+
+
+def green(pixels):
+  """How many are."""
+  red, middle, blue = pixels[..., 0], pixels[..., 1], pixels[..., 2]
+  return int(((middle > red + 0.1) & (middle > blue + 0.1)).sum())
 
 
 def test_nothing_to_explain(detector):
@@ -205,7 +294,7 @@ def test_the_benchmark_prints_its_table(repository, here, run, capsys):
   module.main([str(run), '--input=.', '--clips=1'])
   text = capsys.readouterr().out
   assert '1 clips of .' in text
-  for words in ('missed by the sum', 'rank correlation', 'as loud', 'random'):
+  for words in ('missed by', 'rank correlation', 'as loud', 'it holds'):
     assert re.search(words + r'.*\d', text), words
 
 
@@ -233,8 +322,10 @@ def test_the_command_draws_and_says_it(here, capsys):
   assert given['of'] == 'LLR' and line['path'] == 'a.wav'
   assert given['value'] == pytest.approx(line['llr'], abs=1e-3)
   assert {*given['regions'][0]} == {
-    'start', 'end', 'low', 'high', 'amount', 'share',
+    'start', 'end', 'low', 'high', 'amount', 'share', 'measured',
   }  # fmt: skip
+  assert {*given['silenced']} == {'marked', 'as_loud', 'random'}
+  assert given['holds'] is True
   shares = [one['share'] for one in given['regions']]
   assert shares == sorted(shares, reverse=True) and 0 < sum(shares) <= 1
 
@@ -248,7 +339,7 @@ def test_pictures_are_the_same_bytes(found):
   ('more', 'message'),
   [
     (['why.gif'], 'expected a name that ends in .png, .svg'),
-    (['why.png', '--input', 'a.wav', 'a.wav'], 'is of one recording; 2'),
+    (['why.png', '--input', 'a.wav', 'b.wav'], 'is of one recording; 2'),
     (['why.png', '--csv'], 'CSV has no place for it'),
     (['why.png', '--timeline'], 'it goes with none of'),
   ],

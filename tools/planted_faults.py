@@ -112,6 +112,13 @@ FAULTS = (
     'explain_test.py::test_products_of_tiles_sum_to_those_of_samples',
   ),
   fault(
+    'what silencing a region does is measured without silencing it',
+    'jaxspoof/explanations.py',
+    '    mask_TxF[slice(*times), slice(*bands)] = True',
+    '    mask_TxF[slice(*times), slice(*bands)] = False',
+    'explain_test.py::test_an_explanation_is_of_what_is_scored',
+  ),
+  fault(
     'a stream of moments waits for one chunk more than it needs',
     'jaxspoof/timelines.py',
     '  return 3 * quarter, 2 * quarter',

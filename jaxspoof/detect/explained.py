@@ -1,6 +1,7 @@
 """Why: the times and bands that carried a score, in words and as a picture."""
 
 import io
+import itertools
 import json
 import pathlib
 import sys
@@ -21,6 +22,7 @@ from jaxspoof.machine import files
 
 SUFFIXES = '.png', '.svg'
 _RANGE = 80  # dB that are shown
+_GREEN = '#1a7f37'  # what graphs keep
 _STRONGEST = 99.0  # percentile of the tiles that has the full colour
 
 
@@ -89,7 +91,6 @@ def values_of(found: Explanation) -> dict:
   return {
     'of': _unit(found)[0],
     'value': round(given.score, 4),
-    'baseline': round(given.baseline, 4),
     'missed': round(given.error, 4),
     'gradients': given.steps,
     'start': round(found.start, 3),
@@ -99,29 +100,108 @@ def values_of(found: Explanation) -> dict:
       {name: round(value, 4) for name, value in vars(region).items()}
       for region in found.regions
     ],
+    'silenced': {
+      name: round(value, 4) for name, value in vars(found.deletion).items()
+    },
+    'holds': found.deletion.holds,
+    'kept': _kept_values(found),
   }
 
 
+def _kept_values(found: Explanation) -> dict | None:
+  """Nodes that AASIST's graphs keep, with their scores."""
+  if found.kept is None:
+    return None
+  return {
+    'times': [
+      {'start': round(a, 3), 'end': round(b, 3), 'score': round(score, 4)}
+      for (a, b), score in _times(found)
+    ],
+    'bands': [
+      {'low': round(a, 1), 'high': round(b, 1), 'score': round(score, 4)}
+      for (a, b), score in _bands(found)
+    ],
+  }
+
+
+def _times(found: Explanation) -> list[tuple[tuple[float, float], float]]:
+  """Ends of nodes of time that are kept, in seconds, and their scores."""
+  step = float(found.kept.samples) / audio.SAMPLE_RATE
+  last = found.start + len(found.wave) / audio.SAMPLE_RATE
+  return [
+    (
+      (found.start + n * step, min(found.start + (n + 1) * step, last)),
+      float(x),
+    )
+    for n, x in enumerate(found.kept.times)
+    if x > 0
+  ]
+
+
+def _bands(found: Explanation) -> list[tuple[tuple[float, float], float]]:
+  """Ends of nodes of frequency that are kept, in Hz, and their scores."""
+  ends = itertools.pairwise(map(float, found.kept.edges))
+  return [
+    (pair, float(x))
+    for pair, x in zip(ends, found.kept.bands, strict=True)
+    if x > 0
+  ]
+
+
 def lines(found: Explanation) -> Iterator[str]:
-  """The regions as a table, and what the numbers are."""
-  given, (unit, _) = found.attribution, _unit(found)
+  """The regions as a table, what the numbers are, and whether they hold."""
+  unit, moved = _unit(found)[0], found.deletion
   yield ''
   yield (
-    f'{"speaks for":<10}  {unit:>7}  {"share":>6}  {"from":>8}  {"to":>8}  band'
+    f'{"speaks for":<10}  {unit:>7}  {"silenced":>8}  {"share":>6}  '
+    f'{"from":>8}  {"to":>8}  band'
   )
   for one in found.regions:
     yield (
-      f'{_speaks_for(one.amount):<10}  {one.amount:>+7.2f}  {one.share:>6.1%}'
+      f'{_speaks_for(one.amount):<10}  {one.amount:>+7.2f}  '
+      f'{one.measured:>+8.2f}  {one.share:>6.1%}'
       f'  {one.start:>6.2f} s  {one.end:>6.2f} s'
       f'  {one.low / 1000:.2f} to {one.high / 1000:.2f} kHz'
     )
   yield (
-    f'{unit}: what a region adds, by integrated gradients; all together '
-    f'{given.score - given.baseline - given.error:+.2f}, of '
-    f'{given.score - given.baseline:+.2f} between faint noise '
-    f'({given.baseline:+.2f}) and this recording ({given.score:+.2f}). share: '
-    'of the absolute values of all tiles.'
+    f'{unit}: what it owes to a region, by integrated gradients. silenced: by '
+    'how much it falls when the region is silenced. share: of the absolute '
+    'values of all tiles.'
   )
+  if found.kept is not None:
+    yield from _kept_lines(found)
+  decision = _speaks_for(found.attribution.score)
+  yield (
+    f'{"check" if moved.holds else "THIS EXPLANATION DOES NOT HOLD"}: when the '
+    f'twentieth of all tiles is silenced that speaks most for {decision}, the '
+    f'{unit} moves by {_moves(moved.marked, decision)}; when as many, as loud, '
+    f'by {_moves(moved.as_loud, decision)}; at random, by '
+    f'{_moves(moved.random, decision)}.'
+  )
+
+
+def _kept_lines(found: Explanation) -> Iterator[str]:
+  """What the graphs keep, in words: the best three nodes of either kind."""
+
+  def best(nodes, unit, scale, digits):
+    some = sorted(nodes, key=lambda node: -node[1])[:3]
+    return ', '.join(
+      f'{a / scale:.{digits}f} to {b / scale:.{digits}f} {unit}'
+      for (a, b), _ in some
+    )
+
+  times, bands = _times(found), _bands(found)
+  yield (
+    f'graphs: kept are {len(times)} of {len(found.kept.times)} nodes of time '
+    f'(best: {best(times, "s", 1, 2)}) and {len(bands)} of '
+    f'{len(found.kept.bands)} of frequency (best: '
+    f'{best(bands, "kHz", 1000, 2)}); green at the edges of the picture.'
+  )
+
+
+def _moves(against: float, decision: str) -> str:
+  """A change against a decision as one of the score."""
+  return f'{-against if decision == verdict.BONA_FIDE else against:+.2f}'
 
 
 def picture(found: Explanation, name: str) -> bytes:
@@ -157,10 +237,16 @@ def picture(found: Explanation, name: str) -> bytes:
   )
   for number, one in enumerate(found.regions, 1):
     _mark(top, number, one)
+  if found.kept is not None:
+    _edges(top, found, end)
   top.set_xlim(found.start, end)
   top.set_ylim(0, audio.SAMPLE_RATE / 2000)
   top.set_ylabel('kHz')
-  top.set_title(_title(found), fontsize=9, loc='left')
+  title = _title(found)
+  if not found.deletion.holds:
+    title += '\nthis explanation does not hold: silencing what is marked'
+    title += ' matters no more than silencing what is not'
+  top.set_title(title, fontsize=9, loc='left')
   bar = figure.colorbar(shown, ax=top, pad=0.01, extend='both')
   bar.set_label(f'{words} of a tile\nspoof  ←   → bona fide', fontsize=8)
   sums = tiles_TxF.sum(axis=1)
@@ -206,6 +292,21 @@ def _spectrogram(axes, found: Explanation, end: float) -> None:
     vmax=decibel.max() + _RANGE / 2,  # not black: colours lie over it
     interpolation='nearest',
   )
+
+
+def _edges(axes, found: Explanation, end: float) -> None:
+  """What AASIST's graphs keep: of time above, of frequency at the right."""
+  top = audio.SAMPLE_RATE / 2000
+  high, wide = 0.03 * top, 0.01 * (end - found.start)
+  boxes = [(a, top - high, b - a, high, s) for (a, b), s in _times(found)]
+  boxes += [
+    (end - wide, a / 1000, wide, (b - a) / 1000, s)
+    for (a, b), s in _bands(found)
+  ]
+  for x, y, width, height, score in boxes:
+    axes.add_patch(
+      Rectangle((x, y), width, height, color=_GREEN, alpha=score, linewidth=0)
+    )
 
 
 def _mark(axes, number: int, one: explanations.Region) -> None:

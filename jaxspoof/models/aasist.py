@@ -22,7 +22,7 @@ from jaxspoof.frontends import sinc
 from jaxspoof.models import graph
 from jaxspoof.models.aasist_config import POOL, AasistConfig
 from jaxspoof.models.aasist_encoder import Encoder
-from jaxspoof.system import WAVES, Encoded, System
+from jaxspoof.system import WAVES, Attention, Encoded, System
 
 
 class Branch(nnx.Module):
@@ -204,6 +204,20 @@ class Aasist(Graphs):
     with jax.named_scope('graph'):
       nodes = self.attend(h_BxHxWxC, noise)
       return self.join(*nodes, samples, noise)
+
+  def attention(
+    self, wave_BxT: jax.Array, samples: jax.Array | None = None
+  ) -> Attention:
+    """What its graphs keep of waves `[B, T]`; see `System.attention`."""
+    spectral, temporal = self.attend(self.image(self.features(wave_BxT)[0]))
+    config = self.config
+    edges = sinc.mel_edges(config.sinc_filters, config.sample_rate)[::POOL]
+    return Attention(
+      self.pool_temporal.kept(temporal),
+      self.pool_spectral.kept(spectral),
+      jnp.int32(POOL ** (1 + len(config.channels))),
+      jnp.asarray(edges[: config.bands + 1], jnp.float32),
+    )
 
   def image(
     self, wave_BxT: jax.Array, rngs: nnx.Rngs | None = None

@@ -179,12 +179,26 @@ class GraphPool(nnx.Module):
     self, h_BxNxD: jax.Array, noise: layers.Noise | None = None
   ) -> jax.Array:
     """Returns the kept nodes times their scores, best first."""
+    score_BxNx1, order = self._ranked(h_BxNxD, noise)
+    return jnp.take_along_axis(h_BxNxD * score_BxNx1, order, axis=1)
+
+  def kept(self, h_BxNxD: jax.Array) -> jax.Array:
+    """The score of each node, `[B, N]`; 0 of those that are not kept."""
+    score_BxNx1, order = self._ranked(h_BxNxD)
+    nodes_1x1xN = jnp.arange(h_BxNxD.shape[1])[None, None]
+    kept_BxN = (nodes_1x1xN == order).any(1)
+    return jnp.where(kept_BxN, score_BxNx1[..., 0], 0)
+
+  def _ranked(
+    self, h_BxNxD: jax.Array, noise: layers.Noise | None = None
+  ) -> tuple[jax.Array, jax.Array]:
+    """Scores `[B, N, 1]`, and the kept nodes `[B, K, 1]`, best first."""
     score_BxNx1 = jax.nn.sigmoid(self.score(self.dropout(h_BxNxD, noise)))
     kept = kept_nodes(h_BxNxD.shape[1], self.ratio)
     # A stable sort and not top_k: the partitioner gathers the whole batch for
     # top_k, and equal scores keep the order of the nodes.
     order = jnp.argsort(score_BxNx1, axis=1, descending=True)[:, :kept]
-    return jnp.take_along_axis(h_BxNxD * score_BxNx1, order, axis=1)
+    return score_BxNx1, order
 
 
 def kept_nodes(nodes: int, ratio: float) -> int:
