@@ -415,6 +415,7 @@ class Detector:
       whole = isinstance(source, str | os.PathLike)
       name = os.fspath(source) if whole else 'samples'
     warnings: list[str] = []
+    source = _as_numpy(source)
 
     def blocks():
       found = streams.blocks(
@@ -738,6 +739,13 @@ def _rule(
   )
 
 
+def _as_numpy(source: Source) -> Source:
+  """Samples in an array of JAX, PyTorch or in a list, as an array of NumPy."""
+  if isinstance(source, _WHOLE | np.ndarray):
+    return source
+  return np.asarray(source)
+
+
 def read(
   source: Source,
   samples: int,
@@ -763,6 +771,7 @@ def read(
   """
   if isinstance(source, audio.Clip):
     return source
+  source = _as_numpy(source)
   name = name or str(source)
   try:
     return signal_checks.read(

@@ -13,6 +13,7 @@ import types
 from concurrent import futures
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import soundfile
@@ -660,6 +661,10 @@ def test_samples_of_a_program(calibrated, detector):
   assert loaded.score(whole, RATE).score == pytest.approx(found.score, abs=2e-2)
   both = list(loaded.score_many([sound, sound[:RATE]], RATE, names=['x', 'y']))
   assert [one.path for one in both] == ['x', 'y']
+  # As other libraries have them.
+  for kind in (jnp.asarray, lambda x: list(map(float, x))):
+    assert loaded.score(kind(sound), RATE).score == found.score
+    assert loaded.timeline(kind(sound), RATE).duration == 1.0
   high = np.repeat(sound, 3)
   assert loaded.score(high, 3 * RATE).scored == found.scored
   for samples, rate, words in (
