@@ -312,7 +312,8 @@ def test_names_of_all_kinds(port, folder, name):
 
 
 def test_other_paths_and_methods(port):
-  assert ask(port, 'GET', '/v1/score')[0] in (404, 405)
+  status, _, found = ask(port, 'GET', '/v1/score')
+  assert status == 405 and 'by POST' in found['error']
   for path in ('/etc/passwd', '/../app.py', '/%2e%2e/app.py', '/v1/nothing'):
     status, _, found = ask(port, 'GET', path)
     assert status == 404 and list(found) == ['error'], path

@@ -215,6 +215,14 @@ def make(
       json.dumps(values).encode(), media_type='application/json'
     )
 
+  @app.get(SCORE, include_in_schema=False)
+  async def show_how():
+    """For whoever opens this path in a browser."""
+    raise Refused(
+      405,
+      f'send a recording by POST, such as curl -F file=@clip.wav ...{SCORE}',
+    )
+
   def _score(data, called, channel, over_time, picture) -> dict:
     found = decoder.read(data, called, whole=over_time, channel=channel)
     (result,) = detector.score_many([found.clip], names=[called])
