@@ -163,7 +163,7 @@ def deletion(
   chosen = (
     marked,
     _alike(level, marked, others),
-    rng.choice(others, min(count, len(others)), replace=False),
+    rng.choice(others, count, replace=False),
   )
   masks = np.zeros((len(chosen), order.size), bool)
   for mask, some in zip(masks, chosen, strict=True):
@@ -176,7 +176,7 @@ def deletion(
 def _alike(level, marked, others) -> np.ndarray:
   """For each of some tiles another one, of the nearest level."""
   left, found = list(others), []
-  for tile in marked[: len(left)]:
+  for tile in marked:
     nearest = int(np.argmin(np.abs(level[left] - level[tile])))
     found.append(left.pop(nearest))
   return np.array(found, int)
