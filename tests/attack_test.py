@@ -43,7 +43,7 @@ def config(corpora, **changes):
 def run(quickstart_tiny, tmp_path_factory, programs, promotion):
   """A workdir and what the job returned."""
   workdir = tmp_path_factory.mktemp('attacked') / 'w'
-  with pages.none('attack'):
+  with pages.none('attack'), pages.unpainted():
     return workdir, jobs.run(config(quickstart_tiny), workdir)
 
 

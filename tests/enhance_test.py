@@ -43,7 +43,8 @@ def config(corpora, **changes):
 def run(quickstart_tiny, tmp_path_factory, programs, promotion):
   """A workdir and what the job returned."""
   workdir = tmp_path_factory.mktemp('enhanced') / 'w'
-  return workdir, jobs.run(config(quickstart_tiny), workdir)
+  with pages.unpainted():
+    return workdir, jobs.run(config(quickstart_tiny), workdir)
 
 
 def test_a_run_says_what_it_gained(run, quickstart_tiny):

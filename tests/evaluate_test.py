@@ -20,6 +20,7 @@ from jaxspoof.losses import LossConfig
 from jaxspoof.runs import weights_file
 from jaxspoof.score_files import scores as scores_lib
 from jaxspoof.training import state as state_lib
+from tests import pages
 from tests.small_detectors import PADDED
 
 pytestmark = pytest.mark.usefixtures('programs')
@@ -67,7 +68,8 @@ def evaluated(run, quickstart_tiny, tmp_path_factory, programs):
   workdir = tmp_path_factory.mktemp('evaluated') / 'w'
   values = config(run, quickstart_tiny)
   values.conditions = CONDITIONS
-  return workdir, jobs.run(values, workdir)
+  with pages.unpainted():
+    return workdir, jobs.run(values, workdir)
 
 
 def test_metrics_of_all_conditions_in_one_file(evaluated):

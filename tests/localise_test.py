@@ -61,7 +61,8 @@ def config(data_dir, **changes):
 def run(spliced_tiny, tmp_path_factory, programs, promotion):
   """A workdir and what the job returned."""
   workdir = tmp_path_factory.mktemp('localised') / 'w'
-  return workdir, jobs.run(config(spliced_tiny), workdir)
+  with pages.unpainted():
+    return workdir, jobs.run(config(spliced_tiny), workdir)
 
 
 def test_a_run_says_where(run, spliced_tiny):

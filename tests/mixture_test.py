@@ -231,7 +231,8 @@ def test_a_run_says_which_corpus_its_figures_are_of(run):
     each = [line[f'dev/eer/{name}'] for name in called[2:]]
     assert line['dev/eer'] == pytest.approx(np.mean(each))
   assert verify.verify(workdir) == []
-  page = report.write(workdir).read_text()
+  with pages.unpainted():
+    page = report.write(workdir).read_text()
   for words in ('wav_folder_mine.dev (selects the model)', *called):
     assert words in page
   used = checkpoints.used_before(workdir, SECOND, ('dev', 'eval'))

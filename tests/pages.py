@@ -1,9 +1,10 @@
-"""Jobs without their pages, for tests that do not read these."""
+"""Jobs without their pages, or without the pictures of these."""
 
 import contextlib
 import sys
 
 import pytest
+from matplotlib.figure import Figure
 
 from jaxspoof import jobs
 from jaxspoof.runs import names
@@ -20,6 +21,17 @@ def none(*but: str):
       module = sys.modules[f'jaxspoof.jobs.{name}']
       if hasattr(module, 'report'):
         patched.setattr(module, 'report', Pages)
+    yield
+
+
+@contextlib.contextmanager
+def unpainted():
+  """Pictures are drawn, but not written: for tests of words and numbers."""
+  empty = '<svg viewBox="0 0 1 1"></svg>'
+  with pytest.MonkeyPatch.context() as patched:
+    patched.setattr(
+      Figure, 'savefig', lambda _, file, **options: file.write(empty)
+    )
     yield
 
 

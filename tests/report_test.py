@@ -10,7 +10,6 @@ import types
 import numpy as np
 import pytest
 from matplotlib import image
-from matplotlib.figure import Figure
 
 from jaxspoof import report
 from jaxspoof.metrics import __main__ as metrics_command
@@ -26,6 +25,7 @@ from jaxspoof.runs.names import RunError
 from jaxspoof.score_files import asv_scores, protocols
 from jaxspoof.score_files import scores as scores_lib
 from jaxspoof.training import console
+from tests import pages
 
 ASV = asv_scores.AsvScores(
   np.linspace(0, 4, 50),
@@ -38,13 +38,10 @@ SELECTED = "lowest EER on split 'dev': 12.3400%, the latest of equals: step 80"
 
 
 @pytest.fixture
-def unpainted(monkeypatch):
+def unpainted():
   """Pictures are drawn, but not written: for tests of words and numbers."""
-  monkeypatch.setattr(
-    Figure,
-    'savefig',
-    lambda self, file, **options: file.write('<svg viewBox="0 0 1 1"></svg>'),
-  )
+  with pages.unpainted():
+    yield
 
 
 class Page(html.parser.HTMLParser):

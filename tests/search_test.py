@@ -192,7 +192,8 @@ def test_a_large_cost_weight_ends_in_a_smaller_network(
 
 
 def test_the_report_shows_the_search(finished):
-  page = report.write(finished.workdir).read_text()
+  with pages.unpainted():
+    page = report.write(finished.workdir).read_text()
   assert 'The normal cell: ' in page and 'The reduce cell: ' in page
   for words in (
     'entropy of the edges',
