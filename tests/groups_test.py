@@ -121,6 +121,19 @@ def test_frozen_arrays_have_no_gradient_and_no_optimiser_state():
   jax.tree.map(np.testing.assert_array_equal, before, moved.frozen)
 
 
+def test_the_checkpoint_of_the_lowest_dev_error_is_the_best(tmp_path):
+  checkpoints = checkpoint.Checkpoints(tmp_path)
+  kept, nothing = [], jnp.zeros((), jnp.int32)
+  now = state.TrainState(nothing, {'a': nothing}, {}, (), {}, nothing)
+  for step, error in enumerate((0.3, 0.1, 0.1, 0.2), 1):
+    checkpoints.save(step, now, position(), error)
+    checkpoints.wait()
+    kept.append((checkpoints.latest(), checkpoints.best()))
+  checkpoints.close()
+  # Of equal errors the latest; the last one stays as well, to go on from.
+  assert kept == [(1, (1, 0.3)), (2, (2, 0.1)), (3, (3, 0.1)), (4, (3, 0.1))]
+
+
 def test_a_run_with_frozen_groups_goes_on_bitwise(tmp_path):
   _, step, now, batches = job(FROZEN, str(RUN))
   workdir.keep_frozen(tmp_path, str(RUN), state.tree_hash(now.frozen), True)

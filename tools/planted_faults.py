@@ -533,7 +533,7 @@ FAULTS = (
     'jaxspoof/training/checkpoint.py',
     'dev_error, minus_step = min(measured)',
     'dev_error, minus_step = max(measured)',
-    'train_test.py::test_the_weights_are_those_that_are_best_on_dev',
+    'groups_test.py::test_the_checkpoint_of_the_lowest_dev_error_is_the_best',
   ),
   fault(
     'second run in a workdir let in',
