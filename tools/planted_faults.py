@@ -754,7 +754,7 @@ FAULTS = (
   fault(
     'rows of a killed run kept though they are cut',
     'jaxspoof/detect/outputs.py',
-    'self._file.truncate(whole)',
+    'self._file.truncate(whole)\n    self._file.seek(whole)',
     'self._file.seek(0, 2)',
     'detect_test.py',
   ),
