@@ -282,6 +282,32 @@ def test_weights_that_do_not_fit(tmp_path, capsys):
     weights_lib.encoder_part({'a': np.zeros(1)}, 'x')
 
 
+def test_fewer_positions_than_the_weights_have():
+  def made(positions):
+    sizes = dict(width=16, layers=2, heads=2, inner=64, positions=positions)
+    return weights_lib.load(str(FILE), WhisperArchitecture(**sizes))
+
+  whole, encoder = load(FILE), made(20)  # of 50
+  np.testing.assert_array_equal(
+    encoder.positions[...], whole.positions[:20].astype(jnp.float32)
+  )
+  got = states_of(encoder, wave(0)).last
+  count = 2 * 20 * whisper.HOP  # samples of a piece
+  for n in range(2):
+    piece = got[:, 20 * n : 20 * (n + 1)]
+    assert piece.shape[1] == 20 and np.isfinite(piece).all()
+  # A clip of one piece knows of no other positions.
+  short = wave(0)[:, :count]
+  np.testing.assert_allclose(
+    states_of(encoder, short).last, states_of(whole, short).last, atol=1e-6
+  )
+  with pytest.raises(
+    CheckpointError,
+    match=r'positional_embedding: shape \(50, 16\), the model has \(60, 16\)',
+  ):
+    made(60)
+
+
 def test_files_of_ctranslate2_that_lie(tmp_path):
   good = ctranslate2_file(tmp_path / 'model.bin').read_bytes()
   path = tmp_path / 'x.bin'

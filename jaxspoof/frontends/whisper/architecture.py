@@ -18,7 +18,7 @@ class WhisperArchitecture:
     heads: number of attention heads.
     inner: size of the middle of a feed-forward part.
     positions: frames of 20 ms that positions are known of; longer clips are
-      encoded in pieces of so many.
+      encoded in pieces of so many. Weights of more give the first ones.
   """
 
   mels: int = 80

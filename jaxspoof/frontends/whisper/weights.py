@@ -308,7 +308,7 @@ def load(
   Args:
     weights: see `find` and `files.open_weights`.
     architecture: as a config says; None: as the weights say. One with fewer
-      layers takes the first ones.
+      layers or positions takes the first ones.
     **options: of `Encoder`.
 
   Raises:
@@ -321,6 +321,10 @@ def load(
   given, _ = encoder_part(tensors, where)
   tensors.clear()
   parts.divided(given, options.get('split'), architecture.layers)
+  given['positions'] = [
+    (old, array[: architecture.positions] if array.ndim else array)
+    for old, array in given.get('positions', ())
+  ]
 
   def make() -> Encoder:
     return Encoder(architecture, nnx.Rngs(0), **options)
