@@ -32,6 +32,7 @@ from jaxspoof.runs import workdir as workdir_lib
 from jaxspoof.score_files import scores as scores_lib
 from jaxspoof.training import cost
 from jaxspoof.training import state as state_lib
+from jaxspoof.weights import frozen
 
 # In the folder of a run.
 FILES = tuple(
@@ -244,9 +245,7 @@ def base_of(
   if (path / names.WEIGHTS).is_file():
     return _base_of_run(path)
   _, *weights = state_lib.split(module)
-  frontend = models.frontends.as_section(_frontend_of(module))
-  if 'architecture' in frontend:
-    frontend['weights'] = _ENCODER_INSIDE
+  frontend = _inside(_frontend_of(module))
   system = card_lib.System(
     {'name': name, **dataclasses.asdict(module.config)},
     frontend,
@@ -279,17 +278,34 @@ def _frontend_of(module):
   return module.config.own_frontend
 
 
+def _inside(frontend: Any, left_out: Sequence[str] = ()) -> dict[str, Any]:
+  """The section of a front end whose weights are in the bundle, but for some.
+
+  Args:
+    frontend: its config.
+    left_out: places of encoders that are not, see `frontends.encoders`.
+  """
+  frontends = models.frontends
+  inside = {
+    place: dataclasses.replace(part, weights=_ENCODER_INSIDE)
+    for place, part in frontends.encoders(frontend).items()
+    if place not in left_out
+  }
+  return frontends.as_section(frontends.changed(frontend, inside))
+
+
 def _base_of_run(workdir: pathlib.Path) -> tuple[Card, dict[str, np.ndarray]]:
   """Card and tensors of a run, without calibration."""
   config, params, batch_stats = weights_file.load(workdir)
   config = models.settled(config)
-  data, frontend = config['data'], dict(config['frontend'])
+  frontends, data = models.frontends, config['data']
+  frontend = frontends.resolve(config['frontend'], frontends.WaveConfig())
   classes = workdir_lib.load_classes(workdir)
-  encoder, kept = None, names.json_or_none(workdir / names.FROZEN) or {}
+  encoder, left_out = None, ()
+  kept = names.json_or_none(workdir / names.FROZEN) or {}
   if digest := kept.get('encoder_sha256'):
-    encoder = card_lib.Encoder(frontend['weights'], digest)
-  elif frontend.get('architecture'):
-    frontend['weights'] = _ENCODER_INSIDE
+    left_out = frozen.missing(frontend, params)
+    encoder = card_lib.Encoder(frozen.sources(frontend, left_out), digest)
   loss = losses.LossConfig(**{
     name: tuple(value) if isinstance(value, list) else value
     for name, value in config['loss'].items()
@@ -319,7 +335,7 @@ def _base_of_run(workdir: pathlib.Path) -> tuple[Card, dict[str, np.ndarray]]:
     _plain(
       card_lib.System(
         config['model'],
-        frontend,
+        _inside(frontend, left_out),
         dataclasses.asdict(loss),
         classes,
         system.parameters(),

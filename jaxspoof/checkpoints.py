@@ -409,7 +409,7 @@ def _system(
     list(expected),
   )
   module = state_lib.merge(graphdef, *weights)
-  if isinstance(system.frontend, frontends.StatesConfig):
+  if frontends.encoders(system.frontend):
     module.frontend.merge()
   options = {
     'shortest': system.min_samples,

@@ -35,6 +35,12 @@ FRONTENDS = {
   **frontends.FRONTENDS,
   'ssl': frontends.SslConfig(weights='random:tiny'),
   'whisper': frontends.WhisperConfig(weights='random:miniature'),
+  'joined': frontends.JoinedConfig(
+    (
+      frontends.SslConfig(weights='random:tiny'),
+      frontends.WhisperConfig(weights='random:miniature'),
+    )
+  ),
 }
 TAKE_FEATURES = [
   name for name, (_, kind) in models.MODELS.items() if kind.takes == FEATURES
@@ -144,6 +150,8 @@ def test_any_front_end_goes_with_any_encoder_of_sequences(frontend, model):
     section = {'name': name}
     if name in ('ssl', 'whisper'):
       section['weights'] = FRONTENDS[name].weights
+    if name == 'joined':
+      section['parts'] = FRONTENDS[name].parts
     made = models.system({'name': model}, section)
     assert made.frontend == FRONTENDS[name]
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from flax import nnx
 
+from jaxspoof.frontends.joined import Joined, JoinedConfig
 from jaxspoof.frontends.raw import SincBank, SincConfig, WaveConfig
 from jaxspoof.frontends.spectral import PRESETS, Spectral, SpectralConfig
 from jaxspoof.frontends.ssl.frontend import Ssl, SslConfig
@@ -19,6 +20,8 @@ from jaxspoof.frontends.whisper.frontend import Whisper, WhisperConfig
 __all__ = [
   'FRONTENDS',
   'PRESETS',
+  'Joined',
+  'JoinedConfig',
   'SincBank',
   'SincConfig',
   'Spectral',
@@ -30,15 +33,24 @@ __all__ = [
   'Whisper',
   'WhisperConfig',
   'as_section',
+  'changed',
+  'encoders',
   'make',
   'resolve',
   'said',
   'unstack',
 ]
 
-Config = WaveConfig | SincConfig | SpectralConfig | SslConfig | WhisperConfig
+Config = (
+  WaveConfig
+  | SincConfig
+  | SpectralConfig
+  | SslConfig
+  | WhisperConfig
+  | JoinedConfig
+)
 
-# What `config.frontend.name` may be. The first five are kinds, of which all
+# What `config.frontend.name` may be. The first six are kinds, of which all
 # fields may be given; the others are sets of fields of 'spectral'.
 FRONTENDS: dict[str, Config] = {
   'wave': WaveConfig(),
@@ -46,6 +58,7 @@ FRONTENDS: dict[str, Config] = {
   'spectral': SpectralConfig(),
   'ssl': SslConfig(),
   'whisper': WhisperConfig(),
+  'joined': JoinedConfig(),
   'log_mel': SpectralConfig(kind='log_mel'),
   'mfcc': PRESETS['ecapa_mfcc'],
   'lfcc': PRESETS['lfcc_pc_darts'],
@@ -57,11 +70,12 @@ _MADE_BY = {
   SpectralConfig: Spectral,
   SslConfig: Ssl,
   WhisperConfig: Whisper,
+  JoinedConfig: Joined,
 }
 _TRAINED = StatesConfig  # front ends that have weights of their own
 KINDS = {
   type(FRONTENDS[name]): name
-  for name in ('wave', 'sinc', 'spectral', 'ssl', 'whisper')
+  for name in ('wave', 'sinc', 'spectral', 'ssl', 'whisper', 'joined')
 }
 
 
@@ -83,6 +97,8 @@ def make(
     TypeError: a field is not known.
   """
   config = dataclasses.replace(_named(config), **changes)
+  if isinstance(config, JoinedConfig):
+    return Joined(config, rngs)  # its parts say what they need
   if not isinstance(config, _TRAINED):
     return _MADE_BY[type(config)](config)
   if rngs is None:
@@ -145,7 +161,30 @@ def said(section: Mapping[str, Any] | str) -> dict[str, Any]:
 
 def as_section(config: Config) -> dict[str, Any]:
   """Turns a front end into the section that `resolve` reads it from."""
-  return {'name': KINDS[type(config)], **dataclasses.asdict(config)}
+  section = {'name': KINDS[type(config)], **dataclasses.asdict(config)}
+  if isinstance(config, JoinedConfig):
+    section['parts'] = tuple(map(as_section, config.parts))
+  return section
+
+
+def encoders(config: Config) -> dict[str, StatesConfig]:
+  """The front ends with weights of their own in one.
+
+  Returns:
+    Their configs, by their place in the front end's module: the name of a part
+    of 'joined', or '' for the front end itself.
+  """
+  joined = isinstance(config, JoinedConfig)
+  parts = config.named if joined else {'': config}
+  return {k: part for k, part in parts.items() if isinstance(part, _TRAINED)}
+
+
+def changed(config: Config, encoders: Mapping[str, StatesConfig]) -> Config:
+  """A front end with other encoders, by their places: see `encoders`."""
+  if not isinstance(config, JoinedConfig):
+    return encoders.get('', config)
+  named = config.named.items()
+  return JoinedConfig(tuple(encoders.get(place, p) for place, p in named))
 
 
 def _named(config: Config | str) -> Config:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxspoof import bundle, losses, models, optim, report
+from jaxspoof import bundle, frontends, losses, models, optim, report
 from jaxspoof.config import (
   RunConfig,
   near,
@@ -35,7 +35,7 @@ from jaxspoof.training import state as state_lib
 from jaxspoof.training.clock import Clock
 from jaxspoof.weights import frozen, start
 
-NEEDED_BY_CACHE = "(('frontend/encoder/.*', {'frozen': True}),)"
+NEEDED_BY_CACHE = "(('frontend/(.*/)?encoder/.*', {'frozen': True}),)"
 
 
 def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
@@ -94,9 +94,12 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
   )
   graphdef, state = make_state(config, system, tx, shardings)
   # A frozen encoder is read again wherever it is needed, and never copied.
-  encoder, source = None, config.init
-  if source is None and frozen.is_from_file(system.frontend, state.frozen):
-    encoder, source = frozen.fingerprint(state.frozen), system.frontend.weights
+  encoder, source, left_out = None, config.init, ()
+  if source is None:
+    left_out = frozen.from_files(system.frontend, state.frozen)
+  if left_out:
+    encoder = frozen.fingerprint(state.frozen, left_out)
+    source = frozen.sources(system.frontend, left_out)
   from_file = source is not None and state.frozen
   if from_file:
     digest = state_lib.tree_hash(state.frozen)
@@ -119,7 +122,7 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
       graphdef,
       shardings,
       shortest,
-      frozen.fingerprint(state.frozen),
+      frozen.fingerprint(state.frozen, frontends.encoders(system.frontend)),
     )
     train_features = cache.train(train_source, state.whole(), state.batch_stats)
   batches_of = functools.partial(
@@ -210,7 +213,7 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
       if best:
         best_error = dev_error
         if first:
-          kept = frozen.without(state.whole()) if encoder else state.whole()
+          kept = frozen.without(state.whole(), left_out)
           weights_file.save(workdir, kept, state.batch_stats)
     writer.write(step, values)
     writer.say(console.progress(config, task, step, last_step, values, clock))
@@ -254,7 +257,7 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
         f'one ({best_error:.4%})'
       )
   if first:
-    kept = frozen.without(params) if encoder else params
+    kept = frozen.without(params, left_out)
     weights_file.save(workdir, kept, batch_stats)
 
   # ------------------------- what the detector says of dev, to calibrate it ---

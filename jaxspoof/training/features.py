@@ -15,6 +15,7 @@ import jax
 import numpy as np
 from flax import nnx
 
+from jaxspoof import frontends
 from jaxspoof.config import RunConfig
 from jaxspoof.data import augment, pipeline
 from jaxspoof.data import features as features_lib
@@ -45,12 +46,12 @@ class Cache:
 
     Args:
       config: of the run; `data.features_cache` is set.
-      frontend: config of the front end, an encoder that is frozen.
+      frontend: config of the front end, whose encoders are frozen.
       graphdef: of the model.
       shardings: the devices that batches are divided over.
       shortest: samples that padded clips are repeated to; None where all clips
         have one length.
-      encoder: hash of the encoder's weights.
+      encoder: hash of the encoders' weights.
       say: told how far it is.
 
     Raises:
@@ -138,13 +139,9 @@ class Cache:
 
   def _store(self, source, clips, items: int, samples: int):
     """Where features of a split are, or will be."""
-    recipe = dataclasses.asdict(self.frontend)
-    output = 'all' if recipe['output'] == 'mix' else recipe['output']
-    recipe = {k: v for k, v in recipe.items() if k not in _NO_MATTER}
-    layer = self.frontend.layer if output == 'layer' else None
     key = {
       'encoder': self.encoder,
-      'frontend': {**recipe, 'output': output, 'layer': layer},
+      'frontend': _recipe(self.frontend),
       'corpus': {'split': source.split, 'sha256': _digest(source)},
       'clips': {**clips, 'shortest': self.shortest},
     }
@@ -193,6 +190,19 @@ class Cache:
         raise FloatingPointError('features of the encoder are not finite')
       for row in range(len(numbers)):
         yield features[row, : frames[row]]
+
+
+def _recipe(frontend) -> dict[str, Any]:
+  """What features depend on of the config of a front end."""
+  if isinstance(frontend, frontends.JoinedConfig):
+    return {place: _recipe(part) for place, part in frontend.named.items()}
+  recipe = dataclasses.asdict(frontend)
+  if '' not in frontends.encoders(frontend):
+    return recipe
+  output = 'all' if recipe['output'] == 'mix' else recipe['output']
+  recipe = {k: v for k, v in recipe.items() if k not in _NO_MATTER}
+  layer = frontend.layer if output == 'layer' else None
+  return {**recipe, 'output': output, 'layer': layer}
 
 
 def _digest(source) -> str:
