@@ -2,6 +2,7 @@
 
 import dataclasses
 import typing
+from collections.abc import Mapping
 
 import ml_collections
 from ml_collections import config_dict
@@ -132,14 +133,18 @@ def frontend(name: str = '', **fields) -> ml_collections.ConfigDict:
 
   Args:
     name: a key of `frontends.FRONTENDS`; '' for the model's own.
-    **fields: to change; all others are as the named front end has them.
+    **fields: to change; all others are as the named front end has them. Those
+      of a section within, such as `parts`, can be changed one by one, too.
   """
   section = ml_collections.ConfigDict({'name': name})
   for kind in frontends.KINDS:
     for field in dataclasses.fields(kind):
       first, *_ = typing.get_args(field.type) or (field.type,)
       # A section within the section has no type that could be kept to.
-      free = first is typing.Any
-      section[field.name] = None if free else config_dict.placeholder(first)
-  section.update(fields)
+      held = object if first is typing.Any else first
+      section[field.name] = config_dict.placeholder(held)
+  for field, value in fields.items():
+    if isinstance(value, Mapping):
+      del section[field]  # a placeholder would keep it whole
+    section[field] = value
   return section

@@ -696,6 +696,13 @@ FAULTS = (
     'features_cache_test.py',
   ),
   fault(
+    'frames of joined front ends counted that one of them does not have',
+    'jaxspoof/frontends/joined.py',
+    'jnp.stack(counts).min(0)',
+    'jnp.stack(counts).max(0)',
+    'joined_test.py',
+  ),
+  fault(
     'a shard of features that was begun taken for whole',
     'jaxspoof/data/features.py',
     "partial = path.with_name(f'{path.name}.partial')",
