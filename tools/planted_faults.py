@@ -712,7 +712,7 @@ FAULTS = (
   fault(
     'frozen encoder that is not compared with what the run had',
     'jaxspoof/weights/frozen.py',
-    'if (found := fingerprint(whole)) != wanted:',
+    'if (found := fingerprint(whole, places)) != wanted:',
     'if (found := wanted) != wanted:',
     'ssl_frontend_test.py',
   ),
