@@ -409,7 +409,7 @@ def _system(
     list(expected),
   )
   module = state_lib.merge(graphdef, *weights)
-  if frontends.encoders(system.frontend):
+  if hasattr(getattr(module, 'frontend', None), 'merge'):
     module.frontend.merge()
   options = {
     'shortest': system.min_samples,

@@ -69,13 +69,16 @@ def test_outputs(reference, name):
     'layer before': ({'layer': 2, 'last_norm': False}, hidden[2]),
     'mix': ({}, behind.mean(0)),
     'mix before': ({'last_norm': False}, hidden.mean(0)),
+    'all to 1': ({'only': (0, 1)}, np.concatenate([*hidden[:2]], -1)),
+    'all but 1': ({'only': (0, 2)}, np.concatenate([hidden[0], last], -1)),
     'all': ({}, np.concatenate(list(behind), -1)),
   }
   for output, (changes, of) in wanted.items():
     config = dataclasses.replace(base, output=output.split()[0], **changes)
     frontend = made(config)
     built = frontend.encoder.config.layers
-    assert built == (max(config.layer, 1) if 'layer' in output else 2)
+    most = max(config.only, default=2)
+    assert built == (max(config.layer, 1) if 'layer' in output else most)
     # The states of an encoder with so many layers, and its final norm.
     states = hidden[: built + 1]
     got = frontend._chosen(
@@ -139,6 +142,9 @@ def test_layers_taken_apart_give_the_same():
     ({'weights': '/nowhere/at/all'}, '/nowhere/at/all: nothing there'),
     ({'output': 'first'}, "output='first': needs one of"),
     ({'output': 'layer', 'layer': 3}, 'layer=3: needs 0 to 2'),
+    ({'output': 'all', 'only': (0, 3)}, r'only=\(0, 3\): needs rising numbers'),
+    ({'output': 'all', 'only': (1, 0)}, r'only=\(1, 0\): needs rising numbers'),
+    ({'only': (1,)}, r"only=\(1,\): needs output='all'"),
     ({'normalise_wave': 'z'}, "normalise_wave='z': needs one of"),
     ({'dtype': 'int8'}, "dtype='int8': needs one of"),
     ({'pre_emphasis': 1.5}, 'pre_emphasis=1.5: needs a value'),

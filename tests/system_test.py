@@ -41,6 +41,7 @@ FRONTENDS = {
       frontends.WhisperConfig(weights='random:miniature'),
     )
   ),
+  'distillmos': frontends.DistillMosConfig(weights='random:miniature'),
 }
 TAKE_FEATURES = [
   name for name, (_, kind) in models.MODELS.items() if kind.takes == FEATURES
@@ -148,7 +149,7 @@ def test_any_front_end_goes_with_any_encoder_of_sequences(frontend, model):
   assert abstract_call(system).outputs.shape == (2, 2)
   for name in set(FRONTENDS) - {'wave'}:
     section = {'name': name}
-    if name in ('ssl', 'whisper'):
+    if isinstance(FRONTENDS[name], frontends.TRAINED):
       section['weights'] = FRONTENDS[name].weights
     if name == 'joined':
       section['parts'] = FRONTENDS[name].parts

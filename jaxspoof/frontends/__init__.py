@@ -9,6 +9,7 @@ from typing import Any
 
 from flax import nnx
 
+from jaxspoof.frontends.distillmos import DistillMos, DistillMosConfig
 from jaxspoof.frontends.joined import Joined, JoinedConfig
 from jaxspoof.frontends.raw import SincBank, SincConfig, WaveConfig
 from jaxspoof.frontends.spectral import PRESETS, Spectral, SpectralConfig
@@ -18,6 +19,8 @@ from jaxspoof.frontends.ssl.states import StatesConfig
 from jaxspoof.frontends.whisper.frontend import Whisper, WhisperConfig
 
 __all__ = [
+  'DistillMos',
+  'DistillMosConfig',
   'FRONTENDS',
   'PRESETS',
   'Joined',
@@ -29,6 +32,7 @@ __all__ = [
   'Ssl',
   'SslConfig',
   'StatesConfig',
+  'TRAINED',
   'WaveConfig',
   'Whisper',
   'WhisperConfig',
@@ -47,10 +51,11 @@ Config = (
   | SpectralConfig
   | SslConfig
   | WhisperConfig
+  | DistillMosConfig
   | JoinedConfig
 )
 
-# What `config.frontend.name` may be. The first six are kinds, of which all
+# What `config.frontend.name` may be. The first seven are kinds, of which all
 # fields may be given; the others are sets of fields of 'spectral'.
 FRONTENDS: dict[str, Config] = {
   'wave': WaveConfig(),
@@ -58,6 +63,7 @@ FRONTENDS: dict[str, Config] = {
   'spectral': SpectralConfig(),
   'ssl': SslConfig(),
   'whisper': WhisperConfig(),
+  'distillmos': DistillMosConfig(),
   'joined': JoinedConfig(),
   'log_mel': SpectralConfig(kind='log_mel'),
   'mfcc': PRESETS['ecapa_mfcc'],
@@ -70,13 +76,13 @@ _MADE_BY = {
   SpectralConfig: Spectral,
   SslConfig: Ssl,
   WhisperConfig: Whisper,
+  DistillMosConfig: DistillMos,
   JoinedConfig: Joined,
 }
-_TRAINED = StatesConfig  # front ends that have weights of their own
-KINDS = {
-  type(FRONTENDS[name]): name
-  for name in ('wave', 'sinc', 'spectral', 'ssl', 'whisper', 'joined')
-}
+# Front ends that have weights of their own, in a part named `encoder`.
+TRAINED = (StatesConfig, DistillMosConfig)
+_KINDS = ('wave', 'sinc', 'spectral', 'ssl', 'whisper', 'distillmos', 'joined')
+KINDS = {type(FRONTENDS[name]): name for name in _KINDS}
 
 
 def make(
@@ -99,7 +105,7 @@ def make(
   config = dataclasses.replace(_named(config), **changes)
   if isinstance(config, JoinedConfig):
     return Joined(config, rngs)  # its parts say what they need
-  if not isinstance(config, _TRAINED):
+  if not isinstance(config, TRAINED):
     return _MADE_BY[type(config)](config)
   if rngs is None:
     raise ValueError(
@@ -167,7 +173,7 @@ def as_section(config: Config) -> dict[str, Any]:
   return section
 
 
-def encoders(config: Config) -> dict[str, StatesConfig]:
+def encoders(config: Config) -> dict[str, StatesConfig | DistillMosConfig]:
   """The front ends with weights of their own in one.
 
   Returns:
@@ -176,10 +182,10 @@ def encoders(config: Config) -> dict[str, StatesConfig]:
   """
   joined = isinstance(config, JoinedConfig)
   parts = config.named if joined else {'': config}
-  return {k: part for k, part in parts.items() if isinstance(part, _TRAINED)}
+  return {k: part for k, part in parts.items() if isinstance(part, TRAINED)}
 
 
-def changed(config: Config, encoders: Mapping[str, StatesConfig]) -> Config:
+def changed(config: Config, encoders: Mapping[str, Config]) -> Config:
   """A front end with other encoders, by their places: see `encoders`."""
   if not isinstance(config, JoinedConfig):
     return encoders.get('', config)

@@ -123,13 +123,19 @@ def power_by_fft(h_BxNxK: jax.Array, n_fft: int) -> jax.Array:
 def power_by_product(h_BxNxK: jax.Array, n_fft: int) -> jax.Array:
   """Squared magnitudes of the transform, by products with cosines and sines."""
   bins = n_fft // 2 + 1
+  h = by_product(h_BxNxK, n_fft) ** 2
+  return h[:, :, :bins] + h[:, :, bins:]
+
+
+def by_product(h_BxNxK: jax.Array, n_fft: int) -> jax.Array:
+  """Products with cosines, the real parts, and sines, minus the imaginary."""
+  bins = n_fft // 2 + 1
   # Whole turns are taken off while numbers are whole.
   turns_KxW = np.outer(np.arange(h_BxNxK.shape[2]), np.arange(bins)) % n_fft
   phase_KxW = 2 * np.pi * turns_KxW / n_fft
   waves = np.concatenate([np.cos(phase_KxW), np.sin(phase_KxW)], 1)
   with arithmetic.transforms(n_fft):
-    h = matmul(h_BxNxK, waves) ** 2
-  return h[:, :, :bins] + h[:, :, bins:]
+    return matmul(h_BxNxK, waves)
 
 
 def matmul(h_BxNxW: jax.Array, matrix_WxF: np.ndarray) -> jax.Array:

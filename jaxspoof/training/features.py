@@ -197,12 +197,13 @@ def _recipe(frontend) -> dict[str, Any]:
   if isinstance(frontend, frontends.JoinedConfig):
     return {place: _recipe(part) for place, part in frontend.named.items()}
   recipe = dataclasses.asdict(frontend)
-  if '' not in frontends.encoders(frontend):
-    return recipe
-  output = 'all' if recipe['output'] == 'mix' else recipe['output']
-  recipe = {k: v for k, v in recipe.items() if k not in _NO_MATTER}
-  layer = frontend.layer if output == 'layer' else None
-  return {**recipe, 'output': output, 'layer': layer}
+  if isinstance(frontend, frontends.StatesConfig):
+    output = 'all' if recipe['output'] == 'mix' else recipe['output']
+    recipe = {k: v for k, v in recipe.items() if k not in _NO_MATTER}
+    layer = frontend.layer if output == 'layer' else None
+    recipe |= {'output': output, 'layer': layer}
+  recipe.pop('weights', None)  # `encoder` says what they are
+  return recipe
 
 
 def _digest(source) -> str:

