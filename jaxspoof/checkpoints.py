@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from jaxspoof import audio, frontends, losses, models
+from jaxspoof import audio, losses, models
 from jaxspoof import config as config_lib
 from jaxspoof.audio import measures
 from jaxspoof.bundles import domain as domain_lib
