@@ -324,7 +324,7 @@ class BatchNorm(nnx.Module):
     ):
       old = stat[...]
       step = self.momentum * new.astype(old.dtype)
-      stat[...] = (1 - self.momentum) * old + step
+      stat.set_value((1 - self.momentum) * old + step)
 
 
 class UnusedBatchNorm(nnx.Module):

@@ -197,7 +197,7 @@ class Norms(nnx.Module):
       old = stat[...]
       new = new.reshape(len(rows), -1).astype(old.dtype)
       moved = (1 - self.momentum) * _take(old, rows) + self.momentum * new
-      stat[...] = _put(old, rows, moved)
+      stat.set_value(_put(old, rows, moved))
 
 
 @dataclasses.dataclass
