@@ -8,7 +8,7 @@ import signal
 import sys
 import types
 
-from tests import kept_programs
+from tests import kept_programs, warm
 
 # Before JAX starts, and for the processes that tests start.
 os.environ.pop('PYTHONDONTWRITEBYTECODE', None)
@@ -32,6 +32,8 @@ CASES = REPOSITORY.parent / 'shared' / 'cases'
 jax.config.update('jax_num_cpu_devices', 4)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 jax.config.update('jax_numpy_dtype_promotion', 'strict')
+
+warm.store_quickly()
 
 # Else each process would compile the package anew.
 sys.dont_write_bytecode = False

@@ -122,6 +122,18 @@ def run(words, *, input=None, timeout=None, capture_output=False, **options):
   return subprocess.CompletedProcess(words, process.returncode, *said)
 
 
+def store_quickly() -> None:
+  """Drops words that JAX searches a whole trace for, and Flax asks for.
+
+  Flax takes whether an array that it stores has a sharding. Arrays that are
+  traced have none, and say where in the trace they come from; for a network of
+  many random numbers that is a tenth of the time of its tests.
+  """
+  from jax._src.interpreters import partial_eval
+
+  partial_eval.DynamicJaxprTracer._origin_msg = lambda _: ''
+
+
 def _key(environment) -> frozenset:
   """What is the same for all processes of a server."""
   return frozenset(x for x in environment.items() if not x[0].startswith(LATER))
@@ -218,6 +230,7 @@ def become(task: dict, streams: list[int]) -> None:
   sys.argv = [words[0], *words[2:]] if words[0] in ('-c', '-m') else words
   if _NESTED in os.environ:
     subprocess.Popen = Popen
+  store_quickly()
   import jax
 
   for name, convert in OPTIONS.items():
