@@ -4,7 +4,7 @@ import contextlib
 import sys
 
 import pytest
-from matplotlib.figure import Figure
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 
 from jaxspoof import jobs
 from jaxspoof.runs import names
@@ -30,7 +30,7 @@ def unpainted():
   empty = '<svg viewBox="0 0 1 1"></svg>'
   with pytest.MonkeyPatch.context() as patched:
     patched.setattr(
-      Figure, 'savefig', lambda _, file, **options: file.write(empty)
+      FigureCanvasSVG, 'print_svg', lambda _, file, **options: file.write(empty)
     )
     yield
 

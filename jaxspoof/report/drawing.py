@@ -9,6 +9,7 @@ import re
 import warnings
 
 import matplotlib
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from jaxspoof.report.markup import Html, text
@@ -75,8 +76,12 @@ def picture(
     # The font of the page is used in the end, and may have the glyph.
     warnings.filterwarnings('ignore', message='Glyph .* missing')
     figure = Figure(figsize=(width, height), layout='constrained')
-    draw(figure.add_subplot())
-    figure.savefig(buffer, format='svg', transparent=True, metadata=nothing)
+    axes = figure.add_subplot()
+    draw(axes)
+    for patch in (figure.patch, axes.patch):
+      patch.set(facecolor='none', edgecolor='none')
+    # `savefig` would draw everything once more, to lay it out.
+    FigureCanvasSVG(figure).print_svg(buffer, metadata=nothing)
   return _inline(buffer.getvalue(), words)
 
 
