@@ -591,6 +591,7 @@ def test_a_day_of_traffic(run, repository, environment, monkeypatch, capsys):
   spec = importlib.util.spec_from_file_location('traffic', path)
   traffic = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(traffic)
+  monkeypatch.setattr(traffic.subprocess, 'Popen', warm.Popen)
   few = ['--minutes=0.03', '--clients=2', '--burst=2', '--allowed=1000']
   assert traffic.main(['--checkpoint', str(run), *few]) == 0
   said = capsys.readouterr().out
