@@ -30,6 +30,7 @@ from jaxspoof.system import parameters
 from jaxspoof.training import sharding, state, steps
 from jaxspoof.weights import __main__ as command
 from jaxspoof.weights import frozen, start
+from tests.small_detectors import PADDED
 
 pytestmark = pytest.mark.usefixtures('programs')
 
@@ -205,6 +206,8 @@ def job(weights, variant=':smoke', devices=1, **groups):
   values = overrides.load(f'configs/ssl_ecapa.py{variant}').to_dict()
   values['frontend'].update(weights=weights)
   values['optim'] |= groups
+  # One block of each kind: most of what is compiled is behind the encoder.
+  values['model'] |= {**PADDED, 'name': 'ecapa_s'}
   config = config_lib.run_config(values)
   loss = losses.make(config.loss)
   system = models.system(config.model, config.frontend, head=loss.head)
