@@ -10,6 +10,18 @@ import time
 from tests import warm
 
 ROOT = pathlib.Path(__file__).parents[1]
+_WITHOUT_PAGE = """
+import runpy, sys
+from tests import pages
+del sys.argv[0]
+with pages.none():
+  runpy.run_path(sys.argv[0], run_name='__main__')
+"""
+
+
+def without_page(arguments):
+  """The same job, but it draws no page: for tests that read none."""
+  return [arguments[0], '-c', _WITHOUT_PAGE, *arguments[1:]]
 
 
 def start(arguments, environment, popen=warm.Popen):

@@ -24,7 +24,13 @@ from jaxspoof.data import pipeline
 from jaxspoof.jobs import search
 from jaxspoof.training import sharding
 from tests import kept_programs, pages
-from tests.processes import finish, kill_after_step, lines_of, start
+from tests.processes import (
+  finish,
+  kill_after_step,
+  lines_of,
+  start,
+  without_page,
+)
 
 SETTINGS = dict(
   epochs=3,
@@ -128,6 +134,7 @@ def test_a_killed_process_ends_in_the_same_state(
     *flags_of(SETTINGS),
     *flags_of(rest),
   ]
+  arguments = without_page(arguments)
   # Who is killed may leave half a program.
   programs = kept_programs.link(pathlib.Path(programs), tmp_path / 'programs')
   environment = environment | {'JAX_COMPILATION_CACHE_DIR': str(programs)}

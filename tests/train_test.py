@@ -31,6 +31,7 @@ from tests.processes import (
   lines_of,
   start,
   wait_for_step,
+  without_page,
 )
 from tfds_builders import build
 
@@ -258,7 +259,8 @@ def test_killed_in_each_epoch_ends_bitwise_the_same(
   steps = len(lines_of(run[0]))
   targets = [int(rng.integers(1, steps // 2, endpoint=True))]
   targets += [int(rng.integers(steps // 2 + 1, steps))]
-  process = start(command(workdir, quickstart_tiny), environment)
+  words = without_page(command(workdir, quickstart_tiny))
+  process = start(words, environment)
   wait_for_step(process, workdir, 1)
   os.killpg(process.pid, signal.SIGINT)  # Ctrl-C
   said = finish(process, expected=130)
@@ -266,9 +268,9 @@ def test_killed_in_each_epoch_ends_bitwise_the_same(
   last = said.splitlines()[-1]
   assert re.match('interrupted after step [0-9]+; .*same command', last), said
   for target in targets:
-    process = start(command(workdir, quickstart_tiny), environment)
+    process = start(words, environment)
     kill_after_step(process, workdir, target, pause=rng.uniform(0, 0.2))
-  finish(start(command(workdir, quickstart_tiny), environment))
+  finish(start(words, environment))
   wanted = json.loads((run[0] / 'metrics.json').read_text())
   found = json.loads((workdir / 'metrics.json').read_text())
   assert found['state_sha256'] == wanted['state_sha256'], targets
@@ -313,13 +315,13 @@ def test_two_processes_equal_one(tmp_path, quickstart_tiny, environment):
   environment = environment | {'JAX_ENABLE_X64': '1'}
   ecapa = functools.partial(command, config='configs/ecapa_mfcc.py:smoke')
   one = ecapa(tmp_path / 'one', quickstart_tiny, *double)
-  one = start(one, environment | {'JAX_NUM_CPU_DEVICES': '4'})
+  one = start(without_page(one), environment | {'JAX_NUM_CPU_DEVICES': '4'})
   finish(one)
   cluster, address = slurm(process=1)
   told = [f'--coordinator={address}', '--num_processes=2', '--process_id=0']
   two = [
     start(
-      ecapa(tmp_path / 'two', quickstart_tiny, *double, *more),
+      without_page(ecapa(tmp_path / 'two', quickstart_tiny, *double, *more)),
       environment | variables | {'JAX_NUM_CPU_DEVICES': '2'},
     )
     for more, variables in ((told, {}), (['--distributed'], cluster))
