@@ -29,7 +29,8 @@ def uniform(bound: float):
     # Under a trace the key has no value that numpy could be seeded with.
     if isinstance(key, jax.core.Tracer):
       return jax.random.uniform(key, shape, dtype, -bound, bound)
-    return jnp.asarray(host_generator(key).uniform(-bound, bound, shape), dtype)
+    drawn = host_generator(key).uniform(-bound, bound, shape)
+    return jax.device_put(drawn.astype(dtype))
 
   return init
 
@@ -40,7 +41,8 @@ def normal(deviation: float = 1.0):
   def init(key, shape, dtype):
     if isinstance(key, jax.core.Tracer):
       return deviation * jax.random.normal(key, shape, dtype)
-    return jnp.asarray(host_generator(key).normal(0, deviation, shape), dtype)
+    drawn = host_generator(key).normal(0, deviation, shape)
+    return jax.device_put(drawn.astype(dtype))
 
   return init
 
@@ -49,11 +51,24 @@ def host_generator(key: jax.Array) -> np.random.Generator:
   """The numpy generator that belongs to a JAX key.
 
   Weights are drawn on the host: XLA takes half a minute to compile a hundred
-  draws. A module that is made under a trace draws the same distributions with
+  draws, and seconds for as many conversions or constants of different shapes.
+  A module that is made under a trace draws the same distributions with
   `jax.random`.
   """
   words = np.asarray(jax.random.key_data(key), np.uint64)
   return np.random.Generator(np.random.Philox(key=words))
+
+
+def filled(value: float, shape: tuple[int, ...], dtype) -> jax.Array:
+  """An array of one value, made on the host as `host_generator` says."""
+  return jax.device_put(np.full(shape, value, dtype))
+
+
+def stacked(*arrays: jax.Array) -> jax.Array:
+  """Arrays along a new first axis, on the host where they have values."""
+  if isinstance(arrays[0], jax.core.Tracer):
+    return jnp.stack(arrays)
+  return jax.device_put(np.stack(arrays))
 
 
 def linear(
@@ -207,10 +222,10 @@ class BatchNorm(nnx.Module):
     self.momentum, self.epsilon = momentum, epsilon
     self.use_running_average = False
     dtype = jnp.dtype(param_dtype)
-    self.scale = nnx.Param(jnp.ones((features,), dtype))
-    self.bias = nnx.Param(jnp.zeros((features,), dtype))
-    self.mean = nnx.BatchStat(jnp.zeros((features,), dtype))
-    self.var = nnx.BatchStat(jnp.ones((features,), dtype))
+    self.scale = nnx.Param(filled(1, (features,), dtype))
+    self.bias = nnx.Param(filled(0, (features,), dtype))
+    self.mean = nnx.BatchStat(filled(0, (features,), dtype))
+    self.var = nnx.BatchStat(filled(1, (features,), dtype))
 
   def set_view(
     self,
@@ -340,10 +355,10 @@ class UnusedBatchNorm(nnx.Module):
   def __init__(self, features: int, *, param_dtype: str = 'float32'):
     """Starts like `BatchNorm`."""
     dtype = jnp.dtype(param_dtype)
-    self.scale = nnx.Param(jnp.ones((features,), dtype))
-    self.bias = nnx.Param(jnp.zeros((features,), dtype))
-    self.mean = nnx.BatchStat(jnp.zeros((features,), dtype))
-    self.var = nnx.BatchStat(jnp.ones((features,), dtype))
+    self.scale = nnx.Param(filled(1, (features,), dtype))
+    self.bias = nnx.Param(filled(0, (features,), dtype))
+    self.mean = nnx.BatchStat(filled(0, (features,), dtype))
+    self.var = nnx.BatchStat(filled(1, (features,), dtype))
 
 
 def wide(dtype) -> jnp.dtype:

@@ -132,8 +132,8 @@ class Norm(nnx.Module):
   def __init__(self, channels: int, kind: str, dtype: str):
     """Starts at scale 1 and bias 0."""
     self.kind = kind
-    self.scale = nnx.Param(jnp.ones((channels,), jnp.dtype(dtype)))
-    self.bias = nnx.Param(jnp.zeros((channels,), jnp.dtype(dtype)))
+    self.scale = nnx.Param(layers.filled(1, (channels,), dtype))
+    self.bias = nnx.Param(layers.filled(0, (channels,), dtype))
 
   def __call__(self, x_BxNxC: Array, where_BxNx1: Array | None) -> Array:
     """Normalises `[B, N, C]`; frames that are not valid do not count."""

@@ -69,7 +69,7 @@ def _make_branches(config: AasistConfig, rngs: nnx.Rngs) -> Branch:
   """Branches stacked along a first axis of all their arrays."""
   made = [nnx.split(Branch(config, rngs)) for _ in range(config.branches)]
   graphdef, states = made[0][0], [state for _, state in made]
-  return nnx.merge(graphdef, jax.tree.map(lambda *x: jnp.stack(x), *states))
+  return nnx.merge(graphdef, jax.tree.map(layers.stacked, *states))
 
 
 class Graphs(System):

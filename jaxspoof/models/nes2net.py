@@ -126,7 +126,7 @@ class Block(nnx.Module):
       setattr(self, f'conv{i}', conv)
       setattr(self, f'norm{i}', layers.BatchNorm(width, **norm))
       if config.columns:
-        share = jnp.full((i + 2,), 1 / (i + 2), jnp.dtype(dtype))
+        share = layers.filled(1 / (i + 2), (i + 2,), dtype)
         setattr(self, f'share{i}', nnx.Param(share))
     self.output = layers.linear(width * self.parts, size, **options)
     self.output_norm = layers.BatchNorm(size, **norm)

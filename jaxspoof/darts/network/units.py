@@ -168,11 +168,11 @@ class Norms(nnx.Module):
     self.momentum, self.use_running_average = 0.1, False
     self.affine, self.channels = affine, channels
     dtype = jnp.dtype(param_dtype)
-    self.mean = nnx.BatchStat(jnp.zeros((rows, channels), dtype))
-    self.var = nnx.BatchStat(jnp.ones((rows, channels), dtype))
+    self.mean = nnx.BatchStat(layers.filled(0, (rows, channels), dtype))
+    self.var = nnx.BatchStat(layers.filled(1, (rows, channels), dtype))
     if affine:
-      self.scale = nnx.Param(jnp.ones((rows, channels), dtype))
-      self.bias = nnx.Param(jnp.zeros((rows, channels), dtype))
+      self.scale = nnx.Param(layers.filled(1, (rows, channels), dtype))
+      self.bias = nnx.Param(layers.filled(0, (rows, channels), dtype))
 
   def set_view(
     self,

@@ -26,8 +26,8 @@ class Norm(nnx.Module):
 
   def __init__(self, *shape: int, param_dtype: str = 'float32'):
     """Starts at scale 1, bias 0; a leading axis counts stacked layers."""
-    self.scale = nnx.Param(jnp.ones(shape, jnp.dtype(param_dtype)))
-    self.bias = nnx.Param(jnp.zeros(shape, jnp.dtype(param_dtype)))
+    self.scale = nnx.Param(layers.filled(1, shape, param_dtype))
+    self.bias = nnx.Param(layers.filled(0, shape, param_dtype))
 
   def __call__(self, x: jax.Array, epsilon: float) -> jax.Array:
     """Returns `x` normalised over its last axis, float32 or wider."""
@@ -41,7 +41,7 @@ class Dense(nnx.Module):
     """Draws the kernel as the original does: normal, deviation 0.02."""
     dtype = jnp.dtype(param_dtype)
     self.kernel = nnx.Param(layers.normal(0.02)(rngs.params(), shape, dtype))
-    self.bias = nnx.Param(jnp.zeros((*shape[:-2], shape[-1]), dtype))
+    self.bias = nnx.Param(layers.filled(0, (*shape[:-2], shape[-1]), dtype))
 
   def __call__(self, x: jax.Array) -> jax.Array:
     """Returns the product in the dtype of `x`."""
@@ -67,7 +67,7 @@ class ConvBlock(nnx.Module):
     draw = layers.normal(math.sqrt(2 / (inputs * taps)))
     dtype = jnp.dtype(param_dtype)
     self.kernel = nnx.Param(draw(rngs.params(), (taps, inputs, outputs), dtype))
-    self.bias = nnx.Param(jnp.zeros((outputs,), dtype)) if bias else None
+    self.bias = nnx.Param(layers.filled(0, (outputs,), dtype)) if bias else None
     self.norm = Norm(outputs, param_dtype=param_dtype) if norm else None
     self.stride, self.kind = stride, norm
 
@@ -133,7 +133,7 @@ class Position(nnx.Module):
       self.norm = None
       self.v = nnx.Param(kernel_KxIxO)
       self.g = nnx.Param(jnp.sqrt(jnp.square(kernel_KxIxO).sum((1, 2))))
-    self.bias = nnx.Param(jnp.zeros((width,), dtype))
+    self.bias = nnx.Param(layers.filled(0, (width,), dtype))
 
   def __call__(
     self, x_BxNxD: jax.Array, valid_BxNx1: jax.Array | None, dtype
@@ -185,7 +185,7 @@ class Layers(nnx.Module):
     self.final_norm = Norm(count, width, param_dtype=param_dtype)
     if config.buckets:
       self.gate = Dense(count, width // config.heads, 8, **options)
-      ones = jnp.ones((count, config.heads), jnp.dtype(param_dtype))
+      ones = layers.filled(1, (count, config.heads), param_dtype)
       self.gate_factor = nnx.Param(ones)
 
 
