@@ -91,6 +91,29 @@ def test_every_model_keeps_to_the_contract(name):
       model(jnp.zeros((1, 16_000)), jnp.array([9000]))
 
 
+def test_a_network_is_made_without_compiling_anything():
+  """Constants and conversions of a hundred shapes take XLA seconds."""
+  models.system({'name': 'lcnn', 'width': 0.2}).make(nnx.Rngs(0))  # draws keys
+  compiled = []
+
+  def listen(event, _, **about):
+    if event.endswith('backend_compile_duration'):
+      compiled.append(about)
+
+  jax.monitoring.register_event_duration_secs_listener(listen)
+  try:
+    for fields in (  # of shapes that no other test has
+      {'name': 'aasist', 'channels': (5, 9), 'gat_dims': (7, 11)},
+      {'name': 'ecapa', 'channels': (26,) * 4 + (34,), 'res2net_scale': 2},
+      {'name': 'light_darts', 'channels': 10},
+      {'name': 'lcnn', 'width': 0.3},
+    ):
+      models.system(fields).make(nnx.Rngs(0))
+  finally:
+    jax.monitoring.unregister_event_duration_listener(listen)
+  assert not compiled
+
+
 @pytest.mark.parametrize(
   ('model', 'parameters'),
   [

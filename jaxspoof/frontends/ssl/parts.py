@@ -270,7 +270,9 @@ def unstack(module: nnx.Module) -> None:
           # By way of NumPy: JAX would compile how to slice each shape.
           slots = np.asarray(weight[...])
           weight.set_value(
-            tuple(jnp.asarray(np.ascontiguousarray(slot.T)) for slot in slots)
+            tuple(
+              jax.device_put(np.ascontiguousarray(slot.T)) for slot in slots
+            )
           )
 
 
