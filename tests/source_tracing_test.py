@@ -18,7 +18,6 @@ from jaxspoof.metrics import open_set as metrics
 from jaxspoof.runs import run as run_lib
 from jaxspoof.runs.names import RunError
 from jaxspoof.tracing import SourceTracingConfig
-from tests import pages
 from tests.small_detectors import PADDED
 from tfds_builders import build
 
@@ -295,9 +294,16 @@ def finished(programs, quickstart_tiny, tmp_path_factory):
   """The workdir of a run that has ended, and what its job returned."""
   del programs
   workdir = tmp_path_factory.mktemp('run')
+  written, write = [], report.write
   # optax mixes its dtypes
-  with jax.numpy_dtype_promotion('standard'), pages.none('source_tracing'):
-    return workdir, jobs.run(tiny(quickstart_tiny), workdir)
+  with (
+    jax.numpy_dtype_promotion('standard'),
+    pytest.MonkeyPatch.context() as patched,
+  ):
+    patched.setattr(report, 'write', lambda w: written.append(w) or write(w))
+    result = jobs.run(tiny(quickstart_tiny), workdir)
+  assert written == [workdir]  # once, after all that it shows
+  return workdir, result
 
 
 def test_job_writes_what_follows_from_its_embeddings(finished):

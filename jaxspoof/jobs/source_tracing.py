@@ -57,7 +57,7 @@ def source_tracing(values: Mapping[str, Any], workdir: pathlib.Path) -> dict:
     )
 
   # ----------------------------------------------------------- training ---
-  train.train(values, workdir)
+  train.train(values, workdir, page=False)
 
   # --------------------------- embeddings of all splits, weights selected ---
   result = {}

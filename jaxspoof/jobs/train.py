@@ -38,7 +38,9 @@ from jaxspoof.weights import frozen, start
 NEEDED_BY_CACHE = "(('frontend/(.*/)?encoder/.*', {'frozen': True}),)"
 
 
-def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
+def train(
+  values: dict[str, Any], workdir: pathlib.Path, page: bool = True
+) -> dict:
   """Trains, selects and evaluates the system that a config describes.
 
   A run that was stopped goes on from its last checkpoint when it is started
@@ -47,6 +49,8 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
   Args:
     values: the config as a dictionary, see `config.RunConfig`.
     workdir: folder of the run; made if missing.
+    page: whether to write `report.html`, which takes seconds; a job that goes
+      on in the same folder writes its own.
 
   Returns:
     The content of `metrics.json`.
@@ -335,8 +339,8 @@ def train(values: dict[str, Any], workdir: pathlib.Path) -> dict:
     hashed = (*record.HASHED, *bundle.FILES)
     result['sha256'] = record.fingerprint(workdir, results, hashed)
     files.write_json(workdir / names.METRICS, result)
-    page = report.write(workdir)
-    print(console.closing(results, config, workdir, page))
+    written = report.write(workdir) if page else None
+    print(console.closing(results, config, workdir, written))
   sharding_lib.barrier('end')
   return result
 

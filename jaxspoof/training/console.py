@@ -73,7 +73,10 @@ def progress(
 
 
 def closing(
-  results: dict, config: RunConfig, workdir: pathlib.Path, page: pathlib.Path
+  results: dict,
+  config: RunConfig,
+  workdir: pathlib.Path,
+  page: pathlib.Path | None,
 ) -> str:
   """The result in a few lines, and what to try next."""
   lines = ['']
@@ -92,7 +95,7 @@ def closing(
   headline = next(iter(results.values()))
   lines += [
     f'selected on {headline["selected_on"]}',
-    f'report: {page}',
+    *([f'report: {page}'] if page else []),
     f'try next: python detect.py --checkpoint {workdir} '
     f'--input {workdir / "examples"}',
   ]
