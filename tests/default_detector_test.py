@@ -139,25 +139,48 @@ def test_the_learning_curve_counts_what_it_trains_on(
     'system': np.array(['-', '-', '-', 'A', 'A', 'B']),
     'page': np.array(['x', 'x', 'y', 'x', 'y', 'y']),
   }
+  every = np.ones(6, bool)
   rng = np.random.default_rng(0)
-  chosen = learning_curve.draw(rows, 'systems', 1, rng)
+  chosen = learning_curve.draw(rows, every, 'systems', 1, rng)
   assert chosen[:3].all() and chosen[3:].tolist() in (
     [True, True, False], [False, False, True],
   )  # fmt: skip
-  chosen = learning_curve.draw(rows, 'pages', 1, rng)
+  chosen = learning_curve.draw(rows, every, 'pages', 1, rng)
   assert len(set(rows['page'][chosen])) == 1
-  assert learning_curve.draw(rows, 'share', None, rng).all()
+  assert learning_curve.draw(rows, every, 'share', None, rng).all()
+  usable = rows['system'] != 'B'
+  for _ in range(10):  # never of what may not be trained on
+    chosen = learning_curve.draw(rows, usable, 'systems', 1, rng)
+    assert chosen.tolist() == usable.tolist()
   # It learns what can be learned, and has to find one page at chance.
   rows['seen'] = 2.0 * rows['label'][:, None] - 1
-  score = learning_curve.fit(rows, np.ones(6, bool), 50, 0)
-  assert learning_curve.errors(score(rows['seen']), rows) == (0, 0)
-  wrong = np.where(rows['page'] == 'y', -1, 1) * rows['seen'][:, 0]
+  scores = learning_curve.fit(rows, usable, 50, 0)
+  assert learning_curve.errors(scores, rows) == (0, 0)
+  # In other clips than those trained on it finds no more than is there.
+  rows['seen'][5] = 1.0
+  assert learning_curve.fit(rows, usable, 50, 0)[5] > 0
+  wrong = np.where(rows['page'] == 'y', -1, 1) * (2.0 * rows['label'] - 1)
   assert learning_curve.errors(wrong, rows)[1] == pytest.approx(50)
+  wrong[rows['page'] == 'y'] = np.nan  # not scored
+  assert learning_curve.errors(wrong, rows) == (0, 0)
   monkeypatch.setattr(learning_curve, 'PARTS', {'systems': (1, None)})
-  learning_curve.main(
+  command = (
     '--train=quickstart/tiny --dev=quickstart/tiny --seen=measures --draws=2'
-    f' --steps=3 --parts systems --data_dir={quickstart_tiny}'.split()
+    f' --steps=3 --parts systems --data_dir={quickstart_tiny}'
   )
-  said = capsys.readouterr().out
-  assert said.startswith('trained on quickstart/tiny, split train: ')
-  assert '| 1 |' in said and 'the mean over pages: EER falls as' in said
+  for more, where in (('', 'dev'), (' --folds=2', '2 folds by pages')):
+    learning_curve.main((command + more).split())
+    said = capsys.readouterr().out
+    assert said.startswith('trained on quickstart/tiny: ')
+    assert f'EER on quickstart/tiny, {where}: ' in said
+    assert '| 1 |' in said and 'the mean over pages: EER falls as' in said
+
+
+def test_folds_divide_pages():
+  page = np.repeat(list('abcdefgh'), [9, 8, 7, 6, 5, 4, 3, 2])
+  label = np.arange(len(page)) % 2
+  label[page == 'b'] = 1  # a page of one class
+  found = learning_curve.folds({'page': page, 'label': label}, 3)
+  of = {name: set(found[page == name]) for name in 'abcdefgh'}
+  assert all(len(folds) == 1 for folds in of.values())
+  assert [min(of[name]) for name in 'acdefghb'] == [0, 1, 2, 2, 1, 0, 0, 0]

@@ -32,12 +32,14 @@ TAPS = 3  # of convolutions, over frequency and over time
 COMPRESSION, LEAST = 0.3, 1e-12
 SLOPE = 0.1  # of the leaky ReLU
 CHANNELS = (64, 64, 128, 256, 256, 256)
-# For tests of what is around it.
-RANDOM = {
+PACKAGE = 'distillmos'
+# Weights whose sizes are known before they are read; the random ones are for
+# tests of what is around them.
+KNOWN = {
+  f'package:{PACKAGE}': CHANNELS,
   'random:distillmos': CHANNELS,
   'random:miniature': (2, 2, 4, 4, 4, 4),
 }
-PACKAGE = 'distillmos'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +72,7 @@ class DistillMosConfig:
   def __post_init__(self):
     """Asks the weights for what is not given; raises ValueError if invalid."""
     # A run's JSON has lists.
-    channels = tuple(self.channels) or RANDOM.get(self.weights, ())
+    channels = tuple(self.channels) or KNOWN.get(self.weights, ())
     if self.weights and not channels:
       channels = tuple(len(kernel) for kernel in _kernels(self.weights))
     object.__setattr__(self, 'channels', channels)
@@ -109,7 +111,7 @@ class DistillMosConfig:
       raise ValueError(
         "front end 'distillmos' needs config.frontend.weights: package:"
         f'{PACKAGE} ({packages.PACKAGES[PACKAGE].install}), or a file of the '
-        f'same weights. For tests: {", ".join(RANDOM)}'
+        'same weights. For tests: random:miniature'
       )
     return self.channels[self.layer - 1] * self.bands
 
