@@ -703,6 +703,27 @@ FAULTS = (
     'joined_test.py',
   ),
   fault(
+    'phase of the spectrum that DistillMOS sees turned around',
+    'jaxspoof/frontends/distillmos.py',
+    '[cosines, -sines]',
+    '[cosines, sines]',
+    'distillmos_test.py',
+  ),
+  fault(
+    'convolutions that see what lies behind the end of a clip',
+    'jaxspoof/frontends/distillmos.py',
+    'x_BxNxWxC = jnp.where(valid_BxNx1[..., None], x_BxNxWxC, 0)',
+    'pass',
+    'distillmos_test.py',
+  ),
+  fault(
+    'states of an encoder taken by other numbers than those asked for',
+    'jaxspoof/frontends/ssl/states.py',
+    'hidden[jnp.array(c.only)]',
+    'hidden[jnp.array(c.only) - 1]',
+    'ssl_frontend_test.py',
+  ),
+  fault(
     'a shard of features that was begun taken for whole',
     'jaxspoof/data/features.py',
     "partial = path.with_name(f'{path.name}.partial')",
