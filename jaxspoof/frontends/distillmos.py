@@ -74,7 +74,7 @@ class DistillMosConfig:
     # A run's JSON has lists.
     channels = tuple(self.channels) or KNOWN.get(self.weights, ())
     if self.weights and not channels:
-      channels = tuple(len(kernel) for kernel in _kernels(self.weights))
+      channels = tuple(len(bias) for _, bias in _read(self.weights))
     object.__setattr__(self, 'channels', channels)
     known = ('float32', 'bfloat16', 'float64')
     if self.param_dtype not in known:
@@ -289,37 +289,31 @@ def load(config: DistillMosConfig) -> Convolutions:
   Raises:
     CheckpointError: damaged, unsafe, or weights that do not fit.
   """
-  kernels, biases = _kernels(config.weights), _biases(config.weights)
   given = {}
-  for number in range(1, config.layer + 1):
-    at = _name(number)
+  made = _read(config.weights)[: config.layer]
+  for number, (kernel, bias) in enumerate(made, 1):
     # Outputs, inputs, bins, frames: the module has them the other way around.
-    kernel = kernels[number - 1].transpose(3, 2, 1, 0)
+    at, kernel = _name(number), kernel.transpose(3, 2, 1, 0)
     given[f'conv{number}.kernel'] = [(f'{at}.weight', kernel)]
-    given[f'conv{number}.bias'] = [(f'{at}.bias', biases[number - 1])]
+    given[f'conv{number}.bias'] = [(f'{at}.bias', bias)]
   return fit.fill(
     lambda: Convolutions(config, nnx.Rngs(0)), given, config.weights
   )
 
 
-def _kernels(weights: str) -> list[np.ndarray]:
-  return _tensors(weights, 'weight', 4)
-
-
-def _biases(weights: str) -> list[np.ndarray]:
-  return _tensors(weights, 'bias', 1)
-
-
-def _tensors(weights: str, last: str, axes: int) -> list[np.ndarray]:
-  """The arrays of that name of all convolutions."""
+def _read(weights: str) -> list[tuple[np.ndarray, np.ndarray]]:
+  """Kernel and bias of each convolution, as the file has them."""
   tensors = files.open_weights(packages.find(weights, (PACKAGE,))).tensors
-  names = [f'{_name(n)}.{last}' for n in range(1, len(CHANNELS) + 1)]
-  for name in names:
-    if name not in tensors or tensors[name].ndim != axes:
-      raise CheckpointError(
-        f'{weights}: no DistillMOS: it has no {name} of {axes} axes'
-      )
-  return [tensors[name] for name in names]
+  found = []
+  for number in range(1, len(CHANNELS) + 1):
+    names = {f'{_name(number)}.weight': 4, f'{_name(number)}.bias': 1}
+    for name, axes in names.items():
+      if name not in tensors or tensors[name].ndim != axes:
+        raise CheckpointError(
+          f'{weights}: no DistillMOS: it has no {name} of {axes} axes'
+        )
+    found.append(tuple(tensors[name] for name in names))
+  return found
 
 
 def _name(number: int) -> str:
