@@ -35,7 +35,8 @@ class DataConfig:
     train: split whose clips are trained on.
     dev: split that selects the checkpoint.
     select: how the errors on the dev splits of several corpora become the one
-      that selects: their 'mean', or the 'worst'.
+      that selects: their 'mean', or the 'worst'. 'last' selects by none: the
+      weights of the last epoch are taken, and dev is only reported.
     eval: splits scored once, after training; the first gives the headline.
     samples: samples of a training crop, at 16 kHz.
     eval_samples: first samples of a clip that evaluation scores.
@@ -91,9 +92,9 @@ class DataConfig:
     for name in ('samples', 'eval_samples', 'bucket'):
       if (value := getattr(self, name)) < 1:
         raise ValueError(f'data.{name}={value}: needs at least 1 sample')
-    if self.select not in ('mean', 'worst'):
+    if self.select not in ('mean', 'worst', 'last'):
       raise ValueError(
-        f"data.select={self.select!r}: expected 'mean' or 'worst'"
+        f"data.select={self.select!r}: expected 'mean', 'worst' or 'last'"
       )
     count = len(splits_lib.corpora(self.name))
     if self.weights and not (
@@ -308,6 +309,11 @@ def run_config(values: Mapping[str, Any]) -> RunConfig:
   """The typed config of a training run from its dictionary."""
   config = job_section(RunConfig, values)
   check_splits(config.data)
+  if config.data.select == 'last' and config.average != 'none':
+    raise ValueError(
+      f"average={config.average!r} with data.select='last': whether an average "
+      "is taken is selected on dev, expected average='none'"
+    )
   if config.average not in AVERAGES:
     raise ValueError(
       f'average={config.average!r}: expected one of {", ".join(AVERAGES)}'

@@ -17,6 +17,8 @@ embedding, K outputs.
 import dataclasses
 import functools
 import math
+import types
+from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import jax
@@ -141,6 +143,22 @@ class MomentAnswer(NamedTuple):
   outputs: jax.Array
   moments: jax.Array
   count: jax.Array | None
+
+
+class Kept(NamedTuple):
+  """What `System.kept` makes of a clip, before it is made.
+
+  Attributes:
+    frames: number of its frames.
+    features: number of values in a frame.
+    dtype: in which they are kept.
+    of: what else they depend on than front end and clip.
+  """
+
+  frames: int
+  features: int
+  dtype: str = 'bfloat16'
+  of: Mapping[str, Any] = types.MappingProxyType({})
 
 
 class Attention(NamedTuple):
@@ -295,8 +313,8 @@ class System(nnx.Module):
       wave_BxT: see `__call__`.
       samples: likewise.
       rngs: likewise.
-      kept: what the front end's `kept` made of waves before, which takes their
-        place, `[B, W, F]`, and the valid frames of each clip, or None.
+      kept: what `kept` made of waves before, which takes their place,
+        `[B, W, F]`, and the valid frames of each clip, or None.
       **options: of the model's `encode`.
     """
     if kept is None:
@@ -413,10 +431,32 @@ class System(nnx.Module):
       features, frames_B = self.frontend(wave_BxT, samples)
     return features, None if samples is None else frames_B
 
+  @classmethod
+  def keeps(cls, config: Any, frontend: FrontendConfig, samples: int) -> Kept:
+    """What `kept` makes of a clip.
+
+    Args:
+      config: config of the encoder.
+      frontend: config of the front end, which has an encoder of its own.
+      samples: length of the clip.
+    """
+    del config
+    return Kept(frontend.frames(samples), frontend.kept_features)
+
+  def kept(
+    self, wave_BxT: jax.Array, samples: jax.Array | None = None
+  ) -> tuple[jax.Array, jax.Array]:
+    """What is the same in every step if the front end's encoders are frozen.
+
+    Returns:
+      `[B, W, F]`, W and F as `keeps` says, and int32 `[B]`: the valid frames.
+    """
+    return self.frontend.kept(wave_BxT, samples)
+
   def of_kept(
     self, kept_BxWxF: jax.Array, frames_B: jax.Array | None
   ) -> tuple[jax.Array, jax.Array | None]:
-    """The input of the encoder, of what the front end made before."""
+    """The input of the encoder, of what `kept` made before."""
     with jax.named_scope('frontend'):
       kept_BxWxF = kept_BxWxF.astype(layers.wide(kept_BxWxF.dtype))
       return self.frontend.of_kept(kept_BxWxF), frames_B
@@ -528,6 +568,10 @@ class SystemConfig:
   def abstract(self) -> System:
     """The module with arrays that have shapes but no values."""
     return nnx.clone(_abstract(self))
+
+  def keeps(self, samples: int) -> Kept:
+    """What `System.kept` makes of a clip of so many samples."""
+    return self.kind.keeps(self.model, self.frontend, samples)
 
   def parameters(self) -> int:
     """Number of trained values."""

@@ -13,6 +13,7 @@ import soundfile
 from jaxspoof import arithmetic, jobs, losses, models, optim, overrides
 from jaxspoof import config as config_lib
 from jaxspoof.data import features as features_lib
+from jaxspoof.data import pipeline
 from jaxspoof.data.source import Mixture, Source
 from jaxspoof.jobs import train
 from jaxspoof.training import features as features_cache
@@ -21,7 +22,8 @@ from jaxspoof.weights import frozen
 from tests import pages
 
 pytestmark = pytest.mark.usefixtures('programs')
-CONFIGS = ('ssl_mhfa', 'ssl_aasist')  # padded clips and repeated ones
+# Padded clips, repeated ones, and a model that keeps statistics alone.
+CONFIGS = ('ssl_mhfa', 'ssl_aasist', 'robust')
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +58,7 @@ def made(name, folder, **changes):
   changes = {f'data.{k}': v for k, v in changes.items()}
   values.update_from_flattened_dict(
     {
-      'frontend.weights': 'random:tiny',
+      **({} if name == 'robust' else {'frontend.weights': 'random:tiny'}),
       'data.features_cache': str(folder),
       'data.features_views': 2,
       'data.batch': 4,
@@ -74,7 +76,7 @@ def made(name, folder, **changes):
   shortest = setup.shortest_clip(config)
   said = []
   cache = features_cache.Cache(
-    config, system.frontend, graphdef, placed, shortest,
+    config, system, graphdef, placed, shortest,
     frozen.fingerprint(state.frozen), said.append,
   )  # fmt: skip
   weights = state.whole(), state.batch_stats
@@ -95,6 +97,7 @@ def test_a_step_is_given_what_it_would_compute(name, tmp_path):
   store = cache.train(source)
   (kept_store,) = store.stores
   assert kept_store.shards == 5 and not kept_store.missing()
+  assert (kept_store.frames == 1) == (name == 'robust')
 
   def stream(features):
     return iter(
@@ -109,7 +112,7 @@ def test_a_step_is_given_what_it_would_compute(name, tmp_path):
     range(5), stream(None), stream(store), strict=False
   ):
     np.testing.assert_array_equal(plain['label'], kept['label'])
-    assert ('frames' in kept) == ('samples' in plain) == (name == 'ssl_mhfa')
+    assert ('frames' in kept) == ('samples' in plain) == (name != 'ssl_aasist')
     wanted, frames = jax.device_get(
       cache._kept(state.whole(), state.batch_stats, sharding.put_batch(
         {k: v for k, v in plain.items() if k != 'label'}, placed
@@ -244,6 +247,29 @@ def test_several_corpora_have_features_of_their_own(tmp_path):
   for row, count, of in zip(features, frames, wanted, strict=True):
     np.testing.assert_array_equal(row[:count], of)
     assert count == len(of) and not row[count:].any()
+
+
+def test_splits_that_are_joined_share_theirs(quickstart_tiny, tmp_path):
+  _, cache, *_, said = made(CONFIGS[0], tmp_path, data_dir=str(quickstart_tiny))
+  whole = cache.train(open_tiny('train+dev', quickstart_tiny))
+  said.clear()
+  alone = [
+    cache.train(open_tiny(split, quickstart_tiny)) for split in ('dev', 'train')
+  ]
+  assert [views.stores[0] for views in alone] == [*whole.stores][::-1]
+  assert not said
+  # In their order: the last record of all is the last of dev.
+  names, first, second = (
+    pipeline.trials(open_tiny(split, quickstart_tiny)).utterance.tolist()
+    for split in ('train+dev', 'train', 'dev')
+  )
+  assert names == first + second
+  sliced = open_tiny('train[:2]+dev', quickstart_tiny)
+  assert len(cache.train(sliced).stores) == 1
+
+
+def open_tiny(split, data_dir):
+  return pipeline.open_source('quickstart/tiny', split, data_dir)
 
 
 def test_a_damaged_shard(tmp_path):

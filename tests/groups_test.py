@@ -129,6 +129,7 @@ def test_the_checkpoint_of_the_lowest_dev_error_is_the_best(tmp_path):
     checkpoints.save(step, now, position(), error)
     checkpoints.wait()
     kept.append((checkpoints.latest(), checkpoints.best()))
+  assert checkpoints.best(last=True) == (4, 0.2)
   checkpoints.close()
   # Of equal errors the latest; the last one stays as well, to go on from.
   assert kept == [(1, (1, 0.3)), (2, (2, 0.1)), (3, (3, 0.1)), (4, (3, 0.1))]

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 
 import jax
 import numpy as np
@@ -136,7 +137,7 @@ def test_parts_of_one_corpus_and_of_several():
   [
     ({'weights': (1,)}, r'data.weights=\(1,\): expected 2 numbers above 0'),
     ({'weights': (1, 0)}, 'expected 2 numbers above 0'),
-    ({'select': 'best'}, "data.select='best': expected 'mean' or 'worst'"),
+    ({'select': 'best'}, "data.select='best': expected 'mean', 'worst' or"),
     ({'dev': 'dev,train'}, "data.dev and data.train are both 'train'"),
     ({'dev': 'dev,eval'}, "data.dev='dev,eval' and data.eval=.'eval',. share"),
     ({'dev': 'a,b,c'}, "'a,b,c' are 3 splits of the 2 corpora"),
@@ -167,6 +168,12 @@ def test_selection_is_by_mean_or_worst():
   one = config_lib.DataConfig('a')
   assert setup.selecting_error({'dev': 0.1}, one) == 0.1
   assert setup.selected_by('EER', one) == "EER on split 'dev'"
+  last = config_lib.DataConfig('a+b', select='last')
+  assert setup.selecting_error(errors, last) == pytest.approx(0.2)
+  assert setup.selection('EER', last, 7, 0.2) == (
+    "nothing, the last was taken: step 7; mean EER of those on 'dev' of a and "
+    "'dev' of b: 20.0000%"
+  )
 
 
 # --------------------------------------------------------------- training ---
@@ -237,6 +244,31 @@ def test_a_run_says_which_corpus_its_figures_are_of(run):
     assert words in page
   used = checkpoints.used_before(workdir, SECOND, ('dev', 'eval'))
   assert len(used) == 1 and "selected on split 'dev' of this" in used[0]
+
+
+def test_the_last_weights_are_taken_where_nothing_selects(
+  run, corpora, tmp_path
+):
+  # The same run, up to its last checkpoint.
+  workdir = tmp_path / 'last'
+  shutil.copytree(run[0], workdir)
+  (workdir / 'metrics.json').unlink()
+  path = workdir / 'config.json'
+  path.write_text(path.read_text().replace('"mean"', '"last"', 1))
+  values = config(corpora, **{'data.select': 'last'})
+  with jax.numpy_dtype_promotion('standard'), pages.none():
+    found = jobs.run(values, workdir)
+  lines = (workdir / 'metrics.jsonl').read_text().splitlines()
+  errors = [e for e in (json.loads(x).get('dev/eer') for x in lines) if e]
+  assert errors[-1] > min(errors)  # else the best would be as good
+  called = 'quickstart_tiny.dev', 'wav_folder_mine.dev'
+  eers = [found['further'][name]['eer'] for name in called]
+  assert np.mean(eers) == pytest.approx(errors[-1])
+  assert found['selected_on'].startswith('nothing, the last was taken: step ')
+  with pytest.raises(
+    ValueError, match="average='late' with data.select='last'"
+  ):
+    jobs.run(config(corpora, average='late', **{'data.select': 'last'}), 'w')
 
 
 # Who is stopped leaves a file open.

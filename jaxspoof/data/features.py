@@ -1,6 +1,6 @@
 """Features of clips on disk: computed once, read by every epoch.
 
-Items of one number of features and any number of frames, bfloat16, in shards of
+Items of one number of features and any number of frames, in shards of
 ArrayRecord, the format of built corpora. A shard is written whole or not at
 all; which ones are missing is all that has to be known to go on.
 """
@@ -36,6 +36,7 @@ class Store:
     shard: number of clips in a shard; the last one may have fewer.
     features: number of features in a frame.
     frames: most frames of a clip.
+    dtype: of the features.
   """
 
   directory: pathlib.Path
@@ -43,6 +44,7 @@ class Store:
   shard: int
   features: int
   frames: int
+  dtype: np.dtype = DTYPE
 
   @property
   def shards(self) -> int:
@@ -67,7 +69,7 @@ class Store:
 
     Args:
       number: of the shard.
-      clips: bfloat16 [frames, features], in the order of their numbers.
+      clips: [frames, features] in `dtype`, in the order of their numbers.
     """
     from array_record.python import array_record_module
 
@@ -78,7 +80,7 @@ class Store:
       str(partial), 'group_size:1,uncompressed'
     )
     for clip in clips:
-      assert clip.dtype == DTYPE and clip.shape[1:] == (self.features,)
+      assert clip.dtype == self.dtype and clip.shape[1:] == (self.features,)
       writer.write(np.ascontiguousarray(clip).tobytes())
       count += 1
     writer.close()
@@ -94,7 +96,7 @@ class Store:
       yield
 
   def read(self, number: int) -> np.ndarray:
-    """The features of a clip, bfloat16 [frames, features].
+    """The features of a clip, [frames, features] in `dtype`.
 
     Raises:
       ValueError: the shard is damaged, or was cut.
@@ -103,7 +105,7 @@ class Store:
     path = self.path(number)
     try:
       data = _opened(path)[place]
-      return np.frombuffer(data, DTYPE).reshape(-1, self.features)
+      return np.frombuffer(data, self.dtype).reshape(-1, self.features)
     except (RuntimeError, IndexError, ValueError) as error:
       raise ValueError(
         f'{path}: damaged ({error}); delete it, and the same command computes '
@@ -117,7 +119,7 @@ class Store:
       numbers: of the clips.
 
     Returns:
-      bfloat16 [clips, frames, features], and int32 [clips], the frames of each.
+      [clips, frames, features] in `dtype`, and int32 [clips]: frames of each.
     """
     return _padded(self, [self.read(int(number)) for number in numbers])
 
@@ -158,7 +160,7 @@ def _padded(
   store: Store, clips: Sequence[np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
   """Clips side by side, followed by zeros, and the frames of each."""
-  made = np.zeros((len(clips), store.frames, store.features), DTYPE)
+  made = np.zeros((len(clips), store.frames, store.features), store.dtype)
   for row, clip in zip(made, clips, strict=True):
     row[: len(clip)] = clip
   return made, np.array([len(clip) for clip in clips], np.int32)

@@ -37,6 +37,7 @@ from jaxspoof.data.source import (
   Mixture,
   Source,
   Trials,
+  apart,
   asv_scores,
   bona_fide,
   fingerprint,
@@ -52,6 +53,7 @@ __all__ = [
   'Mixture',
   'Source',
   'Trials',
+  'apart',
   'asv_scores',
   'bona_fide',
   'eval_batches',
@@ -130,7 +132,7 @@ def train_batches(
     labels of the same crops, -1 for padding; with `paired` also
     `'clean': float32 [b, samples]`, the same crops before the transforms; with
     `shortest` also `'samples': int32 [b]`, how many are valid. With `features`
-    `'features': bfloat16 [b, frames, D]` and `'frames'` in place of `'wave'`
+    `'features': [b, frames, D]` and `'frames'` in place of `'wave'`
     and `'samples'`.
 
   Raises:
@@ -238,7 +240,7 @@ def eval_batches(
     `'clean': float32 [b, samples]`, the same samples without the condition.
     With `bucket` also
     `'samples': int32 [b]`, how many are valid. With `features`
-    `'features': bfloat16 [b, frames, D]` and `'frames'` in place of `'wave'`
+    `'features': [b, frames, D]` and `'frames'` in place of `'wave'`
     and `'samples'`.
 
   Raises:

@@ -198,6 +198,22 @@ def open_source(
     ) from error
 
 
+def apart(
+  source: Source, data_dir: str | os.PathLike | None = None
+) -> tuple[Source, ...]:
+  """The splits that a source such as 'train+dev' has one after the other.
+
+  Args:
+    source: from `open_source`; one of a single split, or of slices, is given
+      back as it is.
+    data_dir: as for `open_source`.
+  """
+  named = source.split.split('+')
+  if len(named) == 1 or '[' in source.split:
+    return (source,)
+  return tuple(open_source(source.name, split, data_dir) for split in named)
+
+
 def splits_of(
   name: str, data_dir: str | os.PathLike | None = None
 ) -> tuple[str, ...]:

@@ -138,6 +138,7 @@ def localise(values: dict[str, Any], workdir: pathlib.Path) -> dict:
   resumed = checkpoints.latest() or 0
   if resumed:
     state = checkpoints.restore(resumed, state, batches)
+  last = data.select == 'last'
   best = checkpoints.best()
   best_error = np.inf if best is None else best[1]
   writer = Writer(workdir, resumed, enabled=first)
@@ -181,7 +182,7 @@ def localise(values: dict[str, Any], workdir: pathlib.Path) -> dict:
       if len(errors) > 1:
         for name, error in errors.items():
           found[f'dev/{Selection.metric}/{name}'] = error
-      if dev_error <= best_error:
+      if last or dev_error <= best_error:
         best_error = dev_error
         if first:
           weights_file.save(workdir, state.whole(), state.batch_stats)
@@ -195,14 +196,12 @@ def localise(values: dict[str, Any], workdir: pathlib.Path) -> dict:
   # -------------------------------------------- which weights, by dev only ---
   checkpoints.wait()
   final_hash = checkpoint_lib.state_hash(state)
-  best_step, best_error = checkpoints.best()
+  best_step, best_error = checkpoints.best(last)
   state = checkpoints.restore(best_step, state)
   if first:
     weights_file.save(workdir, state.whole(), state.batch_stats)
-  criterion = setup.selected_by(Selection.criterion, data)
-  selected_on = (
-    f'lowest {criterion}: {best_error:.4%}, the latest of equals: step '
-    f'{best_step}'
+  selected_on = setup.selection(
+    Selection.criterion, data, best_step, best_error
   )
 
   # ------------------------------------- dev: a threshold for all splits ---

@@ -122,7 +122,7 @@ def train(
       )
     cache = features_lib.Cache(
       config,
-      system.frontend,
+      system,
       graphdef,
       shardings,
       shortest,
@@ -168,6 +168,7 @@ def train(
   resumed = checkpoints.latest() or 0
   if resumed:
     state = restored(checkpoints, resumed, state, from_file, batches)
+  last = config.data.select == 'last'
   best = checkpoints.best()
   best_error = math.inf if best is None else best[1]
   writer = Writer(workdir, resumed, enabled=first)
@@ -211,7 +212,7 @@ def train(
       if len(errors) > 1:
         for name, error in errors.items():
           values[f'dev/{task.metric}/{name}'] = error
-      best = dev_error <= best_error
+      best = last or dev_error <= best_error
       if is_averaged(config.average, best, step / last_step):
         state = add_to_average(state)
       if best:
@@ -228,14 +229,12 @@ def train(
   # -------------------------------------------- which weights, by dev only ---
   checkpoints.wait()
   final_hash = checkpoint_lib.state_hash(state)
-  best_step, best_error = checkpoints.best()
+  best_step, best_error = checkpoints.best(last)
   averaged = state
   state = restored(checkpoints, best_step, state, from_file)
   params, batch_stats = state.whole(), state.batch_stats
-  criterion = setup.selected_by(task.criterion, config.data)
-  selected_on = (
-    f'lowest {criterion}: {best_error:.4%}, the latest of equals: step '
-    f'{best_step}'
+  selected_on = setup.selection(
+    task.criterion, config.data, best_step, best_error
   )
   if config.average != 'none':
     stats_step = steps.make_stats_step(graphdef, config.seed, shardings)
@@ -257,8 +256,8 @@ def train(
       params, batch_stats = average, stats
       selected_on = (
         f'average of {int(averaged.averaged)} weight sets, taken because its '
-        f'{criterion} ({swa_error:.4%}) is not above that of the best single '
-        f'one ({best_error:.4%})'
+        f'{setup.selected_by(task.criterion, config.data)} ({swa_error:.4%}) '
+        f'is not above that of the best single one ({best_error:.4%})'
       )
   if first:
     kept = frozen.without(params, left_out)

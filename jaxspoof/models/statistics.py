@@ -11,6 +11,7 @@ size of the embedding.
 """
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +19,7 @@ from flax import nnx
 
 from jaxspoof.blocks import layers
 from jaxspoof.models.back_end import BackEndConfig
-from jaxspoof.system import Encoded, FrontendConfig, System
+from jaxspoof.system import Encoded, FrontendConfig, Kept, System
 
 _LEAST = 1e-6  # variance that is added before the root
 
@@ -69,14 +70,42 @@ class Statistics(System):
     """Makes the layers."""
     frontend, dtype = self.frontend.config, config.param_dtype
     self.count = getattr(frontend, 'states', 1)
-    width = frontend.features // self.count
-    features = 2 * width * len(config.states or range(self.count))
+    features = _count(config, frontend)
     self.norm = layers.BatchNorm(features, param_dtype=dtype)
     self.hidden = layers.linear(
       features, config.embedding, param_dtype=dtype, rngs=rngs
     )
     self.dropout = layers.Dropout(config.dropout)
     return config.embedding
+
+  @classmethod
+  def keeps(
+    cls, config: StatisticsConfig, frontend: FrontendConfig, samples: int
+  ) -> Kept:
+    """The statistics, unless the front end has trained values behind them."""
+    if not _are_features(frontend):
+      return super().keeps(config, frontend, samples)
+    # Rounded to bfloat16, the mean of a feature that hardly varies around a
+    # large value would say nothing.
+    of = {'statistics': config.states}
+    return Kept(1, _count(config, frontend), 'float32', of)
+
+  def kept(
+    self, wave_BxT: jax.Array, samples: jax.Array | None = None
+  ) -> tuple[jax.Array, jax.Array]:
+    """The statistics as one frame: see `System.kept`."""
+    if not _are_features(self.frontend.config):
+      return super().kept(wave_BxT, samples)
+    seen_Bx2F = self.statistics(*self.features(wave_BxT, samples))
+    return seen_Bx2F[:, None], jnp.ones(len(seen_Bx2F), jnp.int32)
+
+  def of_kept(
+    self, kept_BxWxF: jax.Array, frames_B: jax.Array | None
+  ) -> tuple[jax.Array, jax.Array | None]:
+    """The statistics again, `[B, 2F]`, which `encode` takes, too."""
+    if not _are_features(self.frontend.config):
+      return super().of_kept(kept_BxWxF, frames_B)
+    return kept_BxWxF[:, 0], frames_B
 
   def encode(
     self,
@@ -85,6 +114,22 @@ class Statistics(System):
     rngs: nnx.Rngs | None = None,
   ) -> Encoded:
     """The values of the hidden layer, `[B, embedding]`."""
+    seen_Bx2F = features
+    if features.ndim == 3:
+      seen_Bx2F = self.statistics(features, frames_B)
+    noise = None
+    if self.config.dropout and not self.dropout.deterministic:
+      count = seen_Bx2F.shape[1] + self.config.embedding
+      noise = layers.Noise.draw(rngs, len(seen_Bx2F), count)
+    with jax.named_scope('hidden'):
+      seen_Bx2F = self.dropout(self.norm(seen_Bx2F), noise)
+      embedding_BxD = jax.nn.relu(self.hidden(seen_Bx2F))
+    return Encoded(embedding_BxD, self.dropout(embedding_BxD, noise))
+
+  def statistics(
+    self, features: jax.Array, frames_B: jax.Array | None = None
+  ) -> jax.Array:
+    """Mean and deviation of each feature over the valid frames, `[B, 2F]`."""
     if self.config.states:
       batch, frames, _ = features.shape
       h_BxNxSxD = features.reshape(batch, frames, self.count, -1)
@@ -97,14 +142,19 @@ class Statistics(System):
     with jax.named_scope('statistics'):
       mean_Bx1xF = features.mean(1, where=where, keepdims=True)
       variance_BxF = jnp.square(features - mean_Bx1xF).mean(1, where=where)
-      seen_Bx2F = jnp.concatenate(
+      return jnp.concatenate(
         [mean_Bx1xF[:, 0], jnp.sqrt(variance_BxF + _LEAST)], -1
       )
-    noise = None
-    if self.config.dropout and not self.dropout.deterministic:
-      count = seen_Bx2F.shape[1] + self.config.embedding
-      noise = layers.Noise.draw(rngs, len(seen_Bx2F), count)
-    with jax.named_scope('hidden'):
-      seen_Bx2F = self.dropout(self.norm(seen_Bx2F), noise)
-      embedding_BxD = jax.nn.relu(self.hidden(seen_Bx2F))
-    return Encoded(embedding_BxD, self.dropout(embedding_BxD, noise))
+
+
+def _count(config: StatisticsConfig, frontend: FrontendConfig) -> int:
+  """Number of statistics: two of each feature that is looked at."""
+  states = getattr(frontend, 'states', 1)
+  width = frontend.features // states
+  return 2 * width * len(config.states or range(states))
+
+
+def _are_features(frontend: Any) -> bool:
+  """Whether what a front end keeps are its features, not parts of them."""
+  kept = getattr(frontend, 'kept_features', None)
+  return kept == frontend.features

@@ -59,18 +59,22 @@ class Checkpoints:
     found = self._orbax.latest
     return None if found is None else found.step
 
-  def best(self) -> tuple[int, float] | None:
-    """Step and dev error of the best checkpoint; of equals, the latest."""
+  def best(self, last: bool = False) -> tuple[int, float] | None:
+    """Step and dev error of the best checkpoint; of equals, the latest.
+
+    Args:
+      last: whether the latest that has an error is wanted instead.
+    """
     # The step counts negatively: among equal errors `min` takes the latest.
     measured = [
-      (found.metrics['dev_error'], -found.step)
+      (0 if last else found.metrics['dev_error'], -found.step, found.metrics)
       for found in self._orbax.checkpoints
       if found.metrics
     ]
     if not measured:
       return None
-    dev_error, minus_step = min(measured)
-    return -minus_step, dev_error
+    _, minus_step, metrics = min(measured, key=lambda one: one[:2])
+    return -minus_step, metrics['dev_error']
 
   def save(self, step: int, state, iterator, dev_error: float | None = None):
     """Starts to save; waits first for the save before it.

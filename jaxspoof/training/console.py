@@ -65,7 +65,8 @@ def progress(
       for name, value in values.items()
       if name.startswith(head)
     )
-    how = f'{config.data.select} ' if each else ''
+    how = 'worst ' if config.data.select == 'worst' else 'mean '
+    how = how if each else ''
     parts.append(
       f'dev {how}{task.criterion} {error:.2%}' + (f' ({each})' if each else '')
     )

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from jaxspoof import frontends
+from jaxspoof import frontends, models
 from jaxspoof.config import RunConfig
 from jaxspoof.data import augment, pipeline
 from jaxspoof.data import features as features_lib
@@ -35,7 +35,7 @@ class Cache:
   def __init__(
     self,
     config: RunConfig,
-    frontend: Any,
+    system: models.SystemConfig,
     graphdef: nnx.GraphDef,
     shardings: sharding_lib.Shardings,
     shortest: int | None,
@@ -46,7 +46,7 @@ class Cache:
 
     Args:
       config: of the run; `data.features_cache` is set.
-      frontend: config of the front end, whose encoders are frozen.
+      system: config of the model, the encoders of whose front end are frozen.
       graphdef: of the model.
       shardings: the devices that batches are divided over.
       shortest: samples that padded clips are repeated to; None where all clips
@@ -59,24 +59,26 @@ class Cache:
     """
     if jax.process_count() > 1:
       raise ValueError('data.features_cache: needs one host')
-    self.config, self.frontend = config, frontend
+    self.config, self.system = config, system
     self.shardings, self.shortest, self.say = shardings, shortest, say
     self.encoder, self._stores = encoder, {}
 
     def kept(params, batch_stats, batch):
       model = state_lib.merge(graphdef, params, batch_stats)
       wave, samples = batch['wave'], batch.get('samples')
-      features, frames = state_lib.eval_view(model).frontend.kept(wave, samples)
-      return features.astype(features_lib.DTYPE), frames
+      features, frames = state_lib.eval_view(model).kept(wave, samples)
+      return features.astype(system.keeps(wave.shape[1]).dtype), frames
 
     self._kept = sharding_lib.jit(kept, shardings, replicated=2)
 
   def train(self, source, params, batch_stats) -> features_lib.Views:
     """Features of what the first `data.features_views` epochs train on.
 
-    Each of several corpora has its own, which other mixtures share.
+    Each split of each corpus has its own, which other mixtures share.
     """
-    parts = source.sources if isinstance(source, Mixture) else (source,)
+    whole = source.sources if isinstance(source, Mixture) else (source,)
+    data_dir = self.config.data.data_dir
+    parts = [part for s in whole for part in pipeline.apart(s, data_dir)]
     stores = [self._train(part, (params, batch_stats)) for part in parts]
     return features_lib.Views(tuple(stores), tuple(map(len, parts)))
 
@@ -139,19 +141,22 @@ class Cache:
 
   def _store(self, source, clips, items: int, samples: int):
     """Where features of a split are, or will be."""
+    keeps = self.system.keeps(samples)
     key = {
       'encoder': self.encoder,
-      'frontend': _recipe(self.frontend),
+      'frontend': _recipe(self.system.frontend),
       'corpus': {'split': source.split, 'sha256': _digest(source)},
       'clips': {**clips, 'shortest': self.shortest},
+      **keeps.of,
     }
     name = f'{source.name}-{source.split}'
     directory = features_lib.directory_of(
       self.config.data.features_cache, name, key
     )
-    frames = self.frontend.frames(samples)
-    size = self.frontend.kept_features
-    return features_lib.Store(directory, items, SHARD, size, frames)
+    dtype = np.dtype(keeps.dtype)
+    return features_lib.Store(
+      directory, items, SHARD, keeps.features, keeps.frames, dtype
+    )
 
   def _filled(self, store, batches, batch: int, weights):
     """The store, once all its shards are there."""

@@ -136,6 +136,21 @@ def selected_by(criterion: str, data: DataConfig) -> str:
   return f'{which} {criterion} of those on {on}'
 
 
+def selection(criterion: str, data: DataConfig, step: int, error: float) -> str:
+  """How the weights of a run were selected, in words.
+
+  Args:
+    criterion: as for `selected_by`.
+    data: likewise.
+    step: whose weights were taken.
+    error: of them on dev.
+  """
+  by = selected_by(criterion, data)
+  if data.select == 'last':
+    return f'nothing, the last was taken: step {step}; {by}: {error:.4%}'
+  return f'lowest {by}: {error:.4%}, the latest of equals: step {step}'
+
+
 def check_eval_splits(data: DataConfig) -> None:
   """Refuses, before the training, to report on splits that are not there."""
   for splits in data.eval:
