@@ -138,30 +138,56 @@ def figure(
   return found
 
 
+class HeldOut(NamedTuple):
+  """Scores of recordings by detectors that were not trained on them.
+
+  Attributes:
+    of: which recordings and detectors, in words.
+    scores: float [N], higher = more bona fide.
+    labels: int [N], spoof 0, bona fide 1.
+  """
+
+  of: str
+  scores: np.ndarray
+  labels: np.ndarray
+
+
 def fitted(
-  card: Card, tensors: store.Tensors, heard: Heard
+  card: Card,
+  tensors: store.Tensors,
+  heard: Heard,
+  held_out: HeldOut | None = None,
 ) -> tuple[Card, dict[str, np.ndarray]]:
   """A bundle with the calibration and the domain of labelled recordings.
 
   Where they hold one class alone there is no calibration, and a note says so.
+
+  Args:
+    card: of the bundle.
+    tensors: of the bundle.
+    heard: the recordings.
+    held_out: scores that take the place of theirs in the calibration.
   """
+  if held_out is None:
+    held_out = HeldOut(heard.of, heard.scores, heard.labels)
   tensors = {
     name: array
     for name, array in tensors.items()
     if not name.startswith(('dev/', 'domain/'))
   }
   notes, calibration = card.notes, None
-  count = np.bincount(heard.labels.astype(np.int64), minlength=2).tolist()
+  of, scores, labels = held_out
+  count = np.bincount(labels.astype(np.int64), minlength=2).tolist()
   if min(count) == 0:
     notes += (
-      f'not calibrated: {heard.of} has {count[1]} bona fide and {count[0]} '
+      f'not calibrated: {of} has {count[1]} bona fide and {count[0]} '
       'spoof recordings, both are needed',
     )
   else:
-    scores = heard.scores.astype(np.float32)
-    calibration = calibrated(scores, heard.labels, heard.of)
+    scores = scores.astype(np.float32)
+    calibration = calibrated(scores, labels, of)
     tensors['dev/score'] = scores
-    tensors['dev/label'] = heard.labels.astype(np.uint8)
+    tensors['dev/label'] = labels.astype(np.uint8)
   domain = domain_lib.fit(heard.measured, heard.embeddings, heard.labels)
   known = None
   if domain is None:
@@ -474,6 +500,16 @@ def parser() -> argparse.ArgumentParser:
   command.add_argument(
     '--split', help='rows of this split alone, of a table with a column split'
   )
+  command.add_argument(
+    '--held_out',
+    nargs='+',
+    default=[],
+    metavar='SCORES',
+    help='score files of recordings by detectors of the same recipe that were '
+    'not trained on them, such as those of a cross-validation; they are '
+    'calibrated on in place of what the detector says of the table, which '
+    'then tells the training domain alone',
+  )
   command.add_argument('--out', required=True, help='the bundle to write')
   command.add_argument('--name', help='what the new detector is called')
   return made
@@ -658,6 +694,7 @@ def calibrate(options) -> int:
       + (f' of split {options.split!r}' if options.split else '')
       + ': a calibration needs both'
     )
+  held_out = read_held_out(options.held_out) if options.held_out else None
   detector = Detector.load(options.bundle, batch=None)
   of = f'{path.name}' + (f', split {options.split}' if options.split else '')
   heard, failures = listen(
@@ -671,7 +708,7 @@ def calibrate(options) -> int:
   card = dataclasses.replace(
     card, name=options.name or card.name, notes=notes, made_by=_made_by()
   )
-  card, tensors = fitted(card, tensors, heard)
+  card, tensors = fitted(card, tensors, heard, held_out)
   # Figures of calibrated scores were those of the calibration before.
   card = dataclasses.replace(
     card,
@@ -687,6 +724,34 @@ def calibrate(options) -> int:
   if failures:
     print(f'{len(failures)} of {len(rows)} recordings could not be used')
   return 1 if failures else 0
+
+
+def read_held_out(paths: Sequence[str]) -> HeldOut:
+  """Scores of several files together.
+
+  Raises:
+    ValueError: a recording is in two of them, or one class is missing.
+    ScoreFileError (a ValueError): a file that is none.
+  """
+  files = [scores_lib.read(path) for path in paths]
+  names_N = np.concatenate([file.utterance for file in files])
+  known, count = np.unique(names_N, return_counts=True)
+  if len(twice := known[count > 1]):
+    raise ValueError(
+      f'{", ".join(paths)}: {len(twice)} recordings are in two of them, such '
+      f'as {twice[0]}: expected each to be held out once'
+    )
+  labels = np.concatenate([file.label for file in files])
+  if not 0 < labels.sum() < len(labels):
+    raise ValueError(
+      f'{", ".join(paths)}: {labels.sum()} bona fide and '
+      f'{len(labels) - labels.sum()} spoof recordings: a calibration needs both'
+    )
+  of = (
+    f'{len(labels):,} recordings, each scored by a detector of the same recipe '
+    f'that was not trained on it ({len(files)} in all)'
+  )
+  return HeldOut(of, np.concatenate([f.scores for f in files]), labels)
 
 
 def listen(

@@ -26,6 +26,7 @@ from jaxspoof.metrics import calibration
 from jaxspoof.metrics.cllr import cllr
 from jaxspoof.metrics.rates import error_rates
 from jaxspoof.runs import weights_file
+from jaxspoof.score_files import scores as scores_lib
 from jaxspoof.training import state
 from tests import small_detectors
 from tests.small_detectors import RATE, SAMPLES, wave
@@ -441,6 +442,26 @@ def test_calibrate_on_own_recordings(run, tmp_path, capsys):
   assert found.known.card.name == 'mine' and len(found.known.dev_scores) == 24
   scores = detector.score(waves)
   np.testing.assert_allclose(found.known.dev_scores, scores, atol=1e-5)
+  # With scores of others it is these that are calibrated on, and the table
+  # tells the domain alone.
+  parts = [str(tmp_path / f'fold{k}.txt') for k in range(2)]
+  for k, path in enumerate(parts):
+    names = [f'{k}_{i}' for i in range(10)]
+    labels = np.arange(10) % 2
+    held = np.linspace(-1, 1, 10) + labels
+    scores_lib.write(path, names, np.array(['-'] * 10), labels, held)
+  assert bundle.main([*arguments, '--held_out', *parts]) == 1
+  said = '20 recordings, each scored by a detector of the same recipe that was'
+  assert f'calibrated on {said} not trained on it (2 in all)' in (
+    capsys.readouterr().out
+  )
+  other = Detector.load(out, batch=4)
+  np.testing.assert_allclose(other.known.dev_scores, [*held, *held], atol=1e-6)
+  assert other.known.card.domain == found.known.card.domain
+  assert bundle.main([*arguments, '--held_out', parts[0], parts[0]]) == 2
+  assert '10 recordings are in two of them, such as 0_0' in (
+    capsys.readouterr().err
+  )
   assert bundle.main([*arguments[:-1], 'eval']) == 2
   assert "of split 'eval': a calibration needs both" in (
     capsys.readouterr().err

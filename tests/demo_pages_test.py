@@ -118,6 +118,40 @@ def test_only_open_licences_unless_all_are_asked_for(known, tmp_path):
   assert set(pipeline.trials(source).speaker) == {'a/speech'}
 
 
+def test_folds_are_of_pages(known, tmp_path):
+  folder, rows = known
+  build.build('demo_pages/open_folds', tmp_path, folder)
+  # One page: a/speech, with both classes, the first to be dealt.
+  found = facts.folds()
+  assert found == {
+    'a/speech': 'fold1',
+    'b/tts-demo': 'fold2',
+    'c/nowhere': 'fold1',
+  }
+  source = pipeline.open_source('demo_pages/open_folds', 'fold1', tmp_path)
+  assert set(pipeline.trials(source).utterance) == {'D0', 'D1', 'D2'}
+  assert {row['split'] for row in rows} == {'train', 'dev'}
+
+
+def test_folds_are_alike_in_size():
+  found, rows = facts.folds(), list(facts.read(only_open=False))
+  assert len(found) == 91
+  clips = collections.Counter(
+    (found[row['repository']], row['label'])
+    for row in rows
+    if row['split'] != 'test'
+  )
+  assert len(clips) == 2 * facts.FOLDS  # both classes in each
+  assert not {row['repository'] for row in rows if row['split'] == 'test'} & {
+    *found
+  }
+  sizes = [
+    clips[f'fold{k}', 'bonafide'] + clips[f'fold{k}', 'spoof']
+    for k in range(1, facts.FOLDS + 1)
+  ]
+  assert sum(sizes) == 3179 + 615 and max(sizes) < 2 * min(sizes)
+
+
 def test_other_samples_than_described_are_told(known, tmp_path, capsys):
   folder, rows = known
   changed = [row | {'sha1': '0' * 40} for row in rows[:1]] + rows[1:3]

@@ -43,6 +43,13 @@ class DemoPages(records.RecordBuilder):
       name='open', description='Repositories under an open licence.'
     ),
     DemoPagesConfig(name='all', description='All; for research alone.'),
+    DemoPagesConfig(
+      name='open_folds',
+      description='open; train and dev in six folds of pages.',
+    ),
+    DemoPagesConfig(
+      name='all_folds', description='all; train and dev in six folds of pages.'
+    ),
   ]
 
   def _info(self) -> tfds.core.DatasetInfo:
@@ -61,7 +68,14 @@ class DemoPages(records.RecordBuilder):
         'demo_pages needs clones of the repositories that its README lists, '
         'each in DIR/OWNER+NAME: say --manual_dir=DIR'
       )
-    rows = list(facts.read(only_open=self.builder_config.name == 'open'))
+    licence, _, folds = self.builder_config.name.partition('_')
+    rows = list(facts.read(only_open=licence == 'open'))
+    if folds:
+      fold = facts.folds()
+      rows = [
+        {**row, 'split': fold.get(row['repository'], row['split'])}
+        for row in rows
+      ]
     clones = {row['repository']: None for row in rows}
     clones = {name: _clone(folder, name) for name in clones}
     if not any(clones.values()):
