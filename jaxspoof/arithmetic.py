@@ -8,7 +8,8 @@ values do. Normalisation, activations, pooling and plain sums are left out.
 Nothing is computed and no backend is asked: where an operation has programs
 for several platforms, that for CPUs is counted, which here does no more than it
 must. Others fill up what a library wants to have full, with zeros that are no
-arithmetic of the model.
+arithmetic of the model. Where the one for CPUs has fewer products by algebra,
+that for the others is counted: what a model costs is not a matter of how.
 """
 
 import collections
@@ -26,9 +27,11 @@ _WRAPPED = re.compile(r'\w+\((.*)\)')  # jvp(stage), transpose(jvp(stage))
 _ONE_IN = re.compile(r'one_in_(\d+)')
 _TRANSFORM = re.compile(r'transforms_of_(\d+)')
 _LEFT_OUT, _WRITTEN_OUT = 'left_out', 'sums_of_products'
+_SHORTENED = 'shortened_on_cpu'
 # Scopes that say how to count; others name stages.
 _MARK = re.compile(
-  f'{_LEFT_OUT}|{_WRITTEN_OUT}|{_ONE_IN.pattern}|{_TRANSFORM.pattern}'
+  f'{_LEFT_OUT}|{_WRITTEN_OUT}|{_SHORTENED}'
+  f'|{_ONE_IN.pattern}|{_TRANSFORM.pattern}'
 )
 # Calls of one program with the same arguments and results.
 _CALLS = ('jit', 'remat2', 'custom_vjp_call', 'custom_jvp_call')
@@ -58,6 +61,11 @@ def transforms(points: int):
   does.
   """
   return jax.named_scope(f'transforms_of_{points}')
+
+
+def shortened_on_cpu():
+  """A scope in which the program for accelerators is the one to count."""
+  return jax.named_scope(_SHORTENED)
 
 
 def left_out():
@@ -160,8 +168,11 @@ def _inner(
     platforms = params.get('branches_platforms')
     if platforms is None:  # the data decides: the costlier one
       return max(found, key=lambda one: one.total()), needed
-    for_cpu = [names is None or 'cpu' in names for names in platforms]
-    return found[for_cpu.index(True)], needed
+    default = _SHORTENED in path
+    counted = [
+      names is None or 'cpu' in names and not default for names in platforms
+    ]
+    return found[counted.index(True)], needed
   if through:
     return inner[0]
   total = sum((found for found, _ in inner), collections.Counter())

@@ -703,6 +703,27 @@ FAULTS = (
     'joined_test.py',
   ),
   fault(
+    'zeros of the convolution of half of the products all behind the end',
+    'jaxspoof/ops/minimal_conv.py',
+    '((0, 0), (1, after),',
+    '((0, 0), (0, after + 1),',
+    'minimal_conv_test.py::test_equals_the_plain_convolution',
+  ),
+  fault(
+    'points of the convolution of half of the products that round more',
+    'jaxspoof/ops/minimal_conv.py',
+    'P, Q = 0.75, 1.5',
+    'P, Q = 1.0, 2.0',
+    'minimal_conv_test.py::test_rounds_hardly_more_than_the_plain_convolution',
+  ),
+  fault(
+    'products that algebra saves taken off what a model costs',
+    'jaxspoof/arithmetic.py',
+    'default = _SHORTENED in path',
+    'default = False',
+    'minimal_conv_test.py::test_costs_what_the_plain_convolution_does',
+  ),
+  fault(
     'phase of the spectrum that DistillMOS sees turned around',
     'jaxspoof/frontends/distillmos.py',
     '[cosines, -sines]',

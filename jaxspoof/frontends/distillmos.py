@@ -23,6 +23,7 @@ from flax import nnx
 
 from jaxspoof.blocks import layers
 from jaxspoof.frontends import filters, masked, stft
+from jaxspoof.ops import minimal_conv
 from jaxspoof.tensors import files, fit, packages
 from jaxspoof.tensors.unpickler import CheckpointError
 
@@ -244,13 +245,8 @@ class Convolution(nnx.Module):
   def __call__(self, x_BxNxWxI: jax.Array) -> jax.Array:
     """Returns `[B, N', W', outputs]` in the dtype of `x`."""
     dtype = x_BxNxWxI.dtype
-    h = jax.lax.conv_general_dilated(
-      x_BxNxWxI,
-      self.kernel[...].astype(dtype),
-      self.strides,
-      ((TAPS // 2, TAPS // 2), (0, 0)),
-      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-    )
+    kernel = self.kernel[...].astype(dtype)
+    h = minimal_conv.conv2d(x_BxNxWxI, kernel, self.strides)
     h = h + self.bias[...].astype(dtype)[None, None, None]
     return jnp.where(h > 0, h, SLOPE * h)
 
