@@ -248,7 +248,7 @@ def test_features_of_frozen_parts_are_computed_once(tmp_path):
   assert frozen.is_fixed(system.frontend, first.frozen)
   cache = features.Cache(
     config,
-    system.frontend,
+    system,
     graphdef,
     sharding.make(1),
     system.min_samples,
