@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from scipy import special
 
 from jaxspoof import losses, models
 from jaxspoof.darts import spaces
@@ -72,7 +73,7 @@ def _choose(supernet, genotype):
   for kind, values in _one_hot(genotype).items():
     for name, variable in vars(getattr(supernet, kind)).items():
       if isinstance(variable, Arch):
-        variable[...] = jnp.asarray(values[name])
+        variable[...] = jax.device_put(values[name])
 
 
 # Compiling takes longer than running here; unoptimised it is faster.
@@ -85,6 +86,10 @@ def _both_modes(graphdef, variables, wave):
   model = nnx.merge(graphdef, variables)
   trained = model(wave)
   return trained, state.batch_stats_of(model), state.eval_view(model)(wave)
+
+
+# As one program: every operation alone is one, too.
+_shares = jax.jit(light_darts_cost.shares, static_argnums=0)
 
 
 def _trained_values(model):
@@ -139,7 +144,7 @@ def test_counts_of_random_genotypes(space, seed):
   if not config.model.edge_normalisation:
     arch = {kind: {'alpha': arch[kind]['alpha']} for kind in arch}
   with jax.enable_x64(True):
-    arch = jax.tree.map(lambda x: jnp.asarray(x, np.float64), arch)
+    arch = jax.tree.map(lambda x: jax.device_put(np.float64(x)), arch)
     costs = light_darts_cost.expected(config, arch, SAMPLES)
     costs = {name: float(cost) for name, cost in costs.items()}
   assert costs['macs'] == counted
@@ -166,7 +171,7 @@ def _random_arch(config, seed=0):
   rng = np.random.default_rng(seed)
   shapes = nnx.to_pure_dict(nnx.state(config.abstract(), Arch))
   return jax.tree.map(
-    lambda x: jnp.asarray(rng.normal(size=x.shape), jnp.float32), shapes
+    lambda x: rng.normal(size=x.shape).astype(np.float32), shapes
   )
 
 
@@ -174,15 +179,15 @@ def _random_arch(config, seed=0):
 def test_shares_by_enumeration(space):
   config = _config(space, nodes=3)
   arch = _random_arch(config)['normal']
-  got = np.asarray(light_darts_cost.shares(config.model, arch))
+  got = np.asarray(_shares(config.model, arch))
   kind = spaces.space(space)
-  p = np.asarray(jax.nn.softmax(arch['alpha'], 1))
+  p = special.softmax(arch['alpha'], 1)
   wanted = np.zeros_like(got)
   for node, (start, end) in enumerate([(0, 2), (2, 5), (5, 9)]):
     p_some = p[start:end, kind.has_none :]
     worth = p_some.sum(1)
     if 'beta' in arch:
-      worth = worth * np.exp(np.asarray(arch['beta'][start:end]))
+      worth = worth * np.exp(arch['beta'][start:end])
     worth = worth / worth.sum()
     for a, b in itertools.permutations(range(node + 2), 2):
       chance = worth[a] * worth[b] / (1 - worth[a])
@@ -200,23 +205,21 @@ def test_normalised_cost_and_its_gradient():
   def cost(arch, name):
     return light_darts_cost.normalised(config, arch, SAMPLES)[name]
 
+  gradient = jax.jit(jax.grad(cost), static_argnums=1)
   for name in light_darts_cost.COSTS:
     assert 0 < cost(arch, name) < 1
-    grads = jax.jit(jax.grad(cost), static_argnums=1)(arch, name)
-    direction = jax.tree.map(jnp.sign, grads)
+    grads = jax.device_get(gradient(arch, name))
+    direction = jax.tree.map(np.sign, grads)
     step = 1e-2
     above, below = (
       jax.tree.map(lambda a, d, s=s: a + s * d, arch, direction)
       for s in (step, -step)
     )
-    change = cost(above, name) - cost(below, name)
-    slope = sum(float(jnp.abs(g).sum()) for g in jax.tree.leaves(grads))
+    change = float(cost(above, name)) - float(cost(below, name))
+    slope = sum(float(np.abs(g).sum()) for g in jax.tree.leaves(grads))
     assert change / (2 * step) == pytest.approx(slope, rel=0.02)
   # No NaN where everything is decided.
-  sharp = jax.tree.map(
-    jnp.asarray, _one_hot(_genotype('darts', config.model.nodes))
-  )
-  grads = jax.grad(cost)(sharp, 'macs')
+  grads = gradient(_one_hot(_genotype('darts', config.model.nodes)), 'macs')
   assert all(np.isfinite(g).all() for g in jax.tree.leaves(grads))
 
 
@@ -253,7 +256,8 @@ def _inherit(model, supernet):
           if key.startswith(f'{name}_s{1 + strided}_u'):
             source = nnx.state(getattr(theirs, f'{kind}s')[key])
             for leaf, variable in nnx.to_pure_dict(source).items():
-              getattr(target, leaf)[...] = variable[index]
+              chosen = np.asarray(variable)[index]
+              getattr(target, leaf)[...] = jax.device_put(chosen)
 
 
 # Edges are chosen alike in all spaces: one has nodes that leave some of them.
@@ -265,7 +269,7 @@ def test_derived_network_is_the_supernet_with_one_choice(space, nodes):
   _choose(supernet, genotype)
   derived = light_darts.derived(config, genotype, pool_norm=True)
   model = derived.make(nnx.Rngs(1))
-  wave = jnp.asarray(_wave())
+  wave = _wave()
   before = _both_modes(*nnx.split(model), wave)[0]
   _inherit(model, supernet)
   wanted = _both_modes(*nnx.split(supernet), wave)
@@ -309,7 +313,7 @@ def test_every_parameter_has_a_gradient(config):
   assert set(trees[1]['normal']) == {'alpha'} | (
     {'beta'} if config.model.edge_normalisation else set()
   )
-  _, grads = _gradients(graphdef, trees, jnp.asarray(_wave()))
+  _, grads = _gradients(graphdef, trees, _wave())
   for path, grad in jax.tree_util.tree_leaves_with_path(grads):
     assert np.isfinite(grad).all(), path
     assert np.abs(np.asarray(grad)).max() > 0, path
@@ -352,7 +356,7 @@ def test_drop_path_and_the_auxiliary_head():
     _config(), _genotype('light'), drop_path=0.4, auxiliary=0.4, dropout=0.2
   )
   model = config.make(nnx.Rngs(0))
-  wave = jnp.asarray(_wave())
+  wave = _wave()
 
   @functools.partial(jax.jit, static_argnums=0, compiler_options=_FAST)
   def call(graphdef, variables, seed):
@@ -367,7 +371,7 @@ def test_drop_path_and_the_auxiliary_head():
   assert auxiliary.shape == (4, 2) and nothing is None
   assert np.abs(one - other).max() > 1e-3
   np.testing.assert_array_equal(scored, again)
-  label = jnp.array([0, 1, 1, 0])
+  label = np.array([0, 1, 1, 0])
   loss = losses.CrossEntropy()
 
   @functools.partial(jax.jit, static_argnums=0, compiler_options=_FAST)
