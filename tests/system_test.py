@@ -46,6 +46,16 @@ FRONTENDS = {
 TAKE_FEATURES = [
   name for name, (_, kind) in models.MODELS.items() if kind.takes == FEATURES
 ]
+# Fewer layers, which are traced for each front end: none but the first sees it.
+SHALLOW = {
+  'conformer': {'blocks': 1},
+  'convtasnet': {'blocks': 1, 'stacks': 1},
+  'ecapa': {'res2net_scale': 2},
+  'light_darts': {'num_cells': 3},
+  'localiser': {'blocks': 1},
+  'nes2net': {'inner_parts': 4},
+  'spectra': {'parts': 2},
+}
 
 
 def abstract_call(system, samples=16_000, training=False):
@@ -168,7 +178,7 @@ def test_fields_that_cannot_work_are_named(name, fields, message):
 @pytest.mark.parametrize('model', TAKE_FEATURES)
 @pytest.mark.parametrize('frontend', ['sinc', 'log_mel', 'lfcc_asvspoof2021'])
 def test_any_front_end_goes_with_any_encoder_of_sequences(frontend, model):
-  system = models.system({'name': model}, frontend)
+  system = models.system({'name': model, **SHALLOW.get(model, {})}, frontend)
   assert abstract_call(system).outputs.shape == (2, 2)
   for name in set(FRONTENDS) - {'wave'}:
     section = {'name': name}
