@@ -36,6 +36,7 @@ IMPORTED = """
   flax.nnx flax.linen optax orbax.checkpoint grain grain.experimental
   ml_collections.config_flags scipy.special scipy.sparse soundfile
   matplotlib.figure matplotlib.backends.backend_svg tensorboardX
+  tensorflow_datasets
 """
 # A server for each environment, in which these, set later, may differ.
 OPTIONS = {
