@@ -20,7 +20,8 @@ def float64(programs):
 
 def draw(*shapes, seed=0, dtype=np.float64):
   rng = np.random.default_rng(seed)
-  return [jnp.asarray(rng.normal(size=shape), dtype) for shape in shapes]
+  drawn = [rng.normal(size=shape).astype(dtype) for shape in shapes]
+  return jax.device_put(drawn)
 
 
 def assert_same_gradients(ours, theirs, *arrays, twice=False):
@@ -122,6 +123,9 @@ def test_says_which_dtypes_differ():
 # -- reflection ---------------------------------------------------------------
 
 
+_reflect = jax.jit(conv1d.reflect, static_argnums=1)
+
+
 def numpy_reflect(x, count):
   return np.pad(x, ((0, 0), (count, count), (0, 0)), 'reflect')
 
@@ -130,15 +134,15 @@ def numpy_reflect(x, count):
 def test_reflection(count, float64):
   (x,) = draw((2, 5, 3))
   wanted = numpy_reflect(np.asarray(x), count)
-  np.testing.assert_array_equal(conv1d.reflect(x, count), wanted)
-  everything = jnp.array([5, 5])
-  np.testing.assert_array_equal(conv1d.reflect(x, count, everything), wanted)
+  np.testing.assert_array_equal(_reflect(x, count), wanted)
+  everything = np.array([5, 5])
+  np.testing.assert_array_equal(_reflect(x, count, everything), wanted)
 
 
 def test_reflection_at_each_clips_own_end(float64):
   count = 3
   (x,) = draw((3, 8, 2))
-  frames = jnp.array([8, 4, 6])
+  frames = np.array([8, 4, 6])
 
   def cut(y):
     return [y[i, : n + 2 * count] for i, n in enumerate(frames.tolist())]
@@ -151,7 +155,9 @@ def test_reflection_at_each_clips_own_end(float64):
     return cut(conv1d.reflect(x, count, frames))
 
   assert_same_gradients(together, alone, x)
-  noise = x.at[1, 4:].set(7.0)
+  noise = np.array(x)
+  noise[1, 4:] = 7.0
+  together = jax.jit(together)
   for a, b in zip(together(noise), together(x), strict=True):
     np.testing.assert_array_equal(a, b)
 
