@@ -1,5 +1,6 @@
 """The back end of mean and deviation over time."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ def made(**fields) -> Statistics:
   for name in ('mean', 'bias', 'var', 'scale'):
     variable = getattr(module.norm, name)
     values = rng.uniform(0.5, 2, variable.shape)
-    variable.set_value(jnp.asarray(values, jnp.float32))
+    variable.set_value(jax.device_put(np.float32(values)))
   return module
 
 
@@ -46,12 +47,17 @@ def test_the_embedding_is_what_numpy_makes(states):
     ))  # fmt: skip
     wanted.append(np.maximum(seen @ kernel + offset, 0))
   view = state.eval_view(module)
-  found = view.encode(
-    jnp.asarray(features, jnp.float32), jnp.array(frames, jnp.int32)
-  )
-  np.testing.assert_allclose(found.embedding, wanted, rtol=1e-5, atol=1e-5)
-  assert found.seen is found.embedding
-  whole = view.encode(jnp.asarray(features[:1], jnp.float32)).embedding
+
+  @jax.jit
+  def encode(*arrays):
+    found = view.encode(*arrays)
+    assert found.seen is found.embedding
+    return found.embedding
+
+  features = features.astype(np.float32)
+  found = encode(features, np.array(frames, np.int32))
+  np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
+  whole = np.asarray(encode(features[:1]))
   np.testing.assert_allclose(whole[0], wanted[0], rtol=1e-5, atol=1e-5)
 
 
