@@ -173,7 +173,7 @@ def pytest_collection_modifyitems(items):
     train supernet parity search benchmarks steps system docs serve attack
     aasist benchmark ssl_encoder ssl_backends ssl_frontend frontends localise
     conv ecapa detect pipeline bulk features_cache export planted mixture report
-    enhance explain bundle
+    enhance explain bundle joined source_tracing whisper
   """.split()
   rank = {f'{name}_test.py': number for number, name in enumerate(first)}
   items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
