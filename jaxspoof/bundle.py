@@ -709,12 +709,14 @@ def calibrate(options) -> int:
     card, name=options.name or card.name, notes=notes, made_by=_made_by()
   )
   card, tensors = fitted(card, tensors, heard, held_out)
-  # Figures of calibrated scores were those of the calibration before.
+  # Figures of calibrated scores were those of the calibration before. Who takes
+  # scores of others has kept nothing back: no figures are left at all.
+  figures = () if held_out else card.figures
   card = dataclasses.replace(
     card,
     figures=tuple(
       {key: value for key, value in row.items() if key != 'calibrated'}
-      for row in card.figures
+      for row in figures
     ),
   )
   card = store.write(options.out, card, tensors)

@@ -33,7 +33,7 @@ def test_it_is_small_and_says_what_it_is(card):
   said = ' '.join(card.notes)
   assert 'test split' in said and 'not for' in said
   assert {row['split'].partition('@')[0] for row in card.figures} >= {
-    'dev', 'eval', 'eval_hard'
+    'test', 'eval', 'eval_hard'
   }  # fmt: skip
 
 
