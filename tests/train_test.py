@@ -142,7 +142,8 @@ def test_the_weights_are_those_that_are_best_on_dev(run):
   workdir, _ = run
   metrics = json.loads((workdir / 'metrics.json').read_text())
   errors = [line['dev/eer'] for line in lines_of(workdir) if 'dev/eer' in line]
-  assert max(errors) - min(errors) > 0.01  # else any choice would do
+  # Whether they differ is chance, and another with another processor: that the
+  # lowest is taken is tested in `groups_test.py`.
   said = re.findall(r'([\d.]+)%', metrics['selected_on'])
   selected, single = float(said[0]) / 100, float(said[-1]) / 100
   assert single == pytest.approx(min(errors), abs=1e-6)

@@ -531,8 +531,8 @@ FAULTS = (
   fault(
     'worst checkpoint selected',
     'jaxspoof/training/checkpoint.py',
-    'dev_error, minus_step = min(measured)',
-    'dev_error, minus_step = max(measured)',
+    '_, minus_step, metrics = min(measured',
+    '_, minus_step, metrics = max(measured',
     'groups_test.py::test_the_checkpoint_of_the_lowest_dev_error_is_the_best',
   ),
   fault(
