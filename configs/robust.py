@@ -17,7 +17,7 @@ python run.py --config=configs/robust.py:fold3 --config.data.features_cache=DIR
     trained without the pages of a fold, which are scored at the end: of all
     six together follows the calibration. demo_pages must be built before:
     tfds_builders/demo_pages/README.md. DIR gets what the frozen layers make of
-    two views of each clip, 0.2 GB.
+    two views of each clip, 0.3 GB.
 python run.py --config=configs/robust.py --config.data.features_cache=DIR
     trained on all folds, as long as each of them
 python run.py --config=configs/robust.py:tuned --config.init=WORKDIR
