@@ -1,6 +1,7 @@
 """Sections that the config files share; a file changes what is its own."""
 
 import dataclasses
+import types
 import typing
 from collections.abc import Mapping
 
@@ -139,9 +140,12 @@ def frontend(name: str = '', **fields) -> ml_collections.ConfigDict:
   section = ml_collections.ConfigDict({'name': name})
   for kind in frontends.KINDS:
     for field in dataclasses.fields(kind):
-      first, *_ = typing.get_args(field.type) or (field.type,)
+      first = field.type
+      if isinstance(first, types.UnionType):  # with None, which all may be
+        first = typing.get_args(first)[0]
       # A section within the section has no type that could be kept to.
-      held = object if first is typing.Any else first
+      inside = typing.Any in (first, *typing.get_args(first))
+      held = object if inside else typing.get_origin(first) or first
       section[field.name] = config_dict.placeholder(held)
   for field, value in fields.items():
     if isinstance(value, Mapping):

@@ -1,5 +1,6 @@
 """Configs: every file loads, every typo is answered, sections are typed."""
 
+import dataclasses
 import fcntl
 import importlib
 import json
@@ -11,9 +12,11 @@ import sys
 
 import pytest
 
+from configs import common
 from jaxspoof import config as config_lib
-from jaxspoof import config_changes, losses, models, overrides
+from jaxspoof import config_changes, frontends, losses, models, overrides
 from jaxspoof.blocks.heads import Head
+from jaxspoof.frontends.whisper.frontend import WhisperConfig
 from jaxspoof.machine import interrupts
 from jaxspoof.runs import names, workdir
 from tests import warm
@@ -132,6 +135,18 @@ def test_overrides_without_fault_pass():
     ['run.py', f'--config={config}', '--config.optim.learning_rate=1']
   )
   overrides.check(['run.py', '--config', config, '--noconfig.data.build'])
+
+
+@pytest.mark.parametrize('kind', frontends.KINDS)
+def test_each_field_of_a_front_end_can_be_set(kind):
+  section = common.frontend()
+  for field in dataclasses.fields(kind):
+    if field.default not in (None, dataclasses.MISSING):
+      section[field.name] = field.default
+  if kind is WhisperConfig:
+    section.only = (1, 2)
+    assert section.get_type('only') is tuple  # what a flag is parsed as
+  section.parts = {'lfcc': {}}  # what is sections within may be anything
 
 
 def test_unknown_field_of_a_section_is_refused():
