@@ -175,12 +175,14 @@ class DistillMos(nnx.Module):
       h_BxNxWxC = self.encoder(x_BxNxWxC, frames_B)
     bands_WxG = _bands(self.config.bins, self.config.bands)
     with jax.named_scope('bands'):
+      if self.config.layer < len(CHANNELS):
+        # Pairs before bands: it is the same, of half as many frames.
+        h = h_BxNxWxC[:, : frames * PAIR]
+        h_BxNxWxC = h.reshape(batch, frames, PAIR, *h.shape[2:]).mean(2)
       h = jnp.einsum(
         'bnwc,wg->bncg', h_BxNxWxC, jnp.asarray(bands_WxG, h_BxNxWxC.dtype)
       )
       h = h.reshape(batch, h.shape[1], -1)
-      if self.config.layer < len(CHANNELS):
-        h = h[:, : frames * PAIR].reshape(batch, frames, PAIR, -1).mean(2)
       h = h[:, :frames]
     if samples_B is None:
       return h, jnp.full((batch,), frames, jnp.int32)
