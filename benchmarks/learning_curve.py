@@ -18,10 +18,11 @@ pages, and each part is scored by what was trained on the others, as far as
 `--train` has them. Twenty pages of dev can flatter or belittle; this table is
 over all.
 
-`--seen=whisper` sees only Whisper's states, of which `--states` takes others,
-`--seen=distillmos` only the convolutions of DistillMOS, and `--seen=measures`
-what `jaxspoof.audio.measures` measures of a clip, such as its level and
-bandwidth: what it finds are shortcuts.
+`--seen=whisper` sees only Whisper's states, of which `--states` takes others
+and `--weights` those of another Whisper; `--seen=distillmos` only the
+convolutions of DistillMOS, and `--seen=measures` what `jaxspoof.audio.measures`
+measures of a clip, such as its level and bandwidth: what it finds are
+shortcuts.
 
 The line below a table says what its curve promises if it goes on as it has: a
 power law, EER = a * amount ** -b, fitted to the means. That is a guess.
@@ -30,6 +31,7 @@ power law, EER = a * amount ** -b, fitted to the means. That is a guess.
 import argparse
 import collections
 import functools
+import pathlib
 import sys
 
 import jax
@@ -37,6 +39,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
+
+# Where this is started as a file: `configs` is not installed.
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from configs import robust
 from jaxspoof import audio, frontends
@@ -69,6 +74,7 @@ def main(argv: list[str] | None = None) -> None:
   parser.add_argument('--folds', type=int, help='of train and dev, by pages')
   parser.add_argument('--seen', default='all', choices=SEEN)
   parser.add_argument('--states', type=int, nargs='*', help='of Whisper')
+  parser.add_argument('--weights', help='of another Whisper, see docs/ssl.md')
   parser.add_argument('--parts', nargs='*', default=list(PARTS), choices=PARTS)
   parser.add_argument('--draws', type=int, default=5)
   parser.add_argument('--steps', type=int, default=1000)
@@ -120,6 +126,12 @@ def looker(options):
   section = robust.get_config().to_dict()['frontend']
   if options.states:
     section['parts']['whisper']['only'] = options.states
+  if options.weights:
+    # With the sizes that the weights say.
+    section['parts']['whisper'] |= {
+      'weights': options.weights,
+      'architecture': None,
+    }
   if options.seen != 'all':
     section = {'name': options.seen, **section['parts'][options.seen]}
   frontend = frontends.make(

@@ -46,11 +46,27 @@ def test_a_benchmark_prints_its_table(name, repository, tmp_path, environment):
   assert len(rows) > 1 and any(c.isdigit() for c in rows[-1]), done.stdout
 
 
+# Tests of these names, default_detector_test, localise_test and serve_test.
+ELSEWHERE = {
+  'bulk', 'demo_pages', 'explain', 'learning_curve', 'localisation', 'mixed',
+  'traffic',
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('name', sorted(ELSEWHERE))
+def test_those_tried_elsewhere_start_as_a_file_too(
+  name, repository, environment
+):
+  done = warm.run(
+    [sys.executable, f'benchmarks/{name}.py', '--help'],
+    cwd=repository,
+    env=environment | {'PYTHONPATH': ''},
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0 and '--' in done.stdout, done.stderr
+
+
 def test_every_benchmark_is_tried(repository):
   files = {path.stem for path in (repository / 'benchmarks').glob('*.py')}
-  # Tests of these names, default_detector_test, localise_test and serve_test.
-  elsewhere = {
-    'bulk', 'demo_pages', 'explain', 'learning_curve', 'localisation', 'mixed',
-    'traffic',
-  }  # fmt: skip
-  assert files - {'timing', *elsewhere} == {*SMALL}
+  assert files - {'timing', *ELSEWHERE} == {*SMALL}

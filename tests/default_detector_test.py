@@ -4,6 +4,7 @@ import csv
 import importlib.util
 import subprocess
 import sys
+import types
 
 import jax
 import numpy as np
@@ -174,6 +175,14 @@ def test_the_learning_curve_counts_what_it_trains_on(
     assert said.startswith('trained on quickstart/tiny: ')
     assert f'EER on quickstart/tiny, {where}: ' in said
     assert '| 1 |' in said and 'the mean over pages: EER falls as' in said
+
+
+def test_the_learning_curve_sees_another_whisper():
+  options = types.SimpleNamespace(
+    seen='whisper', states=None, weights='random:miniature'
+  )
+  seen = learning_curve.looker(options)(np.ones(8000, np.float32))
+  assert seen.shape == (2 * 2 * 16,)  # statistics, states, width
 
 
 def test_folds_divide_pages():
