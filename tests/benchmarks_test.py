@@ -36,7 +36,7 @@ def test_a_benchmark_prints_its_table(name, repository, tmp_path, environment):
   done = warm.run(
     [sys.executable, f'benchmarks/{name}.py', *words],
     cwd=repository,
-    env=environment | {'PYTHONPATH': '', 'WARM_CHILDREN': '1'},
+    env=environment | {'PYTHONPATH': 'tests/plain', 'WARM_CHILDREN': '1'},
     capture_output=True,
     text=True,
     timeout=300,

@@ -35,6 +35,9 @@ jax.config.update('jax_numpy_dtype_promotion', 'strict')
 
 warm.store_quickly()
 
+# librosa is tested against, not tested.
+sys.path.insert(0, str(REPOSITORY / 'tests' / 'plain'))
+
 # Else each process would compile the package anew.
 sys.dont_write_bytecode = False
 
