@@ -20,6 +20,11 @@ from jaxspoof.runs.names import RunError
 from jaxspoof.training import state as state_lib
 
 _policies = ocp.training.preservation_policies
+# Devices that hold the same array each write a part of it, where it is large:
+# what cuts a small one into parts is a program to compile for each shape.
+_PARTS = ocp.options.ArrayOptions.Saving(
+  min_slice_bytes_for_replica_parallel=2**22
+)
 _AGAIN = 'Make room and start the same command again: it goes on from there.'
 
 
@@ -51,6 +56,9 @@ class Checkpoints:
         ]
       ),
       cleanup_tmp_directories=True,
+      context=ocp.Context(
+        array_options=ocp.options.ArrayOptions(saving=_PARTS)
+      ),
     )
     self._pending = None
 
