@@ -1,5 +1,6 @@
 """An enhancer tuned against a frozen detector: what it learns and leaves."""
 
+import functools
 import json
 import pathlib
 import shutil
@@ -119,7 +120,7 @@ def test_it_learns_and_the_detector_does_not():
   """A batch by heart."""
   rng = np.random.default_rng(0)
   wave = rng.normal(0, 0.1, (2, 4_000)).astype(np.float32)
-  batch = {'wave': jnp.asarray(wave)}
+  batch = {'wave': wave}
   _, detector, options = checkpoints.open_checkpoint(DETECTOR)
   made = ConvTasNetConfig(
     filters=32, kernel=16, stride=8, bottleneck=8, hidden=16, skip=8,
@@ -132,9 +133,8 @@ def test_it_learns_and_the_detector_does_not():
   step = steps.make_train_step(
     graphdef, tx, costs, 0, one, total=attack.make_total(0.01)
   )
-  now = state.create(
-    *jax.tree.map(jnp.array, (params, stats)), tx, frozen=attack.is_of_detector
-  )
+  create = functools.partial(state.create, tx=tx, frozen=attack.is_of_detector)
+  now = jax.jit(create, out_shardings=one.replicated)(params, stats)
   assert set(now.params) == {'enhancer'} and set(now.frozen) == {'detector'}
   moments = jax.tree.leaves(now.opt[0].mu)
   assert len(moments) == len(jax.tree.leaves(params['enhancer']))
@@ -160,17 +160,19 @@ def test_the_weight_is_what_a_decibel_is_worth():
       return wave + 0.5 * turned, jnp.ones((len(wave), 1))
 
   wave = np.random.default_rng(0).normal(size=(3, 5_000)).astype(np.float32)
-  batch = {'wave': jnp.asarray(wave)}
-  total = lambda weight: float(
-    attack.make_total(weight)(Half(), lambda outputs: 2 * outputs, batch, None)
-  )
+  twice = lambda outputs: 2 * outputs
+
+  @functools.partial(jax.jit, static_argnums=0)
+  def total(weight):
+    return attack.make_total(weight)(Half(), twice, {'wave': wave}, None)
+
   assert total(0.0) == 2
   assert total(0.1) == pytest.approx(2 - 0.1 * 10 * np.log10(4), abs=0.02)
-  outputs = jnp.asarray([[0.0, 1.0], [2.0, 0.0]])
+  outputs = np.array([[0, 0.25], [0.5, 0]], np.float32)
   for loss in (losses.CrossEntropy((0.1, 0.9)), losses.AamSoftmax()):
-    found = attack.costs_of(loss, outputs / 4, 1)
-    label = jnp.ones(1, jnp.int32)
-    alone = [float(loss(row[None] / 4, label)) for row in outputs]
+    costs = lambda outputs, loss=loss: attack.costs_of(loss, outputs, 1)
+    found, label = jax.jit(costs)(outputs), np.ones(1, np.int32)
+    alone = [float(jax.jit(loss)(row[None], label)) for row in outputs]
     np.testing.assert_allclose(found, alone, rtol=1e-5)
 
 
