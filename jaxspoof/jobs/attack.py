@@ -195,7 +195,7 @@ def attack(values: Mapping[str, Any], workdir: pathlib.Path) -> dict:
 
   # ---------------------------------------- model, optimiser, functions ---
   tx = optim.make(config.optim, last_step)
-  learning_rate = optim.schedule(config.optim, last_step)
+  learning_rate = jax.jit(optim.schedule(config.optim, last_step))
   enhancer = enhance.network(config)
   loss = options['loss']
   bona_fide = len(options.get('classes', workdir_lib.DETECTION)) - 1

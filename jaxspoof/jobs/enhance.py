@@ -153,7 +153,7 @@ def enhance(values: Mapping[str, Any], workdir: pathlib.Path) -> dict:
 
   # ---------------------------------------- model, optimiser, functions ---
   tx = optim.make(config.optim, last_step)
-  learning_rate = optim.schedule(config.optim, last_step)
+  learning_rate = jax.jit(optim.schedule(config.optim, last_step))
   graphdef, params, _ = state_lib.split(network(config))
   create = jax.jit(
     lambda params: state_lib.create(params, {}, tx),

@@ -99,7 +99,7 @@ def localise(values: dict[str, Any], workdir: pathlib.Path) -> dict:
   # ---------------------------------------- model, optimiser, functions ---
   loss = losses.make(config.loss)
   tx = optim.make(config.optim, last_step)
-  learning_rate = optim.schedule(config.optim, last_step)
+  learning_rate = jax.jit(optim.schedule(config.optim, last_step))
   system = models.system(config.model, config.frontend, head=loss.head)
   if first:
     workdir_lib.keep_classes(workdir, workdir_lib.DETECTION)

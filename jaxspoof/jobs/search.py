@@ -118,7 +118,7 @@ def search(
 
   # ------------------------------------- supernet, optimisers, functions ---
   levels, state = make_levels(config, supernet, warm_step, last_step, shardings)
-  learning_rate = weights_schedule(config.weights, last_step)
+  learning_rate = jax.jit(weights_schedule(config.weights, last_step))
   arch_step = steps.make_arch_step(levels, shardings)
   weight_step = steps.make_weight_step(levels, shardings)
   eval_step = steps.make_eval_step(levels, shardings)

@@ -92,7 +92,7 @@ def train(
 
   # ---------------------------------------- model, optimiser, functions ---
   tx = optim.make(config.optim, last_step)
-  learning_rate = optim.schedule(config.optim, last_step)
+  learning_rate = jax.jit(optim.schedule(config.optim, last_step))
   system = models.system(
     config.model, config.frontend, head=loss.head, classes=len(task.classes)
   )
