@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import functools
 import importlib.util
 import json
 import re
@@ -284,9 +285,9 @@ def test_a_padded_clip_says_what_it_says_alone(channels, frontend, hop):
   call = jax.jit(
     lambda arrays, *batch: nnx.merge(graphdef, arrays).answer_moments(*batch)
   )
-  both = call(arrays, jnp.asarray(wave), jnp.asarray(lengths))
+  both = jax.device_get(call(arrays, wave, lengths))
   for row, length in enumerate(lengths):
-    alone = call(arrays, jnp.asarray(wave[row : row + 1, :length]))
+    alone = jax.device_get(call(arrays, wave[row : row + 1, :length]))
     count = int(both.count[row])
     assert count == alone.moments.shape[1] and alone.count is None
     np.testing.assert_allclose(
@@ -295,7 +296,7 @@ def test_a_padded_clip_says_what_it_says_alone(channels, frontend, hop):
     np.testing.assert_allclose(both.outputs[row], alone.outputs[0], atol=2e-5)
   # The clip's outputs follow from its moments.
   count = int(both.count[1])
-  scores = np.asarray(both.moments[1, :count, 1] - both.moments[1, :count, 0])
+  scores = both.moments[1, :count, 1] - both.moments[1, :count, 0]
   lowest = np.sort(scores)[:10].mean()
   found = float(both.outputs[1, 1] - both.outputs[1, 0])
   assert found == pytest.approx(lowest, abs=2e-5)
@@ -303,11 +304,12 @@ def test_a_padded_clip_says_what_it_says_alone(channels, frontend, hop):
 
 def test_a_moment_is_where_it_is():
   """A frame of sound moves the outputs around its own time alone."""
-  h = jnp.arange(41, dtype=jnp.float32)[None, :, None]  # about samples 160 i
-  found, count = localiser.at_moments(h, None, 160)
+  h = np.arange(41, dtype=np.float32)[None, :, None]  # about samples 160 i
+  at_moments = jax.jit(localiser.at_moments, static_argnums=2)
+  found, count = at_moments(h, None, 160)
   assert count is None and found.shape == (1, 20, 1)
   np.testing.assert_array_equal(found[0, :, 0], 1 + 2 * np.arange(20))
-  found, count = localiser.at_moments(h, jnp.array([10], jnp.int32), 160)
+  found, count = jax.device_get(at_moments(h, np.int32([10]), 160))
   assert count.tolist() == [5] and found[0, 4, 0] == 9
   system = models.system({**SMALL, 'blocks': 1}, {'normalise': 'none'})
   model = state.eval_view(system.make(nnx.Rngs(1)))
@@ -318,8 +320,8 @@ def test_a_moment_is_where_it_is():
   call = jax.jit(
     lambda arrays, wave: nnx.merge(graphdef, arrays).answer_moments(wave)
   )
-  outputs = call(arrays, jnp.stack([wave, loud])).moments
-  moved = np.abs(np.asarray(outputs[1] - outputs[0])).max(1)
+  outputs = np.asarray(call(arrays, np.stack([wave, loud])).moments)
+  moved = np.abs(outputs[1] - outputs[0]).max(1)
   assert set(np.flatnonzero(moved > 0.01 * moved.max())) <= {*range(27, 34)}
   assert np.average(np.arange(50), weights=moved) == pytest.approx(30, abs=1)
 
@@ -350,9 +352,9 @@ def test_it_learns():
     wave[row, part] = np.cumsum(wave[row, part]) * 0.3
     labels[row, at : at + 8] = 0
   batch = {
-    'wave': jnp.asarray(wave, jnp.float32),
-    'samples': jnp.full(4, 9_600, jnp.int32),
-    'moments': jnp.asarray(labels),
+    'wave': wave.astype(np.float32),
+    'samples': np.full(4, 9_600, np.int32),
+    'moments': labels,
   }
   system = models.system({**SMALL, 'dropout': 0.0})
   loss, one = losses.CrossEntropy(), sharding.make(1)
@@ -361,11 +363,12 @@ def test_it_learns():
   step = steps.make_train_step(
     graphdef, tx, loss, 0, one, total=localisation.total_loss(())
   )
-  now = state.create(params, stats, tx)
+  create = functools.partial(state.create, tx=tx)
+  now = jax.jit(create, out_shardings=one.replicated)(params, stats)
   for _ in range(40):
     now, metrics = step(now, batch)
   assert float(metrics['loss']) < 0.15
-  batch |= {'index': jnp.arange(4), 'mask': jnp.ones(4, bool)}
+  batch |= {'index': np.arange(4), 'mask': np.ones(4, bool)}
   say = localisation.make_eval_step(graphdef, one)
   _, _, clips, _, each, _, _ = say(now.params, now.batch_stats, batch)
   scores = np.asarray(loss.score(each.reshape(-1, 2))).reshape(4, -1)
