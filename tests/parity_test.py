@@ -146,11 +146,11 @@ def _step(graphdef, params, stats, opt, wave, label):
 def _trained(reference, name):
   """Steps on the five clips: losses, first gradients, final state."""
   wave, label, *_, model = _case(reference, name)
-  wave = jnp.asarray(wave[:, :SAMPLES])
+  wave, losses, first = wave[:, :SAMPLES], [], None
   # Fresh copies, for the step gives its arguments away.
-  graphdef, *trees = state.split(nnx.clone(model))
-  params, stats = jax.tree.map(jnp.copy, trees)
-  opt, losses, first = _optimiser().init(params), [], None
+  graphdef, *trees = state.split(model)
+  params, stats = jax.device_put(jax.tree.map(np.array, trees))
+  opt = jax.jit(_optimiser().init)(params)
   for _ in range(STEPS[name]):
     params, stats, opt, loss, grads = _step(
       graphdef, params, stats, opt, wave, label.astype(np.int32)
