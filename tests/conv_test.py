@@ -44,7 +44,8 @@ def float64():
 
 def draw(shapes, dtype=np.float64, seed=0):
   rng = np.random.default_rng(seed)
-  return [jnp.asarray(rng.normal(size=shape), dtype) for shape in shapes]
+  arrays = [rng.normal(size=shape).astype(dtype) for shape in shapes]
+  return jax.device_put(arrays)
 
 
 def plain(x, kernel, bias, padding):
