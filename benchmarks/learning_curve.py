@@ -24,12 +24,16 @@ convolutions of DistillMOS, and `--seen=measures` what `jaxspoof.audio.measures`
 measures of a clip, such as its level and bandwidth: what it finds are
 shortcuts.
 
+`--csv=FILE` keeps the scores of the last training, of which
+`benchmarks/demo_pages.py` makes intervals.
+
 The line below a table says what its curve promises if it goes on as it has: a
 power law, EER = a * amount ** -b, fitted to the means. That is a guess.
 """
 
 import argparse
 import collections
+import csv
 import functools
 import pathlib
 import sys
@@ -78,6 +82,7 @@ def main(argv: list[str] | None = None) -> None:
   parser.add_argument('--parts', nargs='*', default=list(PARTS), choices=PARTS)
   parser.add_argument('--draws', type=int, default=5)
   parser.add_argument('--steps', type=int, default=1000)
+  parser.add_argument('--csv', type=pathlib.Path, help='scores, by clip')
   options = parser.parse_args(argv)
   programs.keep()
   rows, divisions = divided(options)
@@ -117,6 +122,18 @@ def main(argv: list[str] | None = None) -> None:
       )
     if len(means) > 1:
       promise(part, means)
+  if options.csv:
+    keep(options.csv, rows['name'], scores)
+
+
+def keep(path: pathlib.Path, names, scores) -> None:
+  """Writes scores as `detect.py --csv` does, as far as they are asked for."""
+  with path.open('w', newline='') as file:
+    table = csv.writer(file)
+    table.writerow(['path', 'verdict', 'llr', 'score'])
+    for name, score in zip(names, scores, strict=True):
+      if not np.isnan(score):  # of what is trained on
+        table.writerow([f'{name}.flac', 'uncertain', '', score])
 
 
 def looker(options):

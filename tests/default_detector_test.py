@@ -133,7 +133,7 @@ def standard_promotion():
 
 
 def test_the_learning_curve_counts_what_it_trains_on(
-  quickstart_tiny, monkeypatch, capsys, standard_promotion
+  quickstart_tiny, tmp_path, monkeypatch, capsys, standard_promotion
 ):
   rows = {
     'label': np.array([1, 1, 1, 0, 0, 0]),
@@ -168,6 +168,7 @@ def test_the_learning_curve_counts_what_it_trains_on(
   command = (
     '--train=quickstart/tiny --dev=quickstart/tiny --seen=measures --draws=2'
     f' --steps=3 --parts systems --data_dir={quickstart_tiny}'
+    f' --csv={tmp_path}/scores.csv'
   )
   for more, where in (('', 'dev'), (' --folds=2', '2 folds by pages')):
     learning_curve.main((command + more).split())
@@ -175,6 +176,10 @@ def test_the_learning_curve_counts_what_it_trains_on(
     assert said.startswith('trained on quickstart/tiny: ')
     assert f'EER on quickstart/tiny, {where}: ' in said
     assert '| 1 |' in said and 'the mean over pages: EER falls as' in said
+    with (tmp_path / 'scores.csv').open(newline='') as file:
+      kept = {row['path']: float(row['score']) for row in csv.DictReader(file)}
+    assert f': {len(kept)} clips' in said.partition('EER on')[2]
+    assert len(set(kept.values())) > 1
 
 
 def test_the_learning_curve_sees_another_whisper():
