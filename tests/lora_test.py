@@ -1,5 +1,6 @@
 """What of an encoder is trained: thin matrices beside it, its upper layers."""
 
+import functools
 import json
 import pathlib
 import shutil
@@ -31,10 +32,13 @@ WAVE = jnp.asarray(
 )
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def _features(graphdef, arrays, wave):
+  return nnx.merge(graphdef, arrays)(wave)[0]
+
+
 def features(frontend, wave=WAVE):
-  graphdef, arrays = nnx.split(frontend)
-  run = jax.jit(lambda a, w: nnx.merge(graphdef, a)(w)[0])
-  return np.asarray(run(arrays, wave))
+  return np.asarray(_features(*nnx.split(frontend), wave))
 
 
 @pytest.mark.parametrize('split', [None, 1])
@@ -211,14 +215,13 @@ def test_values_that_cannot_work(fields, problem):
 # -- adapters of PEFT --------------------------------------------------------
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def _logits(graphdef, params, stats, wave):
+  return state.eval_view(state.merge(graphdef, params, stats))(wave)
+
+
 def logits(module, wave):
-  graphdef, *arrays = state.split(module)
-
-  @jax.jit
-  def run(params, stats, wave):
-    return state.eval_view(state.merge(graphdef, params, stats))(wave)
-
-  return run(*arrays, wave)
+  return _logits(*state.split(module), wave)
 
 
 @pytest.fixture
