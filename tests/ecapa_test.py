@@ -135,7 +135,7 @@ def test_evaluation_mode(golden, tensors, trained):
     batch = (after - 0.9 * stored) / 0.1
     return (stored - 0.1 * batch) / 0.9
 
-  stats = jax.tree.map(undone, stored, after)
+  stats = jax.tree.map(undone, *jax.device_get((stored, after)))
   for padding in ('batch', 'clip'):
     graphdef, params, _ = state.split(importer.load(tensors, padding=padding))
     x, lengths = jnp.asarray(golden['x']), jnp.asarray(golden['lengths'])
@@ -256,7 +256,7 @@ def test_every_parameter_but_one_has_a_gradient():
   ]
   # Softmax over time takes a bias that all frames share away again.
   assert zero == ['asp.conv.bias']
-  before = state.split(small())[2]
+  before, new = jax.device_get((state.split(small())[2], new))
   moved = jax.tree.map(lambda a, b: bool((a != b).any()), before, new)
   assert all(jax.tree.leaves(moved))
 
