@@ -34,6 +34,7 @@ jax.config.update('jax_numpy_rank_promotion', 'raise')
 jax.config.update('jax_numpy_dtype_promotion', 'strict')
 
 warm.store_quickly()
+warm.share_contexts()
 
 # librosa is tested against, not tested.
 sys.path.insert(0, str(REPOSITORY / 'tests' / 'plain'))

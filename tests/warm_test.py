@@ -1,11 +1,13 @@
 """A process of the warm server is like one that was started."""
 
+import itertools
 import os
 import signal
 import subprocess
 import sys
 
 import pytest
+from jax._src.interpreters import mlir
 
 from tests import warm
 
@@ -79,3 +81,11 @@ def test_its_end_is_known(environment):
   os.killpg(waiting.pid, signal.SIGINT)
   waiting.communicate()
   assert waiting.returncode == -signal.SIGINT
+
+
+def test_programs_share_a_context_in_turn(monkeypatch):
+  made = itertools.count()
+  monkeypatch.setattr(mlir, 'make_ir_context', lambda: next(made))
+  warm.share_contexts(programs=3)
+  found = [mlir.make_ir_context() for _ in range(7)]
+  assert found == [0, 0, 0, 1, 1, 1, 2]
