@@ -96,11 +96,6 @@ def test_any_length(over):
   assert logits.shape == (3, 2) and logits.dtype == jnp.float32
 
 
-def test_shortest_wave_is_scored():
-  logits = _evaluate(_model(), _wave(2, SMALL.min_frames))
-  assert np.isfinite(logits).all()
-
-
 def test_training_needs_rngs():
   graphdef, *trees = state.split(_model())
 
@@ -112,9 +107,9 @@ def test_training_needs_rngs():
 
 
 def test_evaluation_treats_clips_one_by_one():
-  wave = _wave(5)
+  wave = _wave()
   logits = _evaluate(_model(), wave)
-  order = np.array([3, 0, 4, 1, 2])
+  order = np.array([3, 0, 1, 2])
   np.testing.assert_allclose(
     _evaluate(_model(), wave[order]), logits[order], rtol=1e-5, atol=1e-6
   )
@@ -125,7 +120,7 @@ def test_evaluation_treats_clips_one_by_one():
   assert np.ptp(logits[:, 0]) > 0
 
 
-def test_logits_are_of_the_embedding():
+def test_logits_of_the_shortest_wave_are_of_its_embedding():
   graphdef, *trees = state.split(_model())
   wave = jnp.asarray(_wave(2, SMALL.min_frames))
 
@@ -134,7 +129,9 @@ def test_logits_are_of_the_embedding():
     model = state.eval_view(state.merge(graphdef, *trees))
     return model.output(model.embed(wave)), model(wave)
 
-  np.testing.assert_allclose(*both(trees, wave), rtol=1e-5, atol=1e-6)
+  of_embedding, logits = both(trees, wave)
+  assert np.isfinite(logits).all()
+  np.testing.assert_allclose(of_embedding, logits, rtol=1e-5, atol=1e-6)
 
 
 def test_a_jitted_function_may_close_over_an_evaluation_view():
@@ -250,14 +247,16 @@ def test_dropout_keeps_the_expectation():
   assert (again == kept).mean() == pytest.approx(0.58, abs=0.01)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _encoder_training(graphdef, params, stats, wave, seed):
-  def loss(params):
-    model = state.merge(graphdef, params, stats)
-    encoded = model.image(wave, nnx.Rngs(mask=jax.random.key(seed)))
-    return jnp.square(encoded).mean(), state.batch_stats_of(model)
+def _encoder_loss(params, graphdef, stats, wave, seed):
+  model = state.merge(graphdef, params, stats)
+  encoded = model.image(wave, nnx.Rngs(mask=jax.random.key(seed)))
+  return jnp.square(encoded).mean(), state.batch_stats_of(model)
 
-  return jax.value_and_grad(loss, has_aux=True)(params)
+
+@functools.partial(jax.jit, static_argnums=0)
+def _encoder_training(graphdef, params, *rest):
+  loss = jax.value_and_grad(_encoder_loss, has_aux=True)
+  return loss(params, graphdef, *rest)
 
 
 def test_rematerialisation_changes_nothing():
@@ -277,9 +276,9 @@ def test_frequency_masking_in_training_only():
   config = dataclasses.replace(SMALL, freq_mask=True, freq_mask_limit=9)
   wave = jnp.asarray(_wave(2))
   graphdef, params, stats = state.split(_model(config))
+  loss = jax.jit(_encoder_loss, static_argnums=1)
   losses = {
-    float(_encoder_training(graphdef, params, stats, wave, seed)[0][0])
-    for seed in range(6)
+    float(loss(params, graphdef, stats, wave, seed)[0]) for seed in range(6)
   }
   assert len(losses) > 3
   _, params, stats = state.split(_model())
