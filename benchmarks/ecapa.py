@@ -120,7 +120,7 @@ def ours(config: TdnnConfig, weights, kind: str, x, target):
     updates, opt = tx.update(grads, opt, params)
     return (optax.apply_updates(params, updates), new, opt), loss
 
-  now = jax.tree.map(jnp.copy, (params, stats, tx.init(params)))
+  now = params, stats, jax.jit(tx.init)(params)
   call = compiled(jax.jit(step, donate_argnums=0), now, x, target)
 
   def train():
