@@ -162,12 +162,13 @@ def tuned() -> ml_collections.ConfigDict:
 
 
 def whisper(make) -> ml_collections.ConfigDict:
-  """Another of these with Whisper base, and a lighter hand on what is added."""
+  """What `make` gives, on Whisper base, with less of what is not demo pages."""
   config = make()
   config.frontend.parts.whisper = {
     'weights': 'package:whisper-base',
     'output': 'all',
     'only': (1, 2, 3, 4, 5),
+    # All sizes: those not named here would be of Whisper tiny.
     'architecture': {
       'width': 512,
       'heads': 8,

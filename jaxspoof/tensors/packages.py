@@ -100,7 +100,9 @@ def find(weights: str, known: tuple[str, ...] = tuple(PACKAGES)) -> str:
   return str(_checked(weights, package, whole))
 
 
-def _place(weights: str, package: Package, module: str, file: str):
+def _place(
+  weights: str, package: Package, module: str, file: str
+) -> pathlib.Path:
   """Where a piece of weights is."""
   spec = importlib.util.find_spec(module)  # nothing of it is run
   if spec is None or not spec.origin:
@@ -112,7 +114,9 @@ def _place(weights: str, package: Package, module: str, file: str):
   return pathlib.Path(spec.origin).parent / file
 
 
-def _checked(weights: str, package: Package, path: pathlib.Path):
+def _checked(
+  weights: str, package: Package, path: pathlib.Path
+) -> pathlib.Path:
   """The path of a file, if it holds what is expected."""
   try:
     with path.open('rb') as file:
