@@ -145,14 +145,17 @@ def test_four_devices_equal_one():
 
 
 def test_accelerators_take_the_same_step():
-  """Their form of each kernel, in a whole step, divided by four devices."""
-  ours, theirs = run(4, masked), run_as_accelerators(4, masked)
-  assert_equal_trees(ours.metrics, theirs.metrics, 1e-10)
-  # Adam makes of a rounding error in a gradient of zero a whole step: not the
-  # weights are compared, but what it has seen of the gradients.
-  seen = [optax.tree.get(found.state.opt, 'mu') for found in (ours, theirs)]
+  """Their form of each kernel, in a whole step; also on four devices."""
+  cpu = run(1, masked)
+  one, four = (run_as_accelerators(n, masked) for n in (1, 4))
+  assert_equal_trees(cpu.metrics, one.metrics, 1e-10)
+  assert_equal_trees(one.metrics, four.metrics, 1e-12)
+  # Adam makes of a rounding error in a gradient of zero a whole step: of the
+  # weights what it has seen of the gradients is compared.
+  seen = [optax.tree.get(found.state.opt, 'mu') for found in (one, cpu)]
   assert_equal_trees(*seen, 1e-8)
-  assert_equal_trees(ours.state.batch_stats, theirs.state.batch_stats, 1e-8)
+  assert_equal_trees(one.state.batch_stats, cpu.state.batch_stats, 1e-8)
+  assert_equal_trees(one.state, four.state, 1e-12)
 
 
 @pytest.mark.parametrize('form, most', [(run, 24), (run_as_accelerators, 21)])
