@@ -13,6 +13,7 @@ from jaxspoof import frontends, models
 from jaxspoof.frontends import distillmos
 from jaxspoof.tensors import packages
 from jaxspoof.tensors.unpickler import CheckpointError
+from jaxspoof.weights import __main__ as command
 from tests.drawn import drawn
 
 GOLDEN = np.load(pathlib.Path(__file__).parent / 'goldens' / 'distillmos.npz')
@@ -155,6 +156,19 @@ def test_refuses_other_weights(tmp_path, weights):
   problem = r'cnn.cnn.2.weight: shape \(64, 64, 3, 3\), the model has \(32'
   with pytest.raises(CheckpointError, match=problem):
     made(weights=str(weights), channels=(64, 32, 128, 256, 256, 256))
+
+
+def test_the_command_says_what_weights_are(weights, tmp_path, capsys):
+  assert command.main([str(weights)]) == 0
+  said = capsys.readouterr().out
+  assert 'DistillMOS, of 64, 64, 128, 256, 256, 256 channels' in said
+  assert f'frontend.name=distillmos --config.frontend.weights={weights}' in said
+  cut = tmp_path / 'cut.safetensors'
+  tensors = safetensors.numpy.load_file(weights)
+  del tensors['cnn.cnn.4.bias']
+  safetensors.numpy.save_file(tensors, cut)
+  assert command.main([str(cut)]) == 2
+  assert 'no DistillMOS: it has no cnn.cnn.4.bias' in capsys.readouterr().err
 
 
 def test_the_package_that_pip_installs():

@@ -14,6 +14,7 @@ inputs, O outputs, G bands.
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import ClassVar
 
 import jax
@@ -297,6 +298,11 @@ def load(config: DistillMosConfig) -> Convolutions:
   return fit.fill(
     lambda: Convolutions(config, nnx.Rngs(0)), given, config.weights
   )
+
+
+def is_distillmos(tensors: Mapping[str, np.ndarray]) -> bool:
+  """Whether the convolutions of DistillMOS are among tensors."""
+  return f'{_name(1)}.weight' in tensors
 
 
 def _read(weights: str) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -13,7 +13,9 @@ from collections.abc import Iterator
 import numpy as np
 from flax import nnx
 
+from jaxspoof import frontends
 from jaxspoof.enhance import weights as conv_tasnet
+from jaxspoof.frontends import distillmos
 from jaxspoof.frontends.ssl import names
 from jaxspoof.frontends.ssl import weights as ssl
 from jaxspoof.frontends.ssl.architecture import ARCHITECTURES
@@ -22,7 +24,7 @@ from jaxspoof.frontends.whisper import architecture as whisper_sizes
 from jaxspoof.frontends.whisper import encoder as whisper_encoder
 from jaxspoof.frontends.whisper import weights as whisper
 from jaxspoof.runs.names import RunError
-from jaxspoof.tensors import files, fit
+from jaxspoof.tensors import files, fit, packages
 from jaxspoof.tensors.unpickler import CheckpointError
 from jaxspoof.weights import aasist, classifiers, ecapa, peft, ssl_detectors
 
@@ -61,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
       lines = list(of_classifier(path))
       print('\n'.join(lines))
       return 0 if len(lines) > 1 else 1
-    found = files.open_weights(whisper.find(path))
+    found = files.open_weights(packages.find(path))
     print(f'{path}: {holdings(found.tensors)}')
     if found.around:
       print(f'beside them: {_some(found.around)}')
@@ -105,6 +107,8 @@ def fitting(path: str, found: files.Checkpoint) -> Iterator[str]:
     yield from of_enhancer(path)
   elif whisper.is_whisper(found.tensors):
     yield from of_whisper(path, found)
+  elif distillmos.is_distillmos(found.tensors):
+    yield from of_distillmos(path)
   else:
     yield from of_encoder(path, found)
     if 'classifier.weight' in found.tensors and pathlib.Path(path).is_dir():
@@ -170,6 +174,17 @@ def of_whisper(path: str, found: files.Checkpoint) -> Iterator[str]:
     yield f'of something else, not used by the encoder: {_some(others)}'
   make = lambda: whisper_encoder.Encoder(c, nnx.Rngs(0))
   yield from _fits(make, given, path, '--config.frontend.name=whisper ')
+
+
+def of_distillmos(path: str) -> Iterator[str]:
+  """The same of DistillMOS, whose convolutions alone are taken."""
+  c = frontends.make('distillmos', weights=path, rngs=nnx.Rngs(0)).config
+  channels = ', '.join(map(str, c.channels))
+  yield f'fits: the convolutions of DistillMOS, of {channels} channels'
+  yield (
+    'use: python run.py --config=configs/ecapa_mfcc.py '
+    f'--config.frontend.name=distillmos --config.frontend.weights={path}'
+  )
 
 
 def _fits(make, given: fit.Given, path: str, name: str = '') -> Iterator[str]:
