@@ -85,7 +85,10 @@ def main(argv: list[str] | None = None) -> None:
   parser.add_argument('--csv', type=pathlib.Path, help='scores, by clip')
   options = parser.parse_args(argv)
   programs.keep()
-  rows, divisions = divided(options)
+  try:
+    rows, divisions = divided(options)
+  except ValueError as error:  # weights or splits that are not there
+    parser.exit(2, f'{parser.prog}: error: {error}\n')
   trained = np.any([trained for trained, _ in divisions], 0)
   print(
     f'trained on {options.train}: {said(rows, trained)}; EER on {options.dev}, '

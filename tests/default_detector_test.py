@@ -132,6 +132,14 @@ def standard_promotion():
     yield
 
 
+def test_the_learning_curve_says_what_is_not_there(tmp_path, capsys):
+  missing = f'--data_dir={tmp_path}', '--train=wav_folder/gone'
+  with pytest.raises(SystemExit) as ended:
+    learning_curve.main([*missing])
+  assert ended.value.code == 2
+  assert "corpus 'wav_folder/gone' is not built" in capsys.readouterr().err
+
+
 def test_the_learning_curve_counts_what_it_trains_on(
   quickstart_tiny, tmp_path, monkeypatch, capsys, standard_promotion
 ):
