@@ -43,11 +43,11 @@ PARTS = {
   'ours': 150,
   'training': 100,
   'quickstart': 120,
-  'parity': 120,
+  'parity': 240,
   'scoring': 60,
   'kernels': 30,
   'ecapa': 60,
-  'search': 60,
+  'search': 90,
 }
 # Their times do not matter, so they run side by side.
 UNTIMED = ('quickstart', 'parity')
