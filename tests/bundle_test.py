@@ -536,7 +536,7 @@ def pickled(folder):
     ),
     (text('{', '{"a": ' + '[' * 200_000), 'not JSON'),
     (edited(lambda v: v['calibration'].update(slope=-1)), 'slope=-1: expected'),
-    (edited(lambda v: v['calibration'].update(slope=1e7)), 'slope=.*expected'),
+    (edited(lambda v: v['calibration'].update(slope=1e39)), 'slope=.*expected'),
     (edited(lambda v: v['input'].update(samples=10**14)), 'input.samples=10+'),
     (edited(lambda v: v['input'].update(samples=10)), 'input.shortest='),
     (edited(lambda v: v['input'].update(samples=10**30)), 'is too large'),
@@ -581,6 +581,16 @@ def test_bad_bundles_are_refused(run, tmp_path, change, words):
   with pytest.raises(ValueError, match=words) as error:
     Detector.load(folder)
   assert str(error.value).startswith(str(folder))
+
+
+def test_scores_that_hardly_differ_are_calibrated_as_well(run, tmp_path):
+  """As those of a run that has learned next to nothing: the slope is steep."""
+  folder = shutil.copytree(run / 'detector', tmp_path / 'steep')
+  labels = np.arange(40) % 2
+  fitted = calibration.fit(0.5 + 1e-7 * (labels + np.arange(40) % 3), labels)
+  assert fitted.slope > 1e6
+  edited(lambda v: v['calibration'].update(vars(fitted)))(folder)
+  assert store.read_card(folder).calibration.slope == fitted.slope
 
 
 @pytest.mark.parametrize(

@@ -148,7 +148,8 @@ def test_the_weights_are_those_that_are_best_on_dev(run):
   selected, single = float(said[0]) / 100, float(said[-1]) / 100
   assert single == pytest.approx(min(errors), abs=1e-6)
   dev = metrics['further']['dev']['eer']
-  assert selected == pytest.approx(dev, abs=1e-6) and dev <= single
+  # What is said has four decimals of a percentage.
+  assert selected == pytest.approx(dev, abs=1e-6) and dev <= single + 1e-6
 
 
 def test_a_run_agrees_with_its_record(run, capsys):

@@ -24,6 +24,8 @@ _WHOLE = 1 << 48  # largest whole number
 _SIZE = 1 << 16  # largest whole number that says how large a model is
 _SECONDS = 3600  # longest input
 _LARGEST = 1e6  # of what is calibrated
+# Of the calibration itself: scores may be of any scale that float32 holds.
+_STEEPEST = 1e38
 
 
 class BundleError(ValueError):
@@ -290,8 +292,8 @@ def _check(card: Card) -> None:
   for section in ('calibration', 'moments'):
     if (found := getattr(card, section)) is None:
       continue
-    _need(f'{section}.slope', found.slope, 0, _LARGEST)
-    _need(f'{section}.intercept', found.intercept, -_LARGEST, _LARGEST)
+    _need(f'{section}.slope', found.slope, 0, _STEEPEST)
+    _need(f'{section}.intercept', found.intercept, -_STEEPEST, _STEEPEST)
     for point in found.operating_points:
       for name in ('threshold', 'miss', 'false_alarm'):
         limit = _LARGEST if name == 'threshold' else 1
