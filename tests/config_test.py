@@ -235,31 +235,40 @@ def test_a_run_that_was_interrupted_says_how_to_go_on(tmp_path):
 
 
 @pytest.mark.parametrize(
-  'during',
+  'during, written',
   [
-    'def main():\n  print("begun", flush=True)\n  time.sleep(60)\n',
+    ('def main():\n  print("begun", flush=True)\n  time.sleep(60)\n', ''),
+    # In the middle of a line.
+    (
+      'def main():\n  print("begun\\nstep 1", end="", flush=True)\n'
+      '  time.sleep(60)\n',
+      'step 1',
+    ),
     # In a callback that drops exceptions, as JAX has one.
-    'def collecting(phase, info):\n  gc.callbacks.clear()\n'
-    '  print("begun", flush=True)\n  time.sleep(60)\n'
-    'def main():\n  gc.callbacks.append(collecting)\n  gc.collect()\n'
-    '  time.sleep(60)\n',
+    (
+      'def collecting(phase, info):\n  gc.callbacks.clear()\n'
+      '  print("begun", flush=True)\n  time.sleep(60)\n'
+      'def main():\n  gc.callbacks.append(collecting)\n  gc.collect()\n'
+      '  time.sleep(60)\n',
+      '',
+    ),
   ],
 )
-def test_ctrl_c_ends_a_program_with_one_line(during):
+def test_ctrl_c_ends_a_program_with_one_line(during, written):
   script = (
     'import gc\nimport time\nfrom jaxspoof.machine import interrupts\n'
     f'{during}interrupts.call(main)\n'
   )
-  process = subprocess.Popen(
+  with subprocess.Popen(
     [sys.executable, '-c', script],
     cwd=ROOT,
     stdout=subprocess.PIPE,
-    stderr=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
     text=True,
-  )
-  assert process.stdout.readline() == 'begun\n'
-  process.send_signal(signal.SIGINT)
-  assert process.communicate(timeout=60) == ('', 'interrupted\n')
+  ) as process:
+    assert process.stdout.readline() == 'begun\n'
+    process.send_signal(signal.SIGINT)
+    assert process.stdout.read() == f'{written}\ninterrupted\n'
   assert process.returncode == 130
 
 

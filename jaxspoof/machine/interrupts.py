@@ -50,9 +50,9 @@ def call(
   gc.collect()
   for child in multiprocessing.active_children():
     child.terminate()
-  print(say(), file=sys.stderr)
-  for stream in (sys.stdout, sys.stderr):
-    stream.flush()
+  sys.stdout.flush()
+  # Another line may be half written, or end in the ^C of the terminal.
+  print(f'\n{say()}', file=sys.stderr, flush=True)
   os._exit(STATUS)
 
 
