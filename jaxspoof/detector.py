@@ -13,7 +13,7 @@ import itertools
 import math
 import operator
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent import futures
 from typing import Any
 
@@ -359,9 +359,10 @@ class Detector:
       scored; it does not stop the others. No more of a file is decoded than is
       scored.
     """
-    read_one = functools.partial(
-      self._read, sample_rate=sample_rate, channel=channel
-    )
+
+    def read_one(name: str, source: Source) -> audio.Clip | str:
+      return read(source, self.samples, name, rate=sample_rate, channel=channel)
+
     if names is None:
       named = (
         (
@@ -372,12 +373,13 @@ class Detector:
       )
     else:
       named = zip(names, sources, strict=True)
-    # While the model scores one chunk, threads decode the next.
+    # While the model scores one chunk, threads measure it and decode the next.
     with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
       ahead, paths = [], []
       while True:
         following = list(itertools.islice(named, self.batch))
         clips = [future.result() for future in ahead]
+        clips = [(clip, self._measured(clip, pool)) for clip in clips]
         ahead = [pool.submit(read_one, *one) for one in following]
         yield from self._detect(paths, clips)
         paths = [name for name, _ in following]
@@ -624,14 +626,13 @@ class Detector:
     """Scores files in their order, as `score_many` does."""
     return self.score_many(paths)
 
-  def _read(
-    self, name: str, source: Source, sample_rate=None, channel=None
-  ) -> tuple[audio.Clip | str, Mapping[str, float] | None]:
-    """A clip, or why there is none; and its measures if they are needed."""
-    clip = read(source, self.samples, name, rate=sample_rate, channel=channel)
+  def _measured(
+    self, clip: audio.Clip | str, pool: futures.Executor
+  ) -> futures.Future | None:
+    """What will be measured of a clip; None if nothing is needed of it."""
     if isinstance(clip, str) or self.known is None or not self.known.domain:
-      return clip, None
-    return clip, measures.measure(clip.wave)
+      return None
+    return pool.submit(measures.measure, clip.wave)
 
   def _detect(
     self, paths: Sequence[str], clips: Sequence[tuple]
@@ -658,7 +659,7 @@ class Detector:
         clip.seconds,
         self.model,
         clip.warnings,
-        **self._judge(float(score), measured, embedding),
+        **self._judge(float(score), measured and measured.result(), embedding),
       )
 
   def _judge(self, score: float, measured, embedding) -> dict[str, Any]:
