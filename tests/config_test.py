@@ -2,6 +2,7 @@
 
 import dataclasses
 import fcntl
+import gc
 import importlib
 import json
 import os
@@ -19,6 +20,7 @@ from jaxspoof.blocks.heads import Head
 from jaxspoof.frontends.whisper.frontend import WhisperConfig
 from jaxspoof.machine import interrupts
 from jaxspoof.runs import names, workdir
+from jaxspoof.runs.writer import Writer
 from tests import warm
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -300,6 +302,21 @@ def test_a_workdir_belongs_to_one_config(tmp_path):
     ValueError, match=r'optim.learning_rate was 0.0001, now 0.5'
   ):
     workdir.claim(tmp_path / 'run', values, first=True)
+
+
+def test_a_run_that_fails_leaves_its_lines_and_no_open_file(tmp_path):
+  """What is left open is a warning, and so an error, once it is collected."""
+  failed = Writer(tmp_path, resume_step=0)
+  for step in (1, 2, 3):
+    failed.write(step, {'train/loss': 1 / step, 'epoch': 1})
+  del failed
+  gc.collect()
+  with (tmp_path / 'metrics.jsonl').open('a') as file:
+    file.write('{"step": 4, "train/l')
+  assert [x['step'] for x in Writer(tmp_path, resume_step=2).kept] == [1, 2]
+  gc.collect()
+  lines = (tmp_path / 'metrics.jsonl').read_text().splitlines()
+  assert json.loads(lines[-1]) == {'step': 2, 'train/loss': 0.5, 'epoch': 1}
 
 
 def test_a_section_of_later_that_changes_nothing_keeps_a_run_going():

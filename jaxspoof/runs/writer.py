@@ -32,7 +32,7 @@ class Writer:
     self.path = pathlib.Path(workdir) / names.PROGRESS
     self.kept = keep_until(self.path, resume_step) if enabled else []
     if enabled:
-      self._file = self.path.open('a')
+      self.path.touch()
       self._board = tensorboardX.SummaryWriter(
         str(self.path.parent / 'tb'), purge_step=resume_step + 1
       )
@@ -47,8 +47,9 @@ class Writer:
     """
     if not self._enabled:
       return
-    self._file.write(json.dumps({'step': step, **values}) + '\n')
-    self._file.flush()
+    # Opened anew each time: a run that fails leaves nothing open.
+    with self.path.open('a') as file:
+      file.write(json.dumps({'step': step, **values}) + '\n')
     for name, value in values.items():
       if isinstance(value, int | float):
         self._board.add_scalar(name, value, step)
@@ -59,9 +60,8 @@ class Writer:
       print(text, flush=True)
 
   def close(self) -> None:
-    """Closes both files."""
+    """Writes what TensorBoard's file still waits for."""
     if self._enabled:
-      self._file.close()
       self._board.close()
 
 
