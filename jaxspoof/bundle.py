@@ -22,6 +22,7 @@ from jaxspoof import audio, losses, models
 from jaxspoof.audio import measures
 from jaxspoof.bundles import card as card_lib
 from jaxspoof.bundles import domain as domain_lib
+from jaxspoof.bundles import fuse as fuse_lib
 from jaxspoof.bundles import hub, store
 from jaxspoof.bundles.card import BundleError, Card
 from jaxspoof.checkpoints import open_checkpoint, path_of
@@ -512,6 +513,18 @@ def parser() -> argparse.ArgumentParser:
   )
   command.add_argument('--out', required=True, help='the bundle to write')
   command.add_argument('--name', help='what the new detector is called')
+  words = 'Makes one detector of several, whose scores are added.'
+  command = commands.add_parser('fuse', help=words, description=words)
+  command.set_defaults(run=fuse)
+  command.add_argument('bundles', nargs='+', help=f'two or more: {any_kind}')
+  command.add_argument(
+    '--weights',
+    nargs='+',
+    type=float,
+    help='factor on the score of each; by default the slope of its calibration',
+  )
+  command.add_argument('--out', required=True, help='the bundle to write')
+  command.add_argument('--name', help='what the new detector is called')
   return made
 
 
@@ -535,9 +548,9 @@ def lines(card: Card) -> list[str]:
   ]
   if card.encoder is not None:
     found.append(f'needs besides: the encoder {card.encoder.weights}')
-  if card.training:
-    said = ', '.join(f'{k} {v}' for k, v in card.training.items())
-    found.append(f'training: {said}')
+  for training in card.training.get('fused', (card.training,)):
+    said = ', '.join(f'{k} {v}' for k, v in training.items())
+    found += [f'training: {said}'] if said else []
   if (c := card.calibration) is None:
     found.append('not calibrated: no probabilities, no verdicts')
   else:
@@ -726,6 +739,16 @@ def calibrate(options) -> int:
   if failures:
     print(f'{len(failures)} of {len(rows)} recordings could not be used')
   return 1 if failures else 0
+
+
+def fuse(options) -> int:
+  """Makes one bundle of several checkpoints."""
+  detectors = {path: base_of(path) for path in options.bundles}
+  card, tensors = fuse_lib.fuse(detectors, options.weights, options.name)
+  card = dataclasses.replace(card, made_by=_made_by())
+  card = store.write(options.out, card, tensors)
+  print('\n'.join(lines(card)))
+  return 0
 
 
 def read_held_out(paths: Sequence[str]) -> HeldOut:

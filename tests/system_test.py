@@ -58,6 +58,17 @@ SHALLOW = {
 }
 
 
+# What has no parts by itself.
+PARTS = {
+  'fused': {
+    'parts': [
+      {'model': {'name': 'lcnn', 'width': 0.1}, 'samples': 16_000},
+      {'model': {'name': 'mean'}, 'samples': 16_000, 'padded': True},
+    ]
+  }
+}
+
+
 def abstract_call(system, samples=16_000, training=False):
   """Shapes of what a system says of two clips."""
   graphdef, arrays = nnx.split(system.abstract())
@@ -77,7 +88,8 @@ def abstract_call(system, samples=16_000, training=False):
 
 @pytest.mark.parametrize('name', models.MODELS)
 def test_every_model_keeps_to_the_contract(name):
-  system = models.system({'name': name}, head='cosine', classes=3)
+  fields = {'name': name, **PARTS.get(name, {})}
+  system = models.system(fields, head='cosine', classes=3)
   assert system.kind.takes in (FEATURES, WAVES)
   for answer in (
     abstract_call(system, training=True),

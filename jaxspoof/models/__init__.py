@@ -16,6 +16,7 @@ from jaxspoof.models.convtasnet import (
   ConvTasNetEncoderConfig,
 )
 from jaxspoof.models.ecapa import Ecapa, EcapaConfig
+from jaxspoof.models.fused import Fused, FusedConfig
 from jaxspoof.models.lcnn import Lcnn, LcnnConfig
 from jaxspoof.models.localiser import Localiser, LocaliserConfig
 from jaxspoof.models.mean import Mean, MeanConfig
@@ -34,6 +35,7 @@ MODELS: dict[str, tuple[type, type[System]]] = {
   'conformer': (ConformerConfig, Conformer),
   'convtasnet': (ConvTasNetEncoderConfig, ConvTasNetEncoder),
   'ecapa': (EcapaConfig, Ecapa),
+  'fused': (FusedConfig, Fused),
   'lcnn': (LcnnConfig, Lcnn),
   'light_darts': (LightDartsConfig, LightDarts),
   'localiser': (LocaliserConfig, Localiser),
@@ -114,6 +116,8 @@ VARIANTS = {
     'fbank80',
   ),
   'ecapa_lfcc': Variant('ecapa', EcapaConfig(), 'lfcc_pc_darts'),
+  # Systems side by side, which `parts` names.
+  'fused': Variant('fused', FusedConfig()),
   'lcnn': Variant('lcnn', LcnnConfig()),
   # Not published: say of each 20 ms what it is; the second for spectra.
   'localiser': Variant('localiser', LocaliserConfig()),
