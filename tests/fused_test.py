@@ -154,6 +154,24 @@ def test_what_cannot_be_fused_is_named(parts, change, weights, words):
     fuse.fuse({'first': first, 'second': (card, tensors)}, weights)
 
 
+def test_a_part_may_hear_long_clips_but_not_hours(parts, fused, tmp_path):
+  card, tensors = store.read(fused)
+  for samples, refused in ((500_000, False), (1 << 40, True), (0, True)):
+    given = [
+      {**part, 'samples': samples} for part in card.system.model['parts']
+    ]
+    system = dataclasses.replace(
+      card.system, model={'name': 'fused', 'parts': given}
+    )
+    made = dataclasses.replace(card, system=system)
+    if refused:
+      with pytest.raises(store.BundleError, match='parts.samples=.*a number'):
+        store.write(tmp_path / 'out.zip', made, tensors)
+    else:
+      store.write(tmp_path / 'out.zip', made, tensors)
+      Detector.load(tmp_path / 'out.zip')
+
+
 def test_one_detector_is_none_to_fuse(parts, tmp_path, capsys):
   words = ['fuse', str(parts[0]), '--out', str(tmp_path / 'out.zip')]
   assert bundle.main(words) == 2

@@ -23,6 +23,7 @@ _DEPTH = 12  # of lists and dictionaries within each other
 _WHOLE = 1 << 48  # largest whole number
 _SIZE = 1 << 16  # largest whole number that says how large a model is
 _SECONDS = 3600  # longest input
+_FASTEST = 768_000  # sampling rate in Hz
 _LARGEST = 1e6  # of what is calibrated
 # Of the calibration itself: scores may be of any scale that float32 holds.
 _STEEPEST = 1e38
@@ -279,7 +280,7 @@ def _check_numbers(value: Any, where: str, field: str, depth: int = 0) -> None:
 def _check(card: Card) -> None:
   """Raises ValueError for values that cannot be."""
   given = card.input
-  _need('input.sample_rate', given.sample_rate, 1_000, 768_000)
+  _need('input.sample_rate', given.sample_rate, 1_000, _FASTEST)
   _need('input.samples', given.samples, 1, _SECONDS * given.sample_rate)
   _need('input.shortest', given.shortest, 1, given.samples)
   if given.bucket is not None:
@@ -310,7 +311,10 @@ def _check_sizes(value: Any, field: str) -> None:
   """Whole numbers in the config of a network say how large it is."""
   if isinstance(value, Mapping):
     for key, inner in value.items():
-      _check_sizes(inner, f'{field}.{key}')
+      if key == 'samples':  # that a part of a fused model hears, as `input`
+        _need(f'{field}.{key}', inner, 1, _SECONDS * _FASTEST)
+      else:
+        _check_sizes(inner, f'{field}.{key}')
   elif isinstance(value, list | tuple):
     _need(f'{field} (length)', len(value), 0, 1000)
     for inner in value:
