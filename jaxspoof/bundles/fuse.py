@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxspoof import config as config_lib
 from jaxspoof import losses, models
 from jaxspoof.bundles import card as card_lib
 from jaxspoof.bundles.card import Card
@@ -113,10 +114,7 @@ def _part(card: Card) -> dict[str, Any]:
 
 def _check(card: Card, where: str, first: Card) -> None:
   """Raises ValueError for a detector that cannot be a part."""
-  loss = losses.LossConfig(**{
-    name: tuple(value) if isinstance(value, list) else value
-    for name, value in card.system.loss.items()
-  })  # fmt: skip
+  loss = config_lib.section(losses.LossConfig, card.system.loss, 'loss')
   head = losses.make(loss, len(card.system.classes)).head
   why = None
   if head != 'linear':
