@@ -504,12 +504,13 @@ def parser() -> argparse.ArgumentParser:
   command.add_argument(
     '--held_out',
     nargs='+',
-    default=[],
+    action='append',
     metavar='SCORES',
     help='score files of recordings by detectors of the same recipe that were '
     'not trained on them, such as those of a cross-validation; they are '
     'calibrated on in place of what the detector says of the table, which '
-    'then tells the training domain alone',
+    'then tells the training domain alone. Of a fused detector once for each '
+    'part, in their order: what the parts say is added as it adds it',
   )
   command.add_argument('--out', required=True, help='the bundle to write')
   command.add_argument('--name', help='what the new detector is called')
@@ -707,7 +708,8 @@ def calibrate(options) -> int:
       + (f' of split {options.split!r}' if options.split else '')
       + ': a calibration needs both'
     )
-  held_out = read_held_out(options.held_out) if options.held_out else None
+  card, tensors = base_of(options.bundle)
+  held_out = options.held_out and read_held_out(options.held_out, card)
   detector = Detector.load(options.bundle, batch=None)
   of = f'{path.name}' + (f', split {options.split}' if options.split else '')
   heard, failures = listen(
@@ -715,7 +717,6 @@ def calibrate(options) -> int:
   )
   for failure in failures:
     print(failure.error, file=sys.stderr)
-  card, tensors = base_of(options.bundle)
   calibrated_before = card.calibration is not None
   notes = tuple(note for note in card.notes if 'not calibrated' not in note)
   card = dataclasses.replace(
@@ -751,13 +752,49 @@ def fuse(options) -> int:
   return 0
 
 
-def read_held_out(paths: Sequence[str]) -> HeldOut:
+def read_held_out(groups: Sequence[Sequence[str]], card: Card) -> HeldOut:
   """Scores of several files together.
 
+  Args:
+    groups: the files; of a fused detector one group of all, or one for each
+      part, the scores of which are added with the factors of the card.
+    card: of the detector.
+
   Raises:
-    ValueError: a recording is in two of them, or one class is missing.
+    ValueError: groups are not as many as parts, or of other recordings; a
+      recording is in two files of a group, or one class is missing.
     ScoreFileError (a ValueError): a file that is none.
   """
+  first, *others = [_read_held_out(paths) for paths in groups]
+  if not others:
+    return first[1]
+  factors = [part['factor'] for part in card.training.get('fused', ())]
+  if len(factors) != len(groups):
+    raise ValueError(
+      f'--held_out is there {len(groups)} times, and the detector is fused of '
+      f'{len(factors)}: expected it once, or once for each of them'
+    )
+  of, total = first[1].of, 0.0
+  for factor, (names_N, held_out), paths in zip(
+    factors, [first, *others], groups, strict=True
+  ):
+    known = dict(zip(names_N, range(len(names_N)), strict=True))
+    if missing := set(first[0]) ^ set(known):
+      raise ValueError(
+        f'{", ".join(paths)}: {len(missing)} recordings are in these or in '
+        f'those of the first part alone, such as {min(missing)}'
+      )
+    order = [known[name] for name in first[0]]
+    if (held_out.labels[order] != first[1].labels).any():
+      raise ValueError(
+        f'{", ".join(paths)}: labels are not those of the first part'
+      )
+    total = total + factor * held_out.scores[order]
+  return HeldOut(f'{of}, {len(groups)} parts each', total, first[1].labels)
+
+
+def _read_held_out(paths: Sequence[str]) -> tuple[np.ndarray, HeldOut]:
+  """Names of recordings, and the scores of all files together."""
   files = [scores_lib.read(path) for path in paths]
   names_N = np.concatenate([file.utterance for file in files])
   known, count = np.unique(names_N, return_counts=True)
@@ -776,7 +813,8 @@ def read_held_out(paths: Sequence[str]) -> HeldOut:
     f'{len(labels):,} recordings, each scored by a detector of the same recipe '
     f'that was not trained on it ({len(files)} in all)'
   )
-  return HeldOut(of, np.concatenate([f.scores for f in files]), labels)
+  scores = np.concatenate([f.scores for f in files])
+  return names_N, HeldOut(of, scores, labels)
 
 
 def listen(

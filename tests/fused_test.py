@@ -12,6 +12,7 @@ from flax import nnx
 from jaxspoof import bundle, models
 from jaxspoof.bundles import fuse, store
 from jaxspoof.detector import Detector
+from jaxspoof.score_files import scores as scores_lib
 from jaxspoof.training import state
 from tests import small_detectors
 from tests.small_detectors import RATE, SAMPLES, wave
@@ -115,6 +116,34 @@ def test_it_is_calibrated_and_fused_like_any_other(parts, fused, tmp_path):
   assert bundle.main([*words, '--out', str(again)]) == 0
   scores = [Detector.load(path).score(waves[:3]) for path in (half, again)]
   np.testing.assert_allclose(*scores, atol=1e-5)
+
+
+def test_what_parts_said_of_recordings_held_out_is_added(parts, fused):
+  rng, folder = np.random.default_rng(0), parts[0].parent
+  names, labels = np.array([f'clip{i}' for i in range(10)]), np.arange(10) % 2
+  first, second = rng.normal(size=(2, 10))
+
+  def write(name, which, scores, labels=labels):
+    path, none = folder / f'{name}.txt', np.array(['-'] * len(which))
+    scores_lib.write(path, names[which], none, labels[which], scores[which])
+    return str(path)
+
+  ones = write('a', np.arange(6), first), write('b', np.arange(6, 10), first)
+  others = write('c', np.arange(10)[::-1], second)
+  card = store.read_card(fused)
+  found = bundle.read_held_out([ones, [others]], card)
+  np.testing.assert_allclose(found.scores, 0.5 * first + 2 * second, atol=1e-6)
+  assert found.labels.tolist() == labels.tolist()
+  assert found.of.endswith('not trained on it (2 in all), 2 parts each')
+  alone = bundle.read_held_out([ones], card)  # what all parts together said
+  np.testing.assert_allclose(alone.scores, first, atol=1e-6)
+  for groups, words in (
+    ([ones, [others], [others]], 'is there 3 times, .* fused of 2: expected'),
+    ([ones, ones[:1]], r'a.txt: 4 recordings are in these .* such as clip6'),
+    ([ones, [write('d', np.arange(10), second, 1 - labels)]], 'labels are not'),
+  ):
+    with pytest.raises(ValueError, match=words):
+      bundle.read_held_out(groups, card)
 
 
 @pytest.mark.parametrize(
