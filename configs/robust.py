@@ -22,6 +22,10 @@ python run.py --config=configs/robust.py --config.data.features_cache=DIR
     trained on all folds, as long as each of them
 python run.py --config=configs/robust.py:tuned --config.init=WORKDIR
     and the one epoch in which the encoders' last layers follow
+python run.py --config=configs/robust.py:lcnn
+    a small LFCC-LCNN on the same pages and spoofs, which hears what the two
+    encoders do not: `python -m jaxspoof.bundle fuse` makes one detector of
+    both. Its folds are lcnn_fold1 to lcnn_fold6
 python run.py --config=configs/robust.py:whisper \
   --config.data.features_cache=DIR
     in place of both: five layers of the larger Whisper base, and all stays as
@@ -44,6 +48,7 @@ import functools
 import ml_collections
 
 from configs import common
+from configs import lcnn as lcnn_config
 
 ENCODERS = 'frontend/.*/encoder/.*'
 LAST = 'frontend/(whisper/encoder/upper|distillmos/encoder/conv4)/.*'
@@ -75,6 +80,19 @@ CHANNELS = tuple(
   )
 )
 CONDITIONS = ('clean',) * len(CHANNELS) + CHANNELS
+# Fewer and quicker ones for a network that computes each clip each time.
+QUICK = (
+  'gain:-20..5',
+  'noise:8..30',
+  'white:3..20',
+  'pink:3..20',
+  'room:0.15..0.7+noise:15..35',
+  'resample:7000..15500',
+  'band:200-3800+noise:15..35',
+  'codec:alaw',
+  'codec:mp3:32k',
+  'music:0..10',
+)
 FOLDS = tuple(f'fold{k}' for k in range(1, 7))
 
 
@@ -85,8 +103,10 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
     for name, make in folds.items()
   }
   larger['whisper'] = functools.partial(whisper, frozen)
-  known = {'': frozen, **folds, **larger, 'tuned': tuned, 'smoke': smoke}
-  return common.choose(variant, known)
+  light = {f'lcnn_{name}': functools.partial(lcnn, name) for name in FOLDS}
+  light['lcnn'] = lcnn
+  known = {'': frozen, **folds, **larger, **light}
+  return common.choose(variant, {**known, 'tuned': tuned, 'smoke': smoke})
 
 
 def frozen() -> ml_collections.ConfigDict:
@@ -158,6 +178,23 @@ def tuned() -> ml_collections.ConfigDict:
   )
   config.optim.learning_rate = 1e-4
   config.optim.warmup_steps = 10
+  return config
+
+
+def lcnn(out: str = '') -> ml_collections.ConfigDict:
+  """LFCC-LCNN of half the width, on all folds or without the pages of one."""
+  config = lcnn_config.quickstart()
+  config.epochs = 5
+  folds = [name for name in FOLDS if name != out]
+  config.data.name = 'demo_pages/open_folds+wav_folder/paired'
+  config.data.train = '+'.join(folds) + ',' + '+'.join(folds)
+  config.data.dev = f'{folds[-1]},{folds[-1]}'
+  config.data.select = 'last'
+  config.data.eval = (f'{out},{out}' if out else 'test,test',)
+  config.data.weights = (1.0, 1.0)
+  config.data.eval_samples = 35_200  # 2.2 s; one of them at a time is learned
+  config.data.augment = 'conditions'
+  config.data.conditions.names = ('clean',) * len(QUICK) + QUICK
   return config
 
 

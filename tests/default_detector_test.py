@@ -2,6 +2,7 @@
 
 import csv
 import importlib.util
+import re
 import subprocess
 import sys
 import types
@@ -12,6 +13,7 @@ import pytest
 import soundfile
 
 from benchmarks import learning_curve
+from configs import robust
 from jaxspoof import bundle, checkpoints
 from jaxspoof.bundles import store
 from jaxspoof.detect import command
@@ -123,6 +125,15 @@ def test_its_figures_follow_from_what_the_command_prints(
   (tmp_path / 'mine.csv').write_text('path,verdict,llr,score\n')
   with pytest.raises(SystemExit, match='615 clips are missing'):
     program.main()
+
+
+@pytest.mark.parametrize('kind', ['', 'whisper_', 'lcnn_'])
+def test_what_scores_a_fold_has_not_heard_it(kind):
+  for name in robust.FOLDS:
+    data = robust.get_config(kind + name).data
+    heard = set(re.split('[+,]', data.train))
+    assert heard - {'train'} == set(robust.FOLDS) - {name}
+    assert set(data.eval[0].split(',')) - {'eval'} == {name}
 
 
 @pytest.fixture
