@@ -66,7 +66,7 @@ def test_a_clip_is_scored_without_extras(
   assert done.returncode == 0, done.stderr
   found = Detector.load().score(clip)
   assert f' {found.verdict} ' in done.stdout
-  assert 'default detector: It errs on more than one' in done.stderr
+  assert 'default detector: It errs on one' in done.stderr
   assert 'P(spoof): at a prior' in done.stdout
   monkeypatch.setattr('jaxspoof.machine.programs.keep', lambda: None)
   assert command.main(['--quiet', '--input', str(clip)]) == 0
