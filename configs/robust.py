@@ -192,7 +192,7 @@ def lcnn(out: str = '') -> ml_collections.ConfigDict:
   config.data.select = 'last'
   config.data.eval = (f'{out},{out}' if out else 'test,test',)
   config.data.weights = (1.0, 1.0)
-  config.data.eval_samples = 35_200  # 2.2 s; one of them at a time is learned
+  config.data.eval_samples = 35_200  # 2.2 s; crops of 1 s teach
   config.data.augment = 'conditions'
   config.data.conditions.names = ('clean',) * len(QUICK) + QUICK
   return config

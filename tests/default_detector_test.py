@@ -46,7 +46,7 @@ def test_its_card_agrees_with_the_scores_that_it_keeps(capsys):
 
 
 def test_a_clip_is_scored_without_extras(
-  environment, repository, tmp_path, monkeypatch, capsys
+  card, environment, repository, tmp_path, monkeypatch, capsys
 ):
   clip = tmp_path / 'clip.wav'
   entry = pack.manifest()[0]
@@ -66,7 +66,7 @@ def test_a_clip_is_scored_without_extras(
   assert done.returncode == 0, done.stderr
   found = Detector.load().score(clip)
   assert f' {found.verdict} ' in done.stdout
-  assert 'default detector: It errs on one' in done.stderr
+  assert f'default detector: {card.notes[-1]}' in done.stderr
   assert 'P(spoof): at a prior' in done.stdout
   monkeypatch.setattr('jaxspoof.machine.programs.keep', lambda: None)
   assert command.main(['--quiet', '--input', str(clip)]) == 0

@@ -137,6 +137,9 @@ def test_what_parts_said_of_recordings_held_out_is_added(parts, fused):
   assert found.of.endswith('not trained on it (2 in all), 2 parts each')
   alone = bundle.read_held_out([ones], card)  # what all parts together said
   np.testing.assert_allclose(alone.scores, first, atol=1e-6)
+  words = 'calibrate x --manifest m --out o --held_out a b --held_out c'
+  given = bundle.parser().parse_args(words.split()).held_out
+  assert given == [['a', 'b'], ['c']]
   for groups, words in (
     ([ones, [others], [others]], 'is there 3 times, .* fused of 2: expected'),
     ([ones, ones[:1]], r'a.txt: 4 recordings are in these .* such as clip6'),

@@ -115,7 +115,7 @@ def write(path: str | os.PathLike, card: Card, tensors: Tensors) -> Card:
     ):
       for name, data in zip(_FILES, (text, weights), strict=True):
         member = zipfile.ZipInfo(name)  # without the time of day
-        # Half precision shrinks by a twelfth, and no further at more effort.
+        # Half precision shrinks by a twelfth; more effort hardly gives more.
         packed.writestr(member, data, zipfile.ZIP_DEFLATED, compresslevel=1)
     return card
   # The card last: with it the bundle is whole.
